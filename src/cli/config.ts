@@ -1,0 +1,72 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { IguanaError } from '../errors.js';
+import { nearest } from './suggest.js';
+
+const port = z.number().int().min(0).max(65_535);
+
+/** What `iguana.yaml` may say; flags on the command line win over it. */
+export const configSchema = z.strictObject({
+  /** Address of the page, the API and Prometheus metrics. */
+  dashboard: z.strictObject({ host: z.string().default('127.0.0.1'), port: port.default(4480) }).prefault({}),
+  /** The embedded broker; not started when `kafka.brokers` is given. */
+  broker: z
+    .strictObject({ host: z.string().default('127.0.0.1'), port: port.default(9092), partitions: z.number().int().min(1).max(1000).default(4) })
+    .prefault({}),
+  /** An existing Kafka cluster to use instead of the embedded broker. */
+  kafka: z
+    .strictObject({
+      brokers: z.array(z.string().min(1)).default([]),
+      ssl: z.boolean().default(false),
+      sasl: z
+        .strictObject({ mechanism: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']), username: z.string(), password: z.string() })
+        .optional(),
+    })
+    .prefault({}),
+  /** Consumer group prefix: processes with the same one share the work. */
+  group: z.string().min(1).default('iguana'),
+  /** Where records, offsets and learnt state are kept; null keeps them in memory. */
+  data: z.string().nullable().default('.iguana'),
+  /** This machine's own metrics. */
+  host: z.strictObject({ enabled: z.boolean().default(true), everyMs: z.number().int().min(100).default(1000) }).prefault({}),
+  /** Scaling policies, inline. */
+  policies: z.array(z.unknown()).default([]),
+});
+
+export type Config = z.infer<typeof configSchema>;
+
+/** Reads and checks a configuration file; without a path, `iguana.yaml` here if there is one, else the defaults. Errors name file:line:col and the fix. */
+export function readConfig(path?: string): Config {
+  const file = path ?? 'iguana.yaml';
+  if (!existsSync(file)) {
+    if (path) throw new IguanaError('IGU_FILE_MISSING', { path });
+    return configSchema.parse({});
+  }
+  const lines = new LineCounter();
+  const document = parseDocument(readFileSync(file, 'utf8'), { lineCounter: lines });
+  const syntax = document.errors[0];
+  if (syntax) {
+    const at = lines.linePos(syntax.pos[0]);
+    throw new IguanaError('IGU_CONFIG', { where: `${file}:${at.line}:${at.col}`, what: syntax.message.split('\n')[0]!, fix: 'mend the YAML' }, { cause: syntax });
+  }
+  const parsed = configSchema.safeParse(document.toJS() ?? {});
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const path_ = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]!] : issue.path;
+  const node = document.getIn(path_, true) as { range?: [number, number, number] } | undefined;
+  const at = node?.range ? lines.linePos(node.range[0]) : { line: 1, col: 1 };
+  throw new IguanaError('IGU_CONFIG', {
+    where: `${file}:${at.line}:${at.col}`,
+    what: `${path_.join('.')}: ${issue.message}`,
+    fix: issue.code === 'unrecognized_keys' ? unknownKeyFix(path_, issue.keys[0]!) : 'see docs/cli.md for what it may be',
+  });
+}
+
+function unknownKeyFix(path: PropertyKey[], key: string): string {
+  let shape: unknown = configSchema.parse({});
+  for (const step of path.slice(0, -1)) shape = (shape as Record<PropertyKey, unknown>)[step];
+  const words = Object.keys((shape as object) ?? {});
+  const near = nearest(key, words);
+  return near ? `did you mean ${near}?` : `known here: ${words.join(', ')}`;
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env node
+/** The `iguana` command: parses, runs one command, turns what went wrong into one line and an exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted). */
+import { readFileSync, realpathSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Command, CommanderError } from 'commander';
+import { IguanaError, messageOf } from '../errors.js';
+import { brokerCommand } from './broker.js';
+import { detectCommand } from './detect.js';
+import { doctorCommand } from './doctor.js';
+import { forecastCommand } from './forecast.js';
+import { recordCommand } from './record.js';
+import { replayCommand } from './replay.js';
+import { startCommand } from './start.js';
+import { tailCommand } from './tail.js';
+import { paint } from './terminal.js';
+
+/** The whole command tree; a test or the reference generator reads it without running anything. */
+export function program(): Command {
+  const root = new Command('iguana')
+    .description('Metrics on Kafka in; forecasts, anomalies and scaling decisions out.')
+    .version(version(), '-V, --version')
+    .showHelpAfterError('(--help shows what is possible)')
+    .addHelpText('after', '\nExamples:\n  iguana start --demo\n  iguana forecast --input requests.csv --horizon 24 --season auto\n  iguana tail forecasts');
+  for (const command of [
+    startCommand(),
+    brokerCommand(),
+    tailCommand(),
+    forecastCommand(),
+    detectCommand(),
+    recordCommand(),
+    replayCommand(),
+    doctorCommand(),
+  ]) {
+    root.addCommand(command.copyInheritedSettings(root));
+  }
+  for (const command of [root, ...root.commands]) command.exitOverride();
+  return root;
+}
+
+/** Exit code of an error: the user's to mend in the call (2) or a failure of the work (1). */
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (error instanceof IguanaError && (error.code === 'IGU_USAGE' || error.code === 'IGU_CONFIG')) return 2;
+  return 1;
+}
+
+async function main(): Promise<void> {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+  try {
+    await program().parseAsync();
+  } catch (error) {
+    if (!(error instanceof CommanderError)) {
+      const text = error instanceof IguanaError || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
+      process.stderr.write(`${paint('red', text, process.stderr)}\n`);
+    }
+    process.exitCode = exitCodeOf(error);
+  }
+}
+
+function version(): string {
+  const file = new URL('../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await main();
