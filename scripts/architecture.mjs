@@ -14,8 +14,11 @@ const result = await cruise(['src', 'pipelines'], { ruleSet: config, validate: t
   tsConfig: extractTSConfig('tsconfig.json'),
 });
 const { modules, summary } = result.output;
-const read = new Set(modules.map((m) => m.source)).intersection?.(new Set(sources)).size ?? modules.filter((m) => sources.includes(m.source)).length;
-for (const violation of summary.violations) console.error(`${violation.rule.name}: ${violation.from} -> ${violation.to}`);
+const read =
+  new Set(modules.map((m) => m.source)).intersection?.(new Set(sources)).size ??
+  modules.filter((m) => sources.includes(m.source)).length;
+for (const violation of summary.violations)
+  console.error(`${violation.rule.name}: ${violation.from} -> ${violation.to}`);
 if (sources.length === 0 || read < sources.length) {
   console.error(`architecture: read ${read} of ${sources.length} files`);
   process.exit(1);

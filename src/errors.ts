@@ -6,21 +6,73 @@ const table = {
   IGU_USAGE: { message: '{what}', fix: 'see --help', retriable: false },
   IGU_CONFIG: { message: '{where}: {what}', fix: '{fix}', retriable: false },
   IGU_FILE_MISSING: { message: 'cannot read {path}', fix: 'check the path and its permissions', retriable: false },
-  IGU_FILE_WRITE: { message: 'cannot write {path}: {what}', fix: 'check the path, its permissions and free space', retriable: false },
+  IGU_FILE_WRITE: {
+    message: 'cannot write {path}: {what}',
+    fix: 'check the path, its permissions and free space',
+    retriable: false,
+  },
   IGU_CSV_ROW: { message: '{path}:{line}: {what}', fix: '{fix}', retriable: false },
-  IGU_PORT_TAKEN: { message: 'port {port} on {host} is taken', fix: 'stop what uses it, or give another port (0 takes any free one)', retriable: false },
-  IGU_BROKER_UNREACHABLE: { message: 'no Kafka broker answers at {brokers}', fix: 'check the address and that the broker is running; `iguana broker` starts one here', retriable: true },
-  IGU_DATA_DIR: { message: 'cannot use data directory {path}: {what}', fix: 'give a writable directory with --data, or run with --memory', retriable: false },
-  IGU_RECORD_MALFORMED: { message: 'record cannot be read: {what}', fix: 'see the dead letter and docs/formats.md', retriable: false },
-  IGU_SCHEMA_UNKNOWN: { message: 'unknown schema {id}', fix: 'produce with a schema from schemas/, or JSON', retriable: false },
-  IGU_VALUE_NOT_FINITE: { message: 'value of {series} is {value}', fix: 'send a finite number, or leave the sample out', retriable: false },
-  IGU_TIME_OUT_OF_RANGE: { message: 'timestamp {timestamp} of {series} is outside the accepted range', fix: 'send milliseconds since 1970 and check the clock of the sender', retriable: false },
-  IGU_HISTORY_SHORT: { message: '{what} has {have} samples, {need} are needed', fix: 'give more history or a shorter season', retriable: true },
-  IGU_STATE_INCOMPATIBLE: { message: 'saved state of {what} cannot be restored: {why}', fix: 'it is learnt anew from the input', retriable: false },
-  IGU_LIMIT: { message: '{limit} reached ({value})', fix: 'raise it in the configuration or send less', retriable: true },
+  IGU_PORT_TAKEN: {
+    message: 'port {port} on {host} is taken',
+    fix: 'stop what uses it, or give another port (0 takes any free one)',
+    retriable: false,
+  },
+  IGU_BROKER_UNREACHABLE: {
+    message: 'no Kafka broker answers at {brokers}',
+    fix: 'check the address and that the broker is running; `iguana broker` starts one here',
+    retriable: true,
+  },
+  IGU_DATA_DIR: {
+    message: 'cannot use data directory {path}: {what}',
+    fix: 'give a writable directory with --data, or run with --memory',
+    retriable: false,
+  },
+  IGU_RECORD_MALFORMED: {
+    message: 'record cannot be read: {what}',
+    fix: 'see the dead letter and docs/formats.md',
+    retriable: false,
+  },
+  IGU_SCHEMA_UNKNOWN: {
+    message: 'unknown schema {id}',
+    fix: 'produce with a schema from schemas/, or JSON',
+    retriable: false,
+  },
+  IGU_VALUE_NOT_FINITE: {
+    message: 'value of {series} is {value}',
+    fix: 'send a finite number, or leave the sample out',
+    retriable: false,
+  },
+  IGU_TIME_OUT_OF_RANGE: {
+    message: 'timestamp {timestamp} of {series} is outside the accepted range',
+    fix: 'send milliseconds since 1970 and check the clock of the sender',
+    retriable: false,
+  },
+  IGU_HISTORY_SHORT: {
+    message: '{what} has {have} samples, {need} are needed',
+    fix: 'give more history or a shorter season',
+    retriable: true,
+  },
+  IGU_STATE_INCOMPATIBLE: {
+    message: 'saved state of {what} cannot be restored: {why}',
+    fix: 'it is learnt anew from the input',
+    retriable: false,
+  },
+  IGU_LIMIT: {
+    message: '{limit} reached ({value})',
+    fix: 'raise it in the configuration or send less',
+    retriable: true,
+  },
   IGU_NOT_FOUND: { message: 'no {what} named {name}', fix: '{fix}', retriable: false },
-  IGU_ACTUATOR: { message: 'actuator {name} failed: {what}', fix: 'see the cause; the decision is tried again at the next evaluation', retriable: true },
-  IGU_BACKEND: { message: 'TensorFlow.js backend {name} cannot be used: {what}', fix: 'another backend is used; see `iguana doctor`', retriable: false },
+  IGU_ACTUATOR: {
+    message: 'actuator {name} failed: {what}',
+    fix: 'see the cause; the decision is tried again at the next evaluation',
+    retriable: true,
+  },
+  IGU_BACKEND: {
+    message: 'TensorFlow.js backend {name} cannot be used: {what}',
+    fix: 'another backend is used; see `iguana doctor`',
+    retriable: false,
+  },
 } as const satisfies Record<string, { message: string; fix: string; retriable: boolean }>;
 
 export type ErrorCode = keyof typeof table;

@@ -105,7 +105,11 @@ export class StateReader {
 
   private take(bytes: number): number {
     const start = this.position;
-    if (start + bytes > this.buffer.length) throw new IguanaError('IGU_STATE_INCOMPATIBLE', { what: 'a record', why: `it ends after ${this.buffer.length} bytes` });
+    if (start + bytes > this.buffer.length)
+      throw new IguanaError('IGU_STATE_INCOMPATIBLE', {
+        what: 'a record',
+        why: `it ends after ${this.buffer.length} bytes`,
+      });
     this.position += bytes;
     return start;
   }

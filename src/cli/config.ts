@@ -12,7 +12,11 @@ export const configSchema = z.strictObject({
   dashboard: z.strictObject({ host: z.string().default('127.0.0.1'), port: port.default(4480) }).prefault({}),
   /** The embedded broker; not started when `kafka.brokers` is given. */
   broker: z
-    .strictObject({ host: z.string().default('127.0.0.1'), port: port.default(9092), partitions: z.number().int().min(1).max(1000).default(4) })
+    .strictObject({
+      host: z.string().default('127.0.0.1'),
+      port: port.default(9092),
+      partitions: z.number().int().min(1).max(1000).default(4),
+    })
     .prefault({}),
   /** An existing Kafka cluster to use instead of the embedded broker. */
   kafka: z
@@ -20,7 +24,11 @@ export const configSchema = z.strictObject({
       brokers: z.array(z.string().min(1)).default([]),
       ssl: z.boolean().default(false),
       sasl: z
-        .strictObject({ mechanism: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']), username: z.string(), password: z.string() })
+        .strictObject({
+          mechanism: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']),
+          username: z.string(),
+          password: z.string(),
+        })
         .optional(),
     })
     .prefault({}),
@@ -29,7 +37,9 @@ export const configSchema = z.strictObject({
   /** Where records, offsets and learnt state are kept; null keeps them in memory. */
   data: z.string().nullable().default('.iguana'),
   /** This machine's own metrics. */
-  host: z.strictObject({ enabled: z.boolean().default(true), everyMs: z.number().int().min(100).default(1000) }).prefault({}),
+  host: z
+    .strictObject({ enabled: z.boolean().default(true), everyMs: z.number().int().min(100).default(1000) })
+    .prefault({}),
   /** Scaling policies, inline. */
   policies: z.array(z.unknown()).default([]),
 });
@@ -48,7 +58,11 @@ export function readConfig(path?: string): Config {
   const syntax = document.errors[0];
   if (syntax) {
     const at = lines.linePos(syntax.pos[0]);
-    throw new IguanaError('IGU_CONFIG', { where: `${file}:${at.line}:${at.col}`, what: syntax.message.split('\n')[0]!, fix: 'mend the YAML' }, { cause: syntax });
+    throw new IguanaError(
+      'IGU_CONFIG',
+      { where: `${file}:${at.line}:${at.col}`, what: syntax.message.split('\n')[0]!, fix: 'mend the YAML' },
+      { cause: syntax },
+    );
   }
   const parsed = configSchema.safeParse(document.toJS() ?? {});
   if (parsed.success) return parsed.data;
@@ -59,7 +73,8 @@ export function readConfig(path?: string): Config {
   throw new IguanaError('IGU_CONFIG', {
     where: `${file}:${at.line}:${at.col}`,
     what: `${path_.join('.')}: ${issue.message}`,
-    fix: issue.code === 'unrecognized_keys' ? unknownKeyFix(path_, issue.keys[0]!) : 'see docs/cli.md for what it may be',
+    fix:
+      issue.code === 'unrecognized_keys' ? unknownKeyFix(path_, issue.keys[0]!) : 'see docs/cli.md for what it may be',
   });
 }
 

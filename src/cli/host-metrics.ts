@@ -25,7 +25,8 @@ export async function collectHostSamples(): Promise<HostSample[]> {
   const host = os.hostname();
   const samples: HostSample[] = [];
   const add = (name: string, value: number | null | undefined, labels: Labels = {}): void => {
-    if (typeof value === 'number' && Number.isFinite(value)) samples.push({ name, labels: { host, ...labels }, timestamp, value });
+    if (typeof value === 'number' && Number.isFinite(value))
+      samples.push({ name, labels: { host, ...labels }, timestamp, value });
   };
 
   const [load, memory, disk, network, temperature, files] = await Promise.all([
@@ -60,7 +61,8 @@ export async function collectHostSamples(): Promise<HostSample[]> {
     add('network_transmit_bytes_per_second', one.tx_sec, { interface: one.iface });
   }
   for (const one of files ?? []) add('filesystem_usage', one.use, { mount: one.mount });
-  if (temperature && temperature.main !== null && temperature.main > 0) add('temperature_celsius', temperature.main, { sensor: 'cpu' });
+  if (temperature && temperature.main !== null && temperature.main > 0)
+    add('temperature_celsius', temperature.main, { sensor: 'cpu' });
 
   const own = process.memoryUsage();
   add('process_resident_memory_bytes', own.rss, { process: 'iguana' });
@@ -92,7 +94,10 @@ function ownCpu(): number | undefined {
 async function inTime<T>(reading: Promise<T>): Promise<T | undefined> {
   const late = new AbortController();
   try {
-    return await Promise.race([reading.catch(() => undefined), delay(SENSOR_TIMEOUT_MS, undefined, { signal: late.signal })]);
+    return await Promise.race([
+      reading.catch(() => undefined),
+      delay(SENSOR_TIMEOUT_MS, undefined, { signal: late.signal }),
+    ]);
   } finally {
     late.abort();
   }

@@ -20,7 +20,10 @@ export function program(): Command {
     .description('Metrics on Kafka in; forecasts, anomalies and scaling decisions out.')
     .version(version(), '-V, --version')
     .showHelpAfterError('(--help shows what is possible)')
-    .addHelpText('after', '\nExamples:\n  iguana start --demo\n  iguana forecast --input requests.csv --horizon 24 --season auto\n  iguana tail forecasts');
+    .addHelpText(
+      'after',
+      '\nExamples:\n  iguana start --demo\n  iguana forecast --input requests.csv --horizon 24 --season auto\n  iguana tail forecasts',
+    );
   for (const command of [
     startCommand(),
     brokerCommand(),
@@ -53,7 +56,8 @@ async function main(): Promise<void> {
     await program().parseAsync();
   } catch (error) {
     if (!(error instanceof CommanderError)) {
-      const text = error instanceof IguanaError || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
+      const text =
+        error instanceof IguanaError || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
       process.stderr.write(`${paint('red', text, process.stderr)}\n`);
     }
     process.exitCode = exitCodeOf(error);

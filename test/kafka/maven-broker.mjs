@@ -41,7 +41,9 @@ export async function startFromMaven() {
   );
   const java = (args) => ['-Xmx512m', '-cp', path.join(jars, '*'), ...args];
   const clusterId = randomBytes(16).toString('base64url');
-  const format = spawnSync('java', java(['kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties]), { encoding: 'utf8' });
+  const format = spawnSync('java', java(['kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties]), {
+    encoding: 'utf8',
+  });
   if (format.status !== 0) throw new Error(`Kafka's storage could not be formatted: ${format.stderr || format.stdout}`);
   const log = openSync(path.join(folder, 'server.log'), 'w');
   const broker = spawn('java', java(['kafka.Kafka', properties]), { stdio: ['ignore', log, log] });
@@ -74,9 +76,13 @@ function download() {
   mkdirSync(cache, { recursive: true });
   const fresh = mkdtempSync(path.join(cache, 'download-'));
   const pom = path.join(import.meta.dirname, 'pom.xml');
-  const run = spawnSync('mvn', ['-B', '-q', '-f', pom, `-Dkafka.version=${VERSION}`, `-DoutputDirectory=${fresh}`, 'dependency:copy-dependencies'], {
-    encoding: 'utf8',
-  });
+  const run = spawnSync(
+    'mvn',
+    ['-B', '-q', '-f', pom, `-Dkafka.version=${VERSION}`, `-DoutputDirectory=${fresh}`, 'dependency:copy-dependencies'],
+    {
+      encoding: 'utf8',
+    },
+  );
   if (run.status !== 0) throw new Error(`Maven could not get Kafka ${VERSION}: ${run.stdout}${run.stderr}`);
   renameSync(fresh, jars);
   return jars;

@@ -18,7 +18,8 @@ try {
 process.exit(code);
 
 async function findBroker() {
-  if (process.env.KAFKA_BROKERS) return { brokers: process.env.KAFKA_BROKERS, how: 'KAFKA_BROKERS', stop: async () => {} };
+  if (process.env.KAFKA_BROKERS)
+    return { brokers: process.env.KAFKA_BROKERS, how: 'KAFKA_BROKERS', stop: async () => {} };
   if (answers('docker', ['info'])) {
     try {
       return await startContainer();
@@ -62,9 +63,13 @@ function answers(command, args) {
 }
 
 function vitest(brokers) {
-  const run = spawn(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest.kafka.config.ts', ...process.argv.slice(2)], {
-    stdio: 'inherit',
-    env: { ...process.env, KAFKA_BROKERS: brokers },
-  });
+  const run = spawn(
+    process.execPath,
+    ['node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest.kafka.config.ts', ...process.argv.slice(2)],
+    {
+      stdio: 'inherit',
+      env: { ...process.env, KAFKA_BROKERS: brokers },
+    },
+  );
   return new Promise((resolve) => run.on('exit', (status) => resolve(status ?? 1)));
 }
