@@ -45,7 +45,10 @@ export function createChart(box, onHover) {
     box,
   );
 
-  new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: HEIGHT })).observe(box);
+  new ResizeObserver(() => {
+    const width = box.clientWidth;
+    if (width > 0 && width !== plot.width) requestAnimationFrame(() => plot.setSize({ width, height: HEIGHT }));
+  }).observe(box);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
     colors = readColors();
     plot.redraw();
@@ -54,6 +57,7 @@ export function createChart(box, onHover) {
   function show(next) {
     view = next;
     drawn = bounds(next);
+    box.dataset.empty = String(next.samples.length === 0);
     const samples = next.samples.filter(([t]) => t >= drawn.xMin - 1);
     plot.setData([samples.map(([t]) => t), samples.map(([, v]) => v)]);
   }
