@@ -235,7 +235,7 @@ function decisionRow(d) {
   const asked = [`reactive ${d.reactive}`];
   if (d.predicted !== null) {
     const horizon = d.horizonMs === null ? '' : ` in ${duration(d.horizonMs)}`;
-    const quantile = d.quantile === null ? '' : `, q ${number(d.quantile)}`;
+    const quantile = d.quantile === null ? '' : ` at p${number(d.quantile * 100)}`;
     asked.push(`forecast ${d.predicted}${horizon}${quantile}`);
   }
   return element(
