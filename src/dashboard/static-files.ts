@@ -22,7 +22,7 @@ const files: Readonly<Record<string, readonly [string, string]>> = {
   '/format.js': [join(publicDir, 'format.js'), js],
   '/style.css': [join(publicDir, 'style.css'), css],
   '/icon.svg': [join(publicDir, 'icon.svg'), 'image/svg+xml'],
-  '/uplot.js': [join(plotDir, 'uPlot.esm.js'), js],
+  '/node_modules/uplot/dist/uPlot.esm.js': [join(plotDir, 'uPlot.esm.js'), js],
   '/uplot.css': [join(plotDir, 'uPlot.min.css'), css],
 };
 

@@ -60,8 +60,8 @@ describe('dashboard', () => {
     expect(referred).toContain('/uplot.css');
     const app = await (await fetch(`${page.url}/app.js`)).text();
     const chart = await (await fetch(`${page.url}/chart.js`)).text();
-    const imported = [...`${app}${chart}`.matchAll(/from '(\/[^']+)'/g)].map((m) => m[1]!);
-    expect(imported).toContain('/uplot.js');
+    const imported = [...`${app}${chart}`.matchAll(/from '(\.[^']+)'/g)].map((m) => new URL(m[1]!, page.url).pathname);
+    expect(imported).toContain('/node_modules/uplot/dist/uPlot.esm.js');
     for (const path of new Set([...referred, ...imported])) {
       const file = await fetch(page.url + path);
       expect([path, file.status]).toEqual([path, 200]);

@@ -1,5 +1,5 @@
-import { createChart, levelsOf } from '/chart.js';
-import { duration, element, labelText, number, sparkline, time } from '/format.js';
+import { createChart, levelsOf } from './chart.js';
+import { duration, element, labelText, number, sparkline, time } from './format.js';
 
 const byId = (id) => document.getElementById(id);
 const MAX_SAMPLES = 4096;
