@@ -1,5 +1,6 @@
-import { number, time } from '/format.js';
-import uPlot from '/uplot.js';
+// For a browser, which never leaves the root, this is /node_modules/uplot/…; for editors and checks it is the package itself.
+import uPlot from '../../../node_modules/uplot/dist/uPlot.esm.js';
+import { number, time } from './format.js';
 
 const HEIGHT = 340;
 
