@@ -63,7 +63,10 @@ export interface DesiredInstances {
 /** What one tick sends to one page: only what came after `version`. */
 export interface Change {
   readonly version: number;
+  /** Series that are new since then. */
   readonly series: readonly SeriesSummary[];
+  /** `[id, timestamp, value, openAnomalies]` of known series that changed: a thirtieth of a summary. */
+  readonly values: readonly (readonly [string, number | null, number | null, number])[];
   readonly chart: Pick<SeriesView, 'id' | 'samples' | 'forecasts' | 'anomalies'> | null;
   readonly anomalies: readonly AnomalyRecord[];
   readonly decisions: readonly DecisionRecord[];
@@ -76,6 +79,7 @@ interface Shown {
   readonly series: Series;
   readonly history: SeriesHistory;
   forecasts: ForecastRecord[];
+  readonly since: number;
   version: number;
   forecastVersion: number;
 }
@@ -219,10 +223,18 @@ export class LiveModel {
   changesAfter(version: number, charted?: string, sampleTime?: number): Change {
     const open = this.openBySeries();
     const changed = [...this.shown.values()].filter((s) => s.version > version);
+    const fresh = changed.filter((s) => s.since > version);
+    const known = changed.filter((s) => s.since <= version);
     const shown = charted === undefined ? undefined : this.find(charted);
     return {
       version: this.now,
-      series: changed.map((s) => summaryOf(s, open)),
+      series: fresh.map((s) => summaryOf(s, open)),
+      values: known.map(({ series, history: { last } }) => [
+        series.id,
+        last?.timestamp ?? null,
+        last?.value ?? null,
+        open.get(series.id) ?? 0,
+      ]),
       chart:
         (shown && {
           id: shown.series.id,
@@ -246,11 +258,13 @@ export class LiveModel {
       if (this.refused.size < dashboardLimits.maxSeries * 100) this.refused.add(series.id);
       return undefined;
     }
+    const since = ++this.now;
     const shown: Shown = {
       series,
       history: new SeriesHistory(dashboardLimits.maxHistory),
       forecasts: [],
-      version: ++this.now,
+      since,
+      version: since,
       forecastVersion: 0,
     };
     this.shown.set(series.id, shown);

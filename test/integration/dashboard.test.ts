@@ -6,7 +6,7 @@ import { LiveModel } from '../../src/dashboard/live-model.js';
 import { type Dashboard, startDashboard } from '../../src/dashboard/server.js';
 import { dashboardLimits } from '../../src/limits.js';
 import { makeSeries } from '../../src/records.js';
-import { believableModel } from '../unit/dashboard/believable-model.js';
+import { anomalyOf, believableModel } from '../unit/dashboard/believable-model.js';
 
 const END = Date.UTC(2026, 2, 4, 15);
 const running: Dashboard[] = [];
@@ -145,7 +145,7 @@ describe('dashboard', () => {
     model.sample(series, END + 60_000, 42);
     clock.advance(dashboardLimits.tickMs);
     const second = JSON.parse((await stream.next()).value!.data);
-    expect(second.series.map((s: { value: number }) => s.value)).toEqual([42]);
+    expect(second.values).toEqual([[series.id, END + 60_000, 42, 0]]);
     expect(second.chart.samples).toEqual([[END + 60_000, 42]]);
     expect(second.decisions).toEqual([]);
   });
@@ -160,10 +160,10 @@ describe('dashboard', () => {
     const clients = async () =>
       (await (await fetch(`${page.url}/metrics`)).text()).match(/^iguana_page_clients (\d+)$/m)?.[1];
     await expect.poll(clients).toBe('1');
-    // Each tick changes a thousand series, about half a megabyte: the socket is soon full.
-    const many = Array.from({ length: 1000 }, (_, i) => makeSeries('filler', { n: String(i).padStart(400, 'x') }));
+    // Each tick brings new anomalies, about a megabyte: the socket is soon full.
+    const open = anomalyOf(makeSeries('filler', {}), END);
     for (let tick = 0; tick < 120; tick++) {
-      for (const s of many) model.sample(s, END + tick, tick);
+      for (let i = 0; i < 100; i++) model.anomaly({ ...open, id: `${tick}-${i}`, reason: 'x'.repeat(10_000) });
       clock.advance(dashboardLimits.tickMs);
     }
     await expect.poll(clients).toBe('0');

@@ -5,6 +5,7 @@ const byId = (id) => document.getElementById(id);
 const MAX_SAMPLES = 4096;
 const MAX_ROWS = 200;
 const MAX_LISTED = 300;
+const SPARK_POINTS = 40;
 
 const state = {
   series: new Map(),
@@ -73,6 +74,12 @@ function take(change, first) {
     state.chart = { samples: [], forecasts: [], anomalies: [] };
   }
   for (const series of change.series) state.series.set(series.id, series);
+  for (const [id, timestamp, value, openAnomalies] of change.values) {
+    const known = state.series.get(id);
+    if (!known) continue;
+    const spark = timestamp === known.timestamp ? known.spark : [...known.spark, value].slice(-SPARK_POINTS);
+    state.series.set(id, { ...known, timestamp, value, openAnomalies, spark });
+  }
   for (const anomaly of change.anomalies) {
     state.anomalies.delete(anomaly.id);
     state.anomalies.set(anomaly.id, anomaly);

@@ -55,17 +55,22 @@ describe('LiveModel', () => {
     expect(all.anomalies.map((a) => a.state)).toEqual(['resolved', 'open']);
     const last = all.chart!.samples.at(-1)![0];
     const none = model.changesAfter(all.version, id, last);
-    expect([none.series, none.decisions, none.anomalies, none.chart?.samples, none.chart?.forecasts]).toEqual([
-      [],
-      [],
-      [],
-      [],
-      [],
-    ]);
+    expect([
+      none.series,
+      none.values,
+      none.decisions,
+      none.anomalies,
+      none.chart?.samples,
+      none.chart?.forecasts,
+    ]).toEqual([[], [], [], [], [], []]);
     const cpu = makeSeries('cpu_usage', { host: 'node-1', core: '1' });
     model.sample(cpu, END + MINUTE, 0.5);
     const one = model.changesAfter(all.version, cpu.id, END);
-    expect(one.series.map((s) => s.id)).toEqual([cpu.id]);
+    expect(one.series).toEqual([]);
+    expect(one.values).toEqual([[cpu.id, END + MINUTE, 0.5, 0]]);
+    const fresh = makeSeries('new', {});
+    model.sample(fresh, END, 1);
+    expect(model.changesAfter(one.version).series.map((s) => s.id)).toEqual([fresh.id]);
     expect(one.chart?.samples).toEqual([[END + MINUTE, 0.5]]);
   });
 
