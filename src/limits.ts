@@ -49,3 +49,48 @@ export const dashboardLimits = {
   /** Longest time `stop` waits for open answers, ms. */
   stopMs: 500,
 } as const;
+
+/** The Kafka client's bounds: source, sink and state. */
+export const kafkaLimits = {
+  /** Longest wait of a fetch for new records, ms: bounds latency of a quiet topic's stop and rebalance. */
+  maxWaitMs: 250,
+  /** Bytes of one partition in one fetch: one batch. */
+  maxBytesPerPartition: 1_048_576,
+  /** Bytes of one fetch over all partitions. */
+  maxBytesPerFetch: 10_485_760,
+  /** A member silent for so long leaves the group, ms. */
+  sessionTimeoutMs: 30_000,
+  heartbeatMs: 3_000,
+  /** Offsets are committed at most this often, ms: what a crash repeats. */
+  commitEveryMs: 1_000,
+  /** State that changed is written at most this often, ms: what a restart learns again from the input. */
+  checkpointEveryMs: 5_000,
+  /** Bytes of one produce request, below the usual max.message.bytes of 1 MiB. */
+  maxBytesPerFlush: 900_000,
+  /** Largest record of a state topic, bytes. */
+  maxStateRecordBytes: 8_388_608,
+  /** Series that share one state record: large enough to pack, small enough to write little of what did not change. */
+  seriesPerChunk: 16,
+  /** Longest wait for batches in flight when stopping, ms. */
+  drainMs: 1_200,
+} as const;
+
+/** What the embedded broker accepts. */
+export const brokerLimits = {
+  /** Largest request, bytes: kafkajs sends at most about 1 MiB a partition; a larger length is a foreign protocol. */
+  maxRequestBytes: 104_857_600,
+  /** Most bytes one fetch answers with, whatever the client asks. */
+  maxFetchBytes: 52_428_800,
+  /** Longest a fetch waits for data, ms. */
+  maxFetchWaitMs: 30_000,
+  /** Partitions of all topics together. */
+  maxPartitions: 10_000,
+  maxConnections: 2_000,
+  /** Members of one consumer group, joining ones included. */
+  maxGroupMembers: 1_000,
+  minSessionTimeoutMs: 1_000,
+  maxSessionTimeoutMs: 1_800_000,
+  maxTransactionTimeoutMs: 900_000,
+  /** Retention and compaction look at every log this often, ms. */
+  cleanEveryMs: 30_000,
+} as const;

@@ -1,0 +1,43 @@
+interface Aborted {
+  readonly producerId: bigint;
+  readonly firstOffset: number;
+  readonly lastOffset: number;
+}
+
+/** Which transactions of one partition are open, and which were aborted where. */
+export class TransactionIndex {
+  private readonly open = new Map<bigint, number>();
+  private aborted: Aborted[] = [];
+
+  begin(producerId: bigint, firstOffset: number): void {
+    if (!this.open.has(producerId)) this.open.set(producerId, firstOffset);
+  }
+
+  end(producerId: bigint, markerOffset: number, commit: boolean): void {
+    const firstOffset = this.open.get(producerId);
+    if (firstOffset === undefined) return;
+    this.open.delete(producerId);
+    if (!commit) this.aborted.push({ producerId, firstOffset, lastOffset: markerOffset });
+  }
+
+  /** First offset of the oldest open transaction, or `endOffset`. */
+  lastStableOffset(endOffset: number): number {
+    let stable = endOffset;
+    for (const first of this.open.values()) stable = Math.min(stable, first);
+    return stable;
+  }
+
+  abortedBetween(from: number, to: number): { producerId: bigint; firstOffset: bigint }[] {
+    return this.aborted
+      .filter((a) => a.lastOffset >= from && a.firstOffset < to)
+      .map((a) => ({ producerId: a.producerId, firstOffset: BigInt(a.firstOffset) }));
+  }
+
+  isAborted(producerId: bigint, offset: number): boolean {
+    return this.aborted.some((a) => a.producerId === producerId && a.firstOffset <= offset && offset <= a.lastOffset);
+  }
+
+  forgetBefore(offset: number): void {
+    this.aborted = this.aborted.filter((a) => a.lastOffset >= offset);
+  }
+}

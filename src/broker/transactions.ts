@@ -1,0 +1,199 @@
+import type { Clock } from '../clock.js';
+import { brokerLimits } from '../limits.js';
+import type { CommittedOffset, Groups } from './groups.js';
+import { Journal } from './journal.js';
+import type { KafkaError } from './protocol/error-codes.js';
+import type { Topics } from './topics.js';
+
+interface Transaction {
+  producerId: bigint;
+  epoch: number;
+  timeoutMs: number;
+  open: boolean;
+  readonly partitions: Set<string>;
+  /** Offsets that become committed with the transaction, by group. */
+  readonly offsets: Map<string, Map<string, CommittedOffset>>;
+  cancelTimeout: (() => void) | undefined;
+}
+
+/** The transactional id's producer, the partitions of its open transaction (o: true) or its end, or the next free producer id. */
+type JournalEntry = { next: string } | { id: string; pid: string; e: number; t: number; o: boolean; p: string[] };
+
+/**
+ * The transaction coordinator: producer ids, epochs and fencing, and the end of transactions as markers in every partition (KIP-98).
+ * A transaction left open by a crash is aborted when the broker starts again, or after its timeout.
+ */
+export class Transactions {
+  private readonly byId = new Map<string, Transaction>();
+  private nextProducerId = 1n;
+  private readonly journal: Journal<JournalEntry>;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly topics: Topics,
+    private readonly groups: Groups,
+    journalFile: string | null,
+  ) {
+    this.journal = new Journal<JournalEntry>(
+      journalFile,
+      (entry) => {
+        if ('next' in entry) this.nextProducerId = BigInt(entry.next);
+        else {
+          const transaction = fresh(BigInt(entry.pid), entry.e, entry.t);
+          transaction.open = entry.o;
+          for (const key of entry.p) transaction.partitions.add(key);
+          this.byId.set(entry.id, transaction);
+        }
+      },
+      () => [{ next: this.nextProducerId.toString() }, ...[...this.byId].map(([id, t]) => journalled(id, t))],
+    );
+    for (const [id, transaction] of this.byId) if (transaction.open) this.end(id, transaction, false);
+  }
+
+  initProducer(
+    transactionalId: string | null,
+    timeoutMs: number,
+  ): { errorCode: KafkaError; producerId: bigint; producerEpoch: number } {
+    if (transactionalId === null) return { errorCode: 'NONE', producerId: this.newProducerId(), producerEpoch: 0 };
+    const refuse = (errorCode: KafkaError) => ({ errorCode, producerId: -1n, producerEpoch: -1 });
+    if (transactionalId === '') return refuse('INVALID_REQUEST');
+    if (timeoutMs <= 0 || timeoutMs > brokerLimits.maxTransactionTimeoutMs)
+      return refuse('INVALID_TRANSACTION_TIMEOUT');
+    let transaction = this.byId.get(transactionalId);
+    if (transaction?.open) {
+      // the older producer is fenced: its transaction ends with the new epoch
+      transaction.epoch++;
+      this.end(transactionalId, transaction, false);
+    }
+    if (!transaction) transaction = fresh(this.newProducerId(), 0, timeoutMs);
+    else if (transaction.epoch >= 32_766) transaction = fresh(this.newProducerId(), 0, timeoutMs);
+    else transaction.epoch++;
+    transaction.timeoutMs = timeoutMs;
+    this.byId.set(transactionalId, transaction);
+    this.journal.append(journalled(transactionalId, transaction));
+    return { errorCode: 'NONE', producerId: transaction.producerId, producerEpoch: transaction.epoch };
+  }
+
+  addPartition(
+    transactionalId: string,
+    producerId: bigint,
+    epoch: number,
+    topic: string,
+    partition: number,
+  ): KafkaError {
+    const transaction = this.checked(transactionalId, producerId, epoch);
+    if (typeof transaction === 'string') return transaction;
+    if (!this.topics.partition(topic, partition)) return 'UNKNOWN_TOPIC_OR_PARTITION';
+    this.begin(transactionalId, transaction);
+    transaction.partitions.add(`${topic}/${partition}`);
+    this.journal.append(journalled(transactionalId, transaction));
+    return 'NONE';
+  }
+
+  addGroup(transactionalId: string, producerId: bigint, epoch: number, groupId: string): KafkaError {
+    const transaction = this.checked(transactionalId, producerId, epoch);
+    if (typeof transaction === 'string') return transaction;
+    this.begin(transactionalId, transaction);
+    if (!transaction.offsets.has(groupId)) transaction.offsets.set(groupId, new Map());
+    return 'NONE';
+  }
+
+  addOffset(
+    transactionalId: string,
+    producerId: bigint,
+    epoch: number,
+    groupId: string,
+    topic: string,
+    partition: number,
+    committed: CommittedOffset,
+  ): KafkaError {
+    const transaction = this.checked(transactionalId, producerId, epoch);
+    if (typeof transaction === 'string') return transaction;
+    const offsets = transaction.offsets.get(groupId);
+    if (!transaction.open || !offsets) return 'INVALID_TXN_STATE';
+    offsets.set(`${topic}/${partition}`, committed);
+    return 'NONE';
+  }
+
+  endTransaction(transactionalId: string, producerId: bigint, epoch: number, commit: boolean): KafkaError {
+    const transaction = this.checked(transactionalId, producerId, epoch);
+    if (typeof transaction === 'string') return transaction;
+    if (!transaction.open) return 'INVALID_TXN_STATE';
+    this.end(transactionalId, transaction, commit);
+    return 'NONE';
+  }
+
+  /** Whether a transactional batch may go to a partition: only inside an open transaction that named it. */
+  checkProduce(transactionalId: string, topic: string, partition: number): KafkaError {
+    const transaction = this.byId.get(transactionalId);
+    if (!transaction) return 'INVALID_PRODUCER_ID_MAPPING';
+    return transaction.open && transaction.partitions.has(`${topic}/${partition}`) ? 'NONE' : 'INVALID_TXN_STATE';
+  }
+
+  close(): void {
+    for (const transaction of this.byId.values()) transaction.cancelTimeout?.();
+    this.journal.close();
+  }
+
+  private checked(transactionalId: string, producerId: bigint, epoch: number): Transaction | KafkaError {
+    const transaction = this.byId.get(transactionalId);
+    if (!transaction || transaction.producerId !== producerId) return 'INVALID_PRODUCER_ID_MAPPING';
+    return transaction.epoch === epoch ? transaction : 'INVALID_PRODUCER_EPOCH';
+  }
+
+  private begin(id: string, transaction: Transaction): void {
+    if (transaction.open) return;
+    transaction.open = true;
+    transaction.cancelTimeout = this.clock.after(transaction.timeoutMs, () => {
+      if (!transaction.open) return;
+      transaction.epoch++;
+      this.end(id, transaction, false);
+    });
+  }
+
+  private end(id: string, transaction: Transaction, commit: boolean): void {
+    transaction.cancelTimeout?.();
+    transaction.cancelTimeout = undefined;
+    const now = this.clock.now();
+    for (const key of transaction.partitions) {
+      const cut = key.lastIndexOf('/');
+      this.topics
+        .partition(key.slice(0, cut), Number(key.slice(cut + 1)))
+        ?.appendMarker(transaction.producerId, transaction.epoch, commit, now);
+    }
+    if (commit) {
+      for (const [groupId, offsets] of transaction.offsets) {
+        for (const [key, committed] of offsets) {
+          const cut = key.lastIndexOf('/');
+          this.groups.commit(groupId, key.slice(0, cut), Number(key.slice(cut + 1)), committed);
+        }
+      }
+    }
+    transaction.partitions.clear();
+    transaction.offsets.clear();
+    transaction.open = false;
+    this.journal.append(journalled(id, transaction));
+  }
+
+  private newProducerId(): bigint {
+    const id = this.nextProducerId++;
+    this.journal.append({ next: this.nextProducerId.toString() });
+    return id;
+  }
+}
+
+function fresh(producerId: bigint, epoch: number, timeoutMs: number): Transaction {
+  return {
+    producerId,
+    epoch,
+    timeoutMs,
+    open: false,
+    partitions: new Set(),
+    offsets: new Map(),
+    cancelTimeout: undefined,
+  };
+}
+
+function journalled(id: string, t: Transaction): JournalEntry {
+  return { id, pid: t.producerId.toString(), e: t.epoch, t: t.timeoutMs, o: t.open, p: [...t.partitions] };
+}

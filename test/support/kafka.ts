@@ -1,0 +1,41 @@
+import { randomUUID } from 'node:crypto';
+import { Kafka, logLevel } from 'kafkajs';
+import { startBroker } from '../../src/broker/broker.js';
+
+process.env.KAFKAJS_NO_PARTITIONER_WARNING = '1';
+
+/** The broker the integration suite runs on: the real Kafka of KAFKA_BROKERS, else an embedded one in memory on a free port. */
+export async function kafkaUnderTest(): Promise<{ brokers: string; real: boolean; stop(): Promise<void> }> {
+  const given = process.env.KAFKA_BROKERS;
+  if (given) return { brokers: given, real: true, stop: async () => undefined };
+  const broker = await startBroker({ port: 0 });
+  return { brokers: `${broker.host}:${broker.port}`, real: false, stop: () => broker.stop() };
+}
+
+export function kafkaClientFor(brokers: string): Kafka {
+  return new Kafka({
+    brokers: brokers.split(','),
+    clientId: 'test',
+    logLevel: logLevel.NOTHING,
+    retry: { initialRetryTime: 50, retries: 20 },
+  });
+}
+
+export function uniqueName(what: string): string {
+  return `${what}-${randomUUID().slice(0, 8)}`;
+}
+
+/** Waits until the condition holds; fails with what was seen after the deadline. */
+export async function until<T>(
+  what: string,
+  look: () => T | undefined | false | Promise<T | undefined | false>,
+  timeoutMs = 15_000,
+): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const seen = await look();
+    if (seen !== undefined && seen !== false) return seen;
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${timeoutMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
