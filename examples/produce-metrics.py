@@ -11,7 +11,13 @@ import time
 
 from confluent_kafka import Producer
 
-producer = Producer({"bootstrap.servers": sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:9092"})
+producer = Producer(
+    {
+        "bootstrap.servers": sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:9092",
+        # The hash of Java and kafkajs clients, so that a service stays in one partition whoever produces.
+        "partitioner": "murmur2_random",
+    }
+)
 
 second = 0
 try:

@@ -1,11 +1,11 @@
 /**
  * Produces one metric to the topic `metrics`, as any service would: once a second, keyed by the service.
- * Run: npx tsx examples/produce-metrics.ts [host:port]      (the address is in the banner of `npm start`)
+ * Run: npx tsx examples/produce-metrics.ts [host:port]; the address is in the banner of `npm start`.
  */
-import { Kafka } from 'kafkajs';
+import { Kafka, Partitioners } from 'kafkajs';
 
 const kafka = new Kafka({ clientId: 'produce-metrics', brokers: [process.argv[2] ?? '127.0.0.1:9092'] });
-const producer = kafka.producer();
+const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner });
 await producer.connect();
 
 let running = true;
