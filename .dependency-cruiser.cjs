@@ -18,15 +18,17 @@ const upward = floors.slice(0, -1).map(([from], i) => ({
   to: { path: floors.slice(i + 1).map(([path]) => path) },
 }));
 
-const sideBySide = ['models', 'detectors', 'scaling', 'gpu', 'wasm', 'functions', 'cluster', 'codec', 'broker'].map((folder) => ({
-  name: `${folder}-imports-a-neighbour`,
-  severity: 'error',
-  from: { path: `^src/${folder}/` },
-  to: {
-    path: '^src/(models|detectors|scaling|gpu|wasm|functions|cluster|codec|broker)/',
-    pathNot: folder === 'functions' ? '^src/(functions|wasm)/' : `^src/${folder}/`,
-  },
-}));
+const sideBySide = ['models', 'detectors', 'scaling', 'gpu', 'wasm', 'functions', 'cluster', 'codec', 'broker'].map(
+  (folder) => ({
+    name: `${folder}-imports-a-neighbour`,
+    severity: 'error',
+    from: { path: `^src/${folder}/` },
+    to: {
+      path: '^src/(models|detectors|scaling|gpu|wasm|functions|cluster|codec|broker)/',
+      pathNot: folder === 'functions' ? '^src/(functions|wasm)/' : `^src/${folder}/`,
+    },
+  }),
+);
 
 const behindOneFolder = [
   ['kafkajs', '^src/kafka/'],
@@ -47,6 +49,16 @@ const pure = {
 };
 
 module.exports = {
-  forbidden: [{ name: 'no-circles', severity: 'error', from: {}, to: { circular: true } }, ...upward, ...sideBySide, ...behindOneFolder, pure],
-  options: { doNotFollow: { path: 'node_modules' }, tsPreCompilationDeps: true, tsConfig: { fileName: 'tsconfig.json' } },
+  forbidden: [
+    { name: 'no-circles', severity: 'error', from: {}, to: { circular: true } },
+    ...upward,
+    ...sideBySide,
+    ...behindOneFolder,
+    pure,
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+  },
 };

@@ -47,6 +47,16 @@ export class StateWriter {
     return this;
   }
 
+  /** What `write` writes, preceded by its length: read back with `bytes()`. */
+  nested(write: (writer: StateWriter) => void): this {
+    this.room(4);
+    const at = this.length;
+    this.length += 4;
+    write(this);
+    this.buffer.writeUInt32LE(this.length - at - 4, at);
+    return this;
+  }
+
   /** A copy of all that was written. */
   finish(): Buffer {
     return Buffer.from(this.buffer.subarray(0, this.length));

@@ -4,6 +4,8 @@ import { z } from 'zod';
 import { IguanaError } from '../errors.js';
 import { nearest } from './suggest.js';
 
+export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const;
+
 const port = z.number().int().min(0).max(65_535);
 
 /** What `iguana.yaml` may say; flags on the command line win over it. */
@@ -25,7 +27,7 @@ export const configSchema = z.strictObject({
       ssl: z.boolean().default(false),
       sasl: z
         .strictObject({
-          mechanism: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']),
+          mechanism: z.enum(saslMechanisms),
           username: z.string(),
           password: z.string(),
         })

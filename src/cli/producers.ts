@@ -72,8 +72,10 @@ async function produce(sink: Sink, topic: string, samples: readonly Sample[]): P
     if (list) list.push(sample);
     else byEntity.set(entity, [sample]);
   }
-  const records = [...byEntity].map(([entity, list]) => ({ topic, key: entity, value: encodeSamplesJson(list) }));
-  await sink.write(records);
+  await sink.write(
+    topic,
+    [...byEntity].map(([entity, list]) => ({ key: entity, value: encodeSamplesJson(list) })),
+  );
 }
 
 /** Runs `round` now and every `everyMs`, never twice at a time; `stop` waits for the one under way. */

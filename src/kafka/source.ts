@@ -1,0 +1,261 @@
+import type { Consumer, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs';
+import { Observable } from 'rxjs';
+import { kafkaLimits } from '../limits.js';
+import { OffsetTracker } from './offset-tracker.js';
+
+/** What one `eachBatch` call brought of one partition. It stays in flight until `ack`: that is the back pressure. */
+export interface AckBatch {
+  readonly topic: string;
+  readonly partition: number;
+  readonly messages: readonly KafkaMessage[];
+  readonly firstOffset: bigint;
+  readonly lastOffset: bigint;
+  /** Offset after the newest record of the partition, as the broker last said. */
+  readonly highWatermark: bigint;
+  /** True while state is rebuilt from input whose outputs are written already: learn, but write nothing. */
+  readonly replay: boolean;
+  /** All outputs are written: lets `eachBatch` return and the offsets be committed. */
+  ack(): void;
+  /** Lets `eachBatch` fail: nothing of the batch is committed and it comes again. */
+  fail(error: unknown): void;
+}
+
+/** Where a partition's input has to begin, once its state is there. */
+export interface StartPoint {
+  /** First offset that the state does not contain. */
+  readonly position: bigint;
+  /** Offsets at which a batch must be cut in two, ascending: no batch may straddle one. */
+  readonly cuts: readonly bigint[];
+}
+
+export interface SourceOptions {
+  readonly topics: readonly string[];
+  readonly groupId: string;
+  /** Where a group without committed offsets begins. Default true: at the oldest record. */
+  readonly fromBeginning?: boolean;
+  /** Commit at most this often, ms. Default 1,000. */
+  readonly commitEveryMs?: number;
+  /** Partitions worked on at the same time. Default 4. */
+  readonly concurrency?: number;
+  /** Bytes fetched at once from one partition. Default 1 MiB; larger means fewer, larger batches. */
+  readonly maxBytesPerPartition?: number;
+  /** Called before the first batch of a newly assigned partition: restores its state. `undefined`: begin where the group is. */
+  readonly prepare?: (topic: string, partition: number, heartbeat: () => Promise<void>) => Promise<StartPoint | undefined>;
+  readonly onAssigned?: (partitions: ReadonlyMap<string, readonly number[]>) => void;
+  readonly onRevoked?: (topic: string, partition: number) => void;
+}
+
+export interface Source {
+  readonly batches: Observable<AckBatch>;
+  /** Lets no further batch in and waits for those in flight, at most `timeoutMs`. */
+  drain(timeoutMs: number): Promise<void>;
+  /** Commits what is acknowledged now. */
+  commit(): Promise<void>;
+  /** Leaves the group and disconnects; completes `batches`. */
+  close(): Promise<void>;
+}
+
+interface Partition {
+  readonly topic: string;
+  readonly partition: number;
+  readonly tracker: OffsetTracker;
+  prepared: boolean;
+  /** Below it the input is in the state already. */
+  position: bigint;
+  /** Below it the outputs are written already. */
+  written: bigint;
+  cuts: readonly bigint[];
+}
+
+/**
+ * Kafka topics as an Observable of batches. One `eachBatch` call is one emission (cut in two only where restored state begins), and the
+ * call returns when the chain has acknowledged it: nothing is pushed and forgotten. Offsets are committed only below what is
+ * acknowledged. Source: kafkajs consumer, `eachBatchAutoResolve: false`.
+ */
+export function source(kafka: Kafka, options: SourceOptions): Source {
+  const consumer: Consumer = kafka.consumer({
+    groupId: options.groupId,
+    maxWaitTimeInMs: kafkaLimits.maxWaitMs,
+    maxBytesPerPartition: options.maxBytesPerPartition ?? kafkaLimits.maxBytesPerPartition,
+    maxBytes: kafkaLimits.maxBytesPerFetch,
+    sessionTimeout: kafkaLimits.sessionTimeoutMs,
+    heartbeatInterval: kafkaLimits.heartbeatMs,
+    retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries: 1_000_000 },
+  });
+  const partitions = new Map<string, Partition>();
+  const committed = new Map<string, bigint>();
+  let draining = false;
+  let working = 0;
+  let complete: (() => void) | undefined;
+  let closing: Promise<void> | undefined;
+  let idle: (() => void) | undefined;
+
+  consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+    const assigned = new Map(Object.entries(payload.memberAssignment));
+    for (const [key, { topic, partition }] of partitions)
+      if (!assigned.get(topic)?.includes(partition)) {
+        partitions.delete(key);
+        committed.delete(key);
+        options.onRevoked?.(topic, partition);
+      }
+    for (const { tracker } of partitions.values()) tracker.reset();
+    options.onAssigned?.(assigned);
+  });
+
+  const partitionOf = (topic: string, partition: number): Partition => {
+    const key = `${topic}/${partition}`;
+    let known = partitions.get(key);
+    if (!known) {
+      known = { topic, partition, tracker: new OffsetTracker(), prepared: false, position: 0n, written: 0n, cuts: [] };
+      partitions.set(key, known);
+    }
+    return known;
+  };
+
+  const eachBatch = async (payload: EachBatchPayload, next: (batch: AckBatch) => void): Promise<void> => {
+    const { batch, resolveOffset, heartbeat, isRunning, isStale } = payload;
+    if (draining || isStale() || batch.messages.length === 0) return;
+    const at = partitionOf(batch.topic, batch.partition);
+    if (!at.prepared) {
+      const first = BigInt(batch.messages[0]?.offset ?? 0);
+      const start = await options.prepare?.(batch.topic, batch.partition, heartbeat);
+      at.written = first;
+      at.position = start?.position ?? first;
+      at.cuts = [...new Set([...(start?.cuts ?? []), at.position, first])].sort((a, b) => (a < b ? -1 : 1));
+      at.prepared = true;
+      if (at.position < first) {
+        consumer.seek({ topic: batch.topic, partition: batch.partition, offset: at.position.toString() });
+        return;
+      }
+    }
+    for (const messages of cut(batch.messages, at.position, at.cuts)) {
+      if (draining || !isRunning() || isStale()) return;
+      const firstOffset = BigInt(messages[0]?.offset ?? 0);
+      const lastOffset = BigInt(messages.at(-1)?.offset ?? 0);
+      const acknowledge = at.tracker.begin(firstOffset, lastOffset);
+      await new Promise<void>((resolve, reject) => {
+        next({
+          topic: batch.topic,
+          partition: batch.partition,
+          messages,
+          firstOffset,
+          lastOffset,
+          highWatermark: BigInt(batch.highWatermark),
+          replay: lastOffset < at.written,
+          ack: () => {
+            acknowledge();
+            at.position = lastOffset + 1n;
+            resolve();
+          },
+          fail: (error) => {
+            // the state has learnt from a batch whose outputs are not written: begin again from the last checkpoint
+            at.tracker.reset();
+            at.prepared = false;
+            options.onRevoked?.(at.topic, at.partition);
+            reject(error instanceof Error ? error : new Error(String(error)));
+          },
+        });
+      });
+    }
+    const last = batch.messages.at(-1)?.offset;
+    if (last !== undefined && at.position > BigInt(last)) resolveOffset(last);
+    await heartbeat();
+  };
+
+  const commit = async (): Promise<void> => {
+    const due: { topic: string; partition: number; offset: string }[] = [];
+    for (const [key, at] of partitions) {
+      const offset = at.tracker.committable;
+      if (offset === undefined || offset < at.written || offset === committed.get(key)) continue;
+      committed.set(key, offset);
+      due.push({ topic: at.topic, partition: at.partition, offset: offset.toString() });
+    }
+    if (due.length === 0) return;
+    try {
+      await consumer.commitOffsets(due);
+    } catch (error) {
+      for (const { topic, partition } of due) committed.delete(`${topic}/${partition}`);
+      throw error;
+    }
+  };
+
+  let started = false;
+  const batches = new Observable<AckBatch>((subscriber) => {
+    if (started) throw new Error('a source has one subscriber');
+    started = true;
+    complete = () => subscriber.complete();
+    let lastCommit = Date.now();
+    const run = async (): Promise<void> => {
+      await consumer.connect();
+      await consumer.subscribe({ topics: [...options.topics], fromBeginning: options.fromBeginning ?? true });
+      await consumer.run({
+        autoCommit: false,
+        eachBatchAutoResolve: false,
+        partitionsConsumedConcurrently: options.concurrency ?? 4,
+        eachBatch: async (payload) => {
+          working++;
+          try {
+            await eachBatch(payload, (batch) => subscriber.next(batch));
+            if (Date.now() - lastCommit >= (options.commitEveryMs ?? kafkaLimits.commitEveryMs)) {
+              lastCommit = Date.now();
+              await commit();
+            }
+          } finally {
+            working--;
+            if (working === 0) idle?.();
+          }
+        },
+      });
+    };
+    run().catch((error) => subscriber.error(error));
+    consumer.on(consumer.events.CRASH, ({ payload }) => {
+      if (!payload.restart) subscriber.error(payload.error);
+    });
+    // a partition that falls silent is committed too
+    const timer = setInterval(() => {
+      if (working === 0 && !draining && Date.now() - lastCommit >= (options.commitEveryMs ?? kafkaLimits.commitEveryMs)) {
+        lastCommit = Date.now();
+        commit().catch(() => undefined);
+      }
+    }, options.commitEveryMs ?? kafkaLimits.commitEveryMs);
+    return () => clearInterval(timer);
+  });
+
+  return {
+    batches,
+    commit,
+    async drain(timeoutMs) {
+      draining = true;
+      if (working === 0) return;
+      let timer: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        idle = resolve;
+        timer = setTimeout(resolve, timeoutMs);
+      });
+      clearTimeout(timer);
+    },
+    close() {
+      draining = true;
+      closing ??= consumer.disconnect().then(() => complete?.());
+      return closing;
+    },
+  };
+}
+
+/** Leaves out what lies below `position` and splits the rest so that no part straddles a cut. One part, the same array, in the common case. */
+export function cut<M extends { readonly offset: string }>(messages: readonly M[], position: bigint, cuts: readonly bigint[]): (readonly M[])[] {
+  const first = BigInt(messages[0]?.offset ?? 0);
+  const last = BigInt(messages.at(-1)?.offset ?? 0);
+  const within = [position, ...cuts.filter((c) => c > position)].filter((c) => c > first && c <= last);
+  if (last < position) return [];
+  if (within.length === 0) return [messages];
+  const parts: (readonly M[])[] = [];
+  let from = first < position ? -1 : 0;
+  for (const border of within) {
+    const to = messages.findIndex((m) => BigInt(m.offset) >= border);
+    if (from >= 0 && to > from) parts.push(messages.slice(from, to));
+    from = to;
+  }
+  parts.push(messages.slice(from));
+  return parts;
+}
