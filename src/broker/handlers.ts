@@ -30,8 +30,8 @@ export interface RequestContext {
   readonly version: number;
   readonly clientId: string;
   readonly clientHost: string;
-  /** Resolves when the connection is gone. */
-  readonly closed: Promise<void>;
+  /** The client's connection: what waits on its behalf is in `onClose` only while it waits. */
+  readonly connection: { open: boolean; readonly onClose: Set<() => void> };
 }
 
 /** null: no answer is sent (acks 0). */
@@ -123,35 +123,27 @@ export const handlers: Record<ApiName, Handler> = {
     return acks === 0 ? null : { topics };
   },
 
-  async Fetch(state, request, { closed }) {
+  async Fetch(state, request, { connection }) {
     const deadline = state.clock.now() + Math.min(request.maxWaitMs as number, brokerLimits.maxFetchWaitMs);
     const wanted = request.topics as TopicOf<{ index: number }>[];
     const logs = wanted.flatMap((t) =>
       t.partitions.map((p) => state.topics.partition(t.name, p.index)).filter((log) => log !== undefined),
     );
-    let gone = false;
-    void closed.then(() => {
-      gone = true;
-    });
     for (;;) {
       const answer = fetchOnce(state, request);
       const wait = deadline - state.clock.now();
-      if (answer.bytes >= (request.minBytes as number) || answer.failed || wait <= 0 || gone)
+      if (answer.bytes >= (request.minBytes as number) || answer.failed || wait <= 0 || !connection.open)
         return { sessionId: 0, topics: answer.topics };
       await new Promise<void>((resolve) => {
-        const forget = state.onAppend(logs, () => {
-          cancel();
-          resolve();
-        });
-        const cancel = state.clock.after(wait, () => {
-          forget();
-          resolve();
-        });
-        void closed.then(() => {
+        const done = (): void => {
           forget();
           cancel();
+          connection.onClose.delete(done);
           resolve();
-        });
+        };
+        const forget = state.onAppend(logs, done);
+        const cancel = state.clock.after(wait, done);
+        connection.onClose.add(done);
       });
     }
   },

@@ -17,20 +17,20 @@ export function createProtocolServer(state: BrokerState): Server {
 }
 
 function serve(socket: Socket, state: BrokerState): void {
-  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  const connection: RequestContext['connection'] = { open: true, onClose: new Set() };
   const clientHost = `/${socket.remoteAddress ?? ''}`;
   let answering: Promise<void> = Promise.resolve();
-  let open = true;
   socket.once('close', () => {
-    open = false;
+    connection.open = false;
+    for (const wake of [...connection.onClose]) wake();
   });
   socket.on('error', () => socket.destroy());
   const frames = new FrameReader(
     (frame) => {
       answering = answering
-        .then(() => (open ? answer(frame, state, clientHost, closed) : undefined))
+        .then(() => (connection.open ? answer(frame, state, clientHost, connection) : undefined))
         .then((chunks) => {
-          if (!chunks || !open) return;
+          if (!chunks || !connection.open) return;
           socket.cork();
           for (const chunk of chunks) socket.write(chunk);
           socket.uncork();
@@ -49,7 +49,7 @@ async function answer(
   frame: Buffer,
   state: BrokerState,
   clientHost: string,
-  closed: Promise<void>,
+  connection: RequestContext['connection'],
 ): Promise<Buffer[] | undefined> {
   const reader = new ByteReader(frame);
   const key = reader.int16();
@@ -72,7 +72,7 @@ async function answer(
   }
   const clientId = reader.string() ?? '';
   const request = decode(known.api.request, version, reader);
-  const context: RequestContext = { version, clientId, clientHost, closed };
+  const context: RequestContext = { version, clientId, clientHost, connection };
   const response = await handlers[known.name](state, request, context);
   if (!response) return undefined;
   encode(known.api.response, version, response, writer);
