@@ -1,0 +1,110 @@
+import type { StateReader, StateWriter } from '../state.js';
+import type { Forecaster } from './forecaster.js';
+import { scoredHorizons } from './scored-horizons.js';
+
+/** Weight of the newest error in a member's average. */
+const ERROR_WEIGHT = 0.05;
+/** Members are scored every so many steps: scoring costs a forecast of each. */
+const SCORE_EVERY = 3;
+const LONGEST = scoredHorizons.at(-1)!;
+
+/**
+ * The weighted mean of its members, weights ∝ 1 / (recent mean absolute error)² at the horizon in question, so that a different member may lead at each horizon.
+ * Cost: members' cost, and every third step a forecast of 60 steps each.
+ */
+export class Ensemble implements Forecaster {
+  readonly name = 'ensemble';
+  /** Forecasts waiting for what comes: [horizon][member] rings by step number. */
+  private readonly waiting: Float64Array[][];
+  /** Average absolute error of each member at each scored horizon; NaN before the first. */
+  private readonly errors: Float64Array[];
+  private readonly scratch: Float64Array[];
+  seen = 0;
+
+  constructor(private readonly members: readonly Forecaster[]) {
+    this.waiting = scoredHorizons.map((h) => members.map(() => new Float64Array(h + 1).fill(Number.NaN)));
+    this.errors = scoredHorizons.map(() => new Float64Array(members.length).fill(Number.NaN));
+    this.scratch = members.map(() => new Float64Array(LONGEST));
+  }
+
+  learn(value: number): void {
+    const step = this.seen++;
+    const finite = Number.isFinite(value);
+    for (let k = 0; k < scoredHorizons.length; k++) {
+      const length = scoredHorizons[k]! + 1;
+      const errors = this.errors[k]!;
+      for (let m = 0; m < this.members.length; m++) {
+        const ring = this.waiting[k]![m]!;
+        const predicted = ring[step % length]!;
+        if (Number.isNaN(predicted)) continue;
+        ring[step % length] = Number.NaN;
+        if (!finite) continue;
+        const error = Math.abs(value - predicted);
+        errors[m] = Number.isNaN(errors[m]!) ? error : errors[m]! + ERROR_WEIGHT * (error - errors[m]!);
+      }
+    }
+    for (const member of this.members) member.learn(value);
+    if (this.seen % SCORE_EVERY !== 0) return;
+    for (let m = 0; m < this.members.length; m++) {
+      const forecast = this.members[m]!.forecast(LONGEST, this.scratch[m]);
+      for (let k = 0; k < scoredHorizons.length; k++) {
+        const h = scoredHorizons[k]!;
+        this.waiting[k]![m]![(step + h) % (h + 1)] = forecast[h - 1]!;
+      }
+    }
+  }
+
+  forecast(horizon: number, out = new Float64Array(horizon)): Float64Array {
+    const forecasts = this.members.map((member) => member.forecast(horizon));
+    for (let k = 0; k < scoredHorizons.length; k++) {
+      const from = k === 0 ? 1 : scoredHorizons[k - 1]! + 1;
+      const to = k === scoredHorizons.length - 1 ? horizon : Math.min(horizon, scoredHorizons[k]!);
+      const weights = this.weightsAt(k);
+      for (let h = from; h <= to; h++) {
+        let sum = 0;
+        for (let m = 0; m < forecasts.length; m++) sum += weights[m]! * forecasts[m]![h - 1]!;
+        out[h - 1] = sum;
+      }
+    }
+    return out;
+  }
+
+  /** Weights of the members at a horizon, in their order, sum 1. */
+  weights(horizon: number): { name: string; weight: number }[] {
+    const k = scoredHorizons.findIndex((h) => h >= horizon);
+    const weights = this.weightsAt(k < 0 ? scoredHorizons.length - 1 : k);
+    return this.members.map((member, m) => ({ name: member.name, weight: weights[m]! }));
+  }
+
+  save(writer: StateWriter): void {
+    writer.u32(this.seen);
+    for (const member of this.members) member.save(writer);
+    for (const errors of this.errors) writer.f64s(errors);
+    for (const rings of this.waiting) for (const ring of rings) writer.f64s(ring);
+  }
+
+  restore(reader: StateReader): void {
+    this.seen = reader.u32();
+    for (const member of this.members) member.restore(reader);
+    for (const errors of this.errors) errors.set(reader.f64s());
+    for (const rings of this.waiting) for (const ring of rings) ring.set(reader.f64s());
+  }
+
+  private weightsAt(k: number): Float64Array {
+    const errors = this.errors[k]!;
+    const weights = new Float64Array(errors.length);
+    let sum = 0;
+    let worst = 0;
+    for (const error of errors) if (error > worst) worst = error;
+    for (let m = 0; m < errors.length; m++) {
+      const error = errors[m]!;
+      // a perfect member does not silence the others for ever: errors count from a thousandth of the worst one on
+      const floor = Math.max(worst / 1000, Number.MIN_VALUE);
+      const weight = Number.isNaN(error) || worst === 0 ? 1 : (floor / Math.max(error, floor)) ** 2;
+      weights[m] = weight;
+      sum += weight;
+    }
+    for (let m = 0; m < weights.length; m++) weights[m]! /= sum;
+    return weights;
+  }
+}

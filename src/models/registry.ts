@@ -1,0 +1,27 @@
+import { IguanaError } from '../errors.js';
+import { Arima } from './arima.js';
+import { Ensemble } from './ensemble.js';
+import { ExponentialSmoothing } from './exponential-smoothing.js';
+import type { Forecaster, ForecasterOptions } from './forecaster.js';
+import { LinearRegression } from './linear-regression.js';
+import { SeasonalDecomposition } from './seasonal-decomposition.js';
+import { SeasonalNaive } from './seasonal-naive.js';
+
+const members = {
+  'seasonal-naive': SeasonalNaive,
+  'linear-regression': LinearRegression,
+  'exponential-smoothing': ExponentialSmoothing,
+  arima: Arima,
+  'seasonal-decomposition': SeasonalDecomposition,
+} as const;
+
+export type ModelName = keyof typeof members | 'ensemble';
+export const modelNames = [...(Object.keys(members) as (keyof typeof members)[]), 'ensemble'] as const;
+
+/** A forecaster by the name users write. Errors: `IGU_NOT_FOUND`. */
+export function createForecaster(name: string, options: ForecasterOptions): Forecaster {
+  if (name === 'ensemble') return new Ensemble(Object.values(members).map((Member) => new Member(options)));
+  const Member = members[name as keyof typeof members];
+  if (!Member) throw new IguanaError('IGU_NOT_FOUND', { what: 'model', name, fix: `one of: ${modelNames.join(', ')}` });
+  return new Member(options);
+}

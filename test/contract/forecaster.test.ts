@@ -1,0 +1,200 @@
+import { linearRegression, linearRegressionLine } from 'simple-statistics';
+import { describe, expect, it } from 'vitest';
+import { ExponentialSmoothing } from '../../src/models/exponential-smoothing.js';
+import { LinearRegression } from '../../src/models/linear-regression.js';
+import { createForecaster, modelNames } from '../../src/models/registry.js';
+import { SeriesForecaster } from '../../src/models/series-forecaster.js';
+import { StateReader, StateWriter } from '../../src/state.js';
+
+/** A seeded uniform generator (mulberry32). */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+function daily(length: number, noise: number, seed = 1): number[] {
+  const next = random(seed);
+  return Array.from({ length }, (_, i) => 100 + 30 * Math.sin((2 * Math.PI * i) / 24) + noise * (next() - 0.5));
+}
+
+const save = (one: { save(w: StateWriter): void }): Buffer => {
+  const writer = new StateWriter();
+  one.save(writer);
+  return writer.finish();
+};
+
+describe.each(modelNames)('%s', (name) => {
+  const fresh = () => createForecaster(name, { seasons: [24] });
+  const learn = (values: readonly number[], model = fresh()) => {
+    for (const value of values) model.learn(value);
+    return model;
+  };
+
+  it('forecasts finite numbers from the start, through gaps, and for a constant', () => {
+    const model = fresh();
+    expect([...model.forecast(3)]).toEqual([0, 0, 0]);
+    for (let i = 0; i < 200; i++) {
+      model.learn(i % 7 === 3 ? Number.NaN : 5);
+      expect(model.forecast(70).every(Number.isFinite)).toBe(true);
+    }
+    expect(model.seen).toBe(200);
+    for (const value of model.forecast(70)) expect(value).toBeCloseTo(5, 6);
+    expect(learn([Number.NaN, Number.NaN]).forecast(2).every(Number.isFinite)).toBe(true);
+  });
+
+  it('learns a then b as it learns a+b, also over save and restore', () => {
+    const a = daily(150, 5);
+    const b = daily(90, 5, 2);
+    b[10] = Number.NaN;
+    const whole = learn([...a, ...b]);
+    const first = learn(a);
+    const bytes = save(first);
+    const restored = fresh();
+    const reader = new StateReader(bytes);
+    restored.restore(reader);
+    expect(reader.done).toBe(true);
+    expect([...restored.forecast(70)]).toEqual([...first.forecast(70)]);
+    expect([...learn(b, restored).forecast(70)]).toEqual([...whole.forecast(70)]);
+    expect([...learn(b, first).forecast(70)]).toEqual([...whole.forecast(70)]);
+    expect(save(restored).equals(save(whole))).toBe(true);
+  });
+
+  it('writes into the array it is given and changes nothing by forecasting', () => {
+    const model = learn(daily(100, 5));
+    const before = save(model);
+    const out = new Float64Array(10);
+    expect(model.forecast(5, out)).toBe(out);
+    expect([...out.slice(0, 5)]).toEqual([...model.forecast(5)]);
+    expect(save(model).equals(before)).toBe(true);
+  });
+});
+
+describe('references', () => {
+  it('linear regression is the least-squares line of simple-statistics', () => {
+    const model = new LinearRegression({ seasons: [] });
+    const values = daily(200, 20);
+    for (const value of values) model.learn(value);
+    const window = values.slice(-60).map((y, i) => [i, y]);
+    const line = linearRegressionLine(linearRegression(window));
+    const forecast = model.forecast(10);
+    for (let h = 1; h <= 10; h++) expect(forecast[h - 1]).toBeCloseTo(line(59 + h), 6);
+  });
+
+  it('exponential smoothing without trend and season is the closed form Σ α(1−α)^j y(t−j)', () => {
+    const model = new ExponentialSmoothing({ seasons: [], alpha: 0.4, beta: 0 });
+    const values = daily(50, 20);
+    for (const value of values) model.learn(value);
+    let expected = (1 - 0.4) ** 49 * values[0]!;
+    for (let j = 0; j < 49; j++) expected += 0.4 * 0.6 ** j * values[49 - j]!;
+    expect(model.forecast(1)[0]).toBeCloseTo(expected, 9);
+  });
+
+  it('exponential smoothing continues an exact line with a damped trend', () => {
+    const model = new ExponentialSmoothing({ seasons: [], alpha: 0.5, beta: 0.5, phi: 1 });
+    for (let i = 0; i < 400; i++) model.learn(3 * i + 1);
+    expect(model.forecast(4)[3]).toBeCloseTo(3 * 403 + 1, 3);
+  });
+
+  it('arima finds the coefficient of an AR(1) of changes', () => {
+    const next = random(3);
+    const model = createForecaster('arima', { seasons: [] });
+    let value = 0;
+    let change = 0;
+    let better = 0;
+    let worse = 0;
+    for (let i = 0; i < 3000; i++) {
+      const predicted = model.forecast(1)[0]!;
+      change = 0.7 * change + next() - 0.5;
+      const before = value;
+      value += change;
+      if (i > 500) {
+        better += Math.abs(value - predicted);
+        worse += Math.abs(value - before);
+      }
+      model.learn(value);
+    }
+    // the innovation's mean absolute value is 0.25, the change's about 0.25 / sqrt(1 − 0.49)
+    expect(better / 2499).toBeLessThan(0.26);
+    expect(worse / 2499).toBeGreaterThan(0.3);
+  });
+});
+
+describe('one series', () => {
+  const STEP = 60_000;
+  const make = () => new SeriesForecaster({ seasonsMs: [24 * STEP] });
+  const run = (values: readonly number[], one = make(), from = 0) => {
+    values.forEach((value, i) => {
+      one.learn((from + i) * STEP + 1000, value);
+    });
+    return one;
+  };
+
+  it('finds the step, beats seasonal naive on noise, and its 90 % bounds hold 90 %', () => {
+    const values = daily(4000, 40);
+    const one = make();
+    let inside = 0;
+    let asked = 0;
+    values.forEach((value, i) => {
+      const point = i > 500 ? one.forecast([1], [90])[0] : undefined;
+      const before = one.steps;
+      one.learn(i * STEP, value);
+      if (!point || one.steps === before) return;
+      // the step that has just ended holds the value before
+      const actual = values[i - 1]!;
+      asked++;
+      if (actual >= point.intervals[0]!.lower && actual <= point.intervals[0]!.upper) inside++;
+    });
+    expect(one.stepMs).toBe(STEP);
+    // forecasts were asked one step before the value that ended: coverage is near the promise
+    expect(asked).toBeGreaterThan(3000);
+    const [first] = one.accuracy();
+    expect(first!.error).toBeLessThan(first!.naiveError);
+    expect(first!.coverage).toBeGreaterThan(0.82);
+    expect(first!.coverage).toBeLessThan(0.97);
+    expect(inside / asked).toBeGreaterThan(0.8);
+    const [point] = one.forecast([1], [80, 95]);
+    expect(point!.confidence).toBeGreaterThan(0);
+    expect(point!.confidence).toBeLessThanOrEqual(1);
+    expect(point!.intervals[1]!.upper - point!.intervals[1]!.lower).toBeGreaterThan(
+      point!.intervals[0]!.upper - point!.intervals[0]!.lower,
+    );
+  });
+
+  it('has no confidence in what seasonal naive does as well', () => {
+    const one = run(daily(500, 0));
+    expect(one.forecast([1], [90])[0]!.confidence).toBe(0);
+  });
+
+  it('counts late samples, averages a step, fills gaps and starts anew after a long silence', () => {
+    const one = new SeriesForecaster({ stepMs: STEP, seasonsMs: [] });
+    expect(one.learn(0, 1)).toBe(false);
+    one.learn(30_000, 3);
+    expect(one.learn(STEP, 5)).toBe(true);
+    expect(one.forecast([1], [90])[0]!.value).toBeCloseTo(2, 9);
+    one.learn(10, 100);
+    expect(one.late).toBe(1);
+    one.learn(5 * STEP, 5);
+    expect(one.steps).toBe(5);
+    expect(one.learn(6 * STEP, Number.NaN)).toBe(false);
+    one.learn(100_000 * STEP, 5);
+    expect(one.steps).toBe(0);
+  });
+
+  it('goes on after save and restore as if nothing had happened, also while the step is not known', () => {
+    for (const split of [3, 700]) {
+      const values = daily(1000, 10);
+      const whole = run(values);
+      const first = run(values.slice(0, split));
+      const restored = make();
+      restored.restore(new StateReader(save(first)));
+      run(values.slice(split), restored, split);
+      expect(restored.forecast([1, 15, 60], [80, 95])).toEqual(whole.forecast([1, 15, 60], [80, 95]));
+      expect(save(restored).equals(save(whole))).toBe(true);
+    }
+  });
+});
