@@ -5,20 +5,10 @@ import { LinearRegression } from '../../src/models/linear-regression.js';
 import { createForecaster, modelNames } from '../../src/models/registry.js';
 import { SeriesForecaster } from '../../src/models/series-forecaster.js';
 import { StateReader, StateWriter } from '../../src/state.js';
-
-/** A seeded uniform generator (mulberry32). */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
+import { uniform } from '../support/random.js';
 
 function daily(length: number, noise: number, seed = 1): number[] {
-  const next = random(seed);
+  const next = uniform(seed);
   return Array.from({ length }, (_, i) => 100 + 30 * Math.sin((2 * Math.PI * i) / 24) + noise * (next() - 0.5));
 }
 
@@ -101,7 +91,7 @@ describe('references', () => {
   });
 
   it('arima finds the coefficient of an AR(1) of changes', () => {
-    const next = random(3);
+    const next = uniform(3);
     const model = createForecaster('arima', { seasons: [] });
     let value = 0;
     let change = 0;
