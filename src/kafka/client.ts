@@ -1,8 +1,12 @@
-import { Kafka, type LogEntry, logLevel, type SASLOptions } from 'kafkajs';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
+import { Kafka, type LogEntry, logLevel, type SASLOptions } from 'kafkajs';
 import { IguanaError } from '../errors.js';
 
-export type KafkaLog = (level: 'error' | 'warn' | 'info' | 'debug', message: string, details: Record<string, unknown>) => void;
+export type KafkaLog = (
+  level: 'error' | 'warn' | 'info' | 'debug',
+  message: string,
+  details: Record<string, unknown>,
+) => void;
 
 export interface ConnectionOptions {
   /** `host:port` of one or more brokers. */

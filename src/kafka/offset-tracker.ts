@@ -9,7 +9,8 @@ export class OffsetTracker {
   /** Notes that offsets first…last are being worked on; ranges begin in ascending order. The returned function acknowledges them (once). */
   begin(first: bigint, last: bigint): () => void {
     const tail = this.inFlight.at(-1);
-    if (last < first || (tail && first < tail.next)) throw new RangeError(`offsets ${first}…${last} do not follow ${tail?.next}`);
+    if (last < first || (tail && first < tail.next))
+      throw new RangeError(`offsets ${first}…${last} do not follow ${tail?.next}`);
     const entry = { first, next: last + 1n, done: false };
     this.inFlight.push(entry);
     return () => {

@@ -14,7 +14,10 @@ interface FetchedPartition {
   readonly partition: number;
   readonly errorCode: number;
   readonly highWatermark: string;
-  readonly messages: readonly (StoredRecord & { readonly isControlRecord: boolean; readonly batchContext?: { readonly firstOffset: string; readonly lastOffsetDelta: number } })[];
+  readonly messages: readonly (StoredRecord & {
+    readonly isControlRecord: boolean;
+    readonly batchContext?: { readonly firstOffset: string; readonly lastOffsetDelta: number };
+  })[];
 }
 
 interface Broker {
@@ -42,7 +45,13 @@ const READ_COMMITTED = 1;
 const BYTES_PER_FETCH = 4 * 1024 * 1024;
 
 /** Calls `each` for every record of the partition, oldest first, up to the end as it was at the start. Returns the number of records. */
-export async function readPartition(kafka: Kafka, topic: string, partition: number, each: (record: StoredRecord) => void, alive?: () => Promise<void>): Promise<number> {
+export async function readPartition(
+  kafka: Kafka,
+  topic: string,
+  partition: number,
+  each: (record: StoredRecord) => void,
+  alive?: () => Promise<void>,
+): Promise<number> {
   const cluster = clusterOf(kafka);
   await cluster.connect();
   try {
@@ -55,7 +64,9 @@ export async function readPartition(kafka: Kafka, topic: string, partition: numb
     let next = await offset(true);
     let records = 0;
     while (next < end) {
-      const nodeId = Object.entries(cluster.findLeaderForPartitions(topic, [partition])).find(([, led]) => led.includes(partition))?.[0];
+      const nodeId = Object.entries(cluster.findLeaderForPartitions(topic, [partition])).find(([, led]) =>
+        led.includes(partition),
+      )?.[0];
       if (nodeId === undefined) throw new Error(`no leader for ${topic}/${partition}`);
       const broker = await cluster.findBroker({ nodeId });
       const { responses } = await broker.fetch({

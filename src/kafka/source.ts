@@ -40,7 +40,11 @@ export interface SourceOptions {
   /** Bytes fetched at once from one partition. Default 1 MiB; larger means fewer, larger batches. */
   readonly maxBytesPerPartition?: number;
   /** Called before the first batch of a newly assigned partition: restores its state. `undefined`: begin where the group is. */
-  readonly prepare?: (topic: string, partition: number, heartbeat: () => Promise<void>) => Promise<StartPoint | undefined>;
+  readonly prepare?: (
+    topic: string,
+    partition: number,
+    heartbeat: () => Promise<void>,
+  ) => Promise<StartPoint | undefined>;
   readonly onAssigned?: (partitions: ReadonlyMap<string, readonly number[]>) => void;
   readonly onRevoked?: (topic: string, partition: number) => void;
 }
@@ -213,7 +217,11 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
     });
     // a partition that falls silent is committed too
     const timer = setInterval(() => {
-      if (working === 0 && !draining && Date.now() - lastCommit >= (options.commitEveryMs ?? kafkaLimits.commitEveryMs)) {
+      if (
+        working === 0 &&
+        !draining &&
+        Date.now() - lastCommit >= (options.commitEveryMs ?? kafkaLimits.commitEveryMs)
+      ) {
         lastCommit = Date.now();
         commit().catch(() => undefined);
       }
@@ -243,7 +251,11 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
 }
 
 /** Leaves out what lies below `position` and splits the rest so that no part straddles a cut. One part, the same array, in the common case. */
-export function cut<M extends { readonly offset: string }>(messages: readonly M[], position: bigint, cuts: readonly bigint[]): (readonly M[])[] {
+export function cut<M extends { readonly offset: string }>(
+  messages: readonly M[],
+  position: bigint,
+  cuts: readonly bigint[],
+): (readonly M[])[] {
   const first = BigInt(messages[0]?.offset ?? 0);
   const last = BigInt(messages.at(-1)?.offset ?? 0);
   const within = [position, ...cuts.filter((c) => c > position)].filter((c) => c > first && c <= last);

@@ -16,7 +16,11 @@ export type TailFrom = 'earliest' | 'latest' | number;
  * The messages of some topics as they come, for looking at: its own throw-away group, nothing is committed, no acknowledgement asked.
  * Unsubscribing leaves the group; the returned teardown resolves nothing, so call `closed` to wait for it.
  */
-export function tail(kafka: Kafka, topics: readonly string[], from: TailFrom): { messages: Observable<TailedMessage>; closed(): Promise<void> } {
+export function tail(
+  kafka: Kafka,
+  topics: readonly string[],
+  from: TailFrom,
+): { messages: Observable<TailedMessage>; closed(): Promise<void> } {
   const groupId = `iguana-tail-${randomUUID()}`;
   const consumer = kafka.consumer({ groupId, maxWaitTimeInMs: kafkaLimits.maxWaitMs });
   let closing: Promise<void> | undefined;
@@ -48,7 +52,12 @@ export function tail(kafka: Kafka, topics: readonly string[], from: TailFrom): {
   };
 }
 
-async function seekToTime(kafka: Kafka, consumer: ReturnType<Kafka['consumer']>, topics: readonly string[], timestamp: number): Promise<void> {
+async function seekToTime(
+  kafka: Kafka,
+  consumer: ReturnType<Kafka['consumer']>,
+  topics: readonly string[],
+  timestamp: number,
+): Promise<void> {
   const admin = kafka.admin();
   await admin.connect();
   try {

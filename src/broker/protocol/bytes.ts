@@ -86,7 +86,8 @@ export class ByteWriter {
     }
     const size = Buffer.byteLength(value);
     this.int16(size);
-    this.length += this.room(size).write(value, this.length);
+    const written = this.room(size).write(value, this.length);
+    this.length += written;
   }
 
   bytes(value: Buffer | null): void {

@@ -1,0 +1,56 @@
+import { type ConnectionOptions, kafkaClient } from './client.js';
+
+export interface WantedTopic {
+  readonly topic: string;
+  readonly partitions: number;
+  /** Settings, e.g. `cleanup.policy`. */
+  readonly configs?: Readonly<Record<string, string>>;
+}
+
+/** Creates the topics that are not there; those that are stay as they are. Returns the number of partitions of each. */
+export async function ensureTopics(
+  connection: ConnectionOptions,
+  wanted: readonly WantedTopic[],
+): Promise<Map<string, number>> {
+  return withAdmin(connection, async (admin) => {
+    const existing = new Set(await admin.listTopics());
+    const missing = wanted.filter((w) => !existing.has(w.topic));
+    if (missing.length > 0) {
+      await admin.createTopics({
+        waitForLeaders: true,
+        topics: missing.map(({ topic, partitions, configs = {} }) => ({
+          topic,
+          numPartitions: partitions,
+          configEntries: Object.entries(configs).map(([name, value]) => ({ name, value })),
+        })),
+      });
+    }
+    return partitionsOf(
+      admin,
+      wanted.map((w) => w.topic),
+    );
+  });
+}
+
+/** Topic → number of partitions, for all topics of the cluster. */
+export async function describeTopics(connection: ConnectionOptions): Promise<Map<string, number>> {
+  return withAdmin(connection, async (admin) => partitionsOf(admin, await admin.listTopics()));
+}
+
+type Admin = ReturnType<ReturnType<typeof kafkaClient>['admin']>;
+
+async function partitionsOf(admin: Admin, topics: string[]): Promise<Map<string, number>> {
+  if (topics.length === 0) return new Map();
+  const metadata = await admin.fetchTopicMetadata({ topics });
+  return new Map(metadata.topics.map((t) => [t.name, t.partitions.length]));
+}
+
+async function withAdmin<T>(connection: ConnectionOptions, use: (admin: Admin) => Promise<T>): Promise<T> {
+  const admin = kafkaClient(connection).admin();
+  await admin.connect();
+  try {
+    return await use(admin);
+  } finally {
+    await admin.disconnect();
+  }
+}

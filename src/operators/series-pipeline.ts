@@ -1,0 +1,110 @@
+import { type Subscription, tap } from 'rxjs';
+import { wallClock } from '../clock.js';
+import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
+import { type PipelineStatus, StatusCounter } from '../kafka/pipeline-status.js';
+import { sink as openSink, type Sink } from '../kafka/sink.js';
+import { type AckBatch, type Source, source } from '../kafka/source.js';
+import { checkpointState, restoreState, stateTopicOf } from '../kafka/state-store.js';
+import { type Series, SeriesTable } from '../records.js';
+import type { Stateful } from '../state.js';
+import { SeriesStates } from './series-states.js';
+import type { Work } from './work.js';
+
+export interface SeriesPipelineOptions {
+  readonly connection: ConnectionOptions;
+  /** Consumer group prefix; the pipeline's name is added. */
+  readonly group: string;
+  readonly input: string;
+  /** Write changed state this often, ms. Default 5,000. */
+  readonly checkpointEveryMs?: number;
+  readonly onError?: (error: unknown) => void;
+}
+
+export interface RunningPipeline {
+  readonly name: string;
+  status(): PipelineStatus;
+  /** Finishes what is in flight, writes state, commits, leaves the group. */
+  stop(): Promise<void>;
+}
+
+/** What a chain is built from. */
+export interface SeriesPipelineParts<T extends Stateful> {
+  readonly batches: Source['batches'];
+  readonly table: SeriesTable;
+  readonly states: SeriesStates<T>;
+  readonly sink: Sink;
+}
+
+/** Longest wait for batches in flight at a stop, ms. */
+const DRAIN_MS = 1_000;
+
+/**
+ * The frame of every pipeline with state by series: source, restored state, the chain that `build` makes, checkpoints, offsets, status. Order of effects for a batch: outputs are written,
+ * then (when due) the state, then the batch is acknowledged and its offsets are committed; so a crash at any point is made good by reading the input again from the checkpoint.
+ */
+export async function seriesPipeline<T extends Stateful>(
+  name: string,
+  options: SeriesPipelineOptions,
+  create: (series: Series) => T,
+  build: (parts: SeriesPipelineParts<T>) => import('rxjs').Observable<Work>,
+): Promise<RunningPipeline> {
+  const kafka = kafkaClient(options.connection);
+  const sink = openSink(kafka);
+  const table = new SeriesTable();
+  const states = new SeriesStates<T>(table, create);
+  const counter = new StatusCounter(name, wallClock, () => states.size);
+  const stateTopic = stateTopicOf(name);
+  const checkpointEveryMs = options.checkpointEveryMs ?? 5_000;
+  const lastCheckpoint = new Map<number, number>();
+  const acknowledged = new Map<number, bigint>();
+  await sink.connect();
+  const input = source(kafka, {
+    topics: [options.input],
+    groupId: `${options.group}-${name}`,
+    prepare: (_topic, partition, heartbeat) =>
+      restoreState(kafka, stateTopic, partition, states.of(partition).state, heartbeat),
+    onRevoked: (_topic, partition) => {
+      states.forget(partition);
+      counter.forget(partition);
+      acknowledged.delete(partition);
+    },
+  });
+  const checkpoint = async (partition: number): Promise<void> => {
+    const offset = acknowledged.get(partition);
+    const { state } = states.of(partition);
+    if (offset === undefined || state.changed === 0) return;
+    await checkpointState(sink, stateTopic, partition, state, offset);
+  };
+  const count = tap<Work>(({ input: { partition, lastOffset, highWatermark }, samples, outputs, failed }) => {
+    acknowledged.set(partition, lastOffset + 1n);
+    const written = outputs.reduce((sum, o) => sum + o.records.length, 0);
+    counter.count(partition, samples, written, failed.length, Number(highWatermark - lastOffset - 1n));
+  });
+  const saving = async (batch: AckBatch): Promise<void> => {
+    const now = Date.now();
+    const last = lastCheckpoint.get(batch.partition);
+    if (last === undefined) lastCheckpoint.set(batch.partition, now);
+    else if (now - last >= checkpointEveryMs && !batch.replay) {
+      lastCheckpoint.set(batch.partition, now);
+      await checkpoint(batch.partition);
+    }
+  };
+  const subscription: Subscription = build({ batches: input.batches, table, states, sink })
+    .pipe(count)
+    .subscribe({
+      next: (work) => void saving(work.input).catch((error) => options.onError?.(error)),
+      error: (error) => options.onError?.(error),
+    });
+  return {
+    name,
+    status: () => counter.status(),
+    async stop() {
+      await input.drain(DRAIN_MS);
+      await Promise.all(states.numbers.map(checkpoint));
+      await input.commit().catch((error) => options.onError?.(error));
+      await input.close();
+      subscription.unsubscribe();
+      await sink.close();
+    },
+  };
+}
