@@ -15,11 +15,12 @@ import {
   controlBatch,
   isCommitMarker,
   placeBatch,
+  type RawRecord,
   readBatchHeader,
   recordsOf,
   rewriteBatch,
 } from './record-batch.js';
-import { replaceFile, Segment } from './segment.js';
+import { flushDirectory, replaceFile, Segment, segmentFileName } from './segment.js';
 import { TransactionIndex } from './transaction-index.js';
 
 export interface OpenOptions {
@@ -33,6 +34,8 @@ export interface OpenOptions {
 const START_FILE = 'start-offset';
 /** A compacted topic's active segment is rolled when it has at least this many bytes, so that it can be compacted. */
 const COMPACT_ROLL_BYTES = 1_048_576;
+/** A producer silent for so long is forgotten, ms: one day, Kafka's producer.id.expiration.ms. */
+const PRODUCER_EXPIRY_MS = 86_400_000;
 
 /** Opens (and, from a directory, recovers) a partition's log. Errors: those of the file system. */
 export function openPartitionLog(options: OpenOptions): PartitionLog {
@@ -48,13 +51,18 @@ class Log implements PartitionLog {
   private config: LogConfig;
   private readonly directory: string | null;
   private readonly leaderEpoch: number;
+  /** Everything below was compacted once; what lies between here and the active segment is dirty. */
+  private compactedTo = 0;
+  /** When all tombstones that compaction kept are due to go, ms. */
+  private tombstonesDueAt = Number.POSITIVE_INFINITY;
+  private namesChanged = false;
 
   constructor(options: OpenOptions) {
     this.directory = options.directory;
     this.config = options.config;
     this.leaderEpoch = options.leaderEpoch ?? 0;
     if (this.directory) this.recover(this.directory);
-    if (this.segments.length === 0) this.roll(Date.now());
+    if (this.segments.length === 0) this.roll();
   }
 
   get startOffset(): bigint {
@@ -66,7 +74,7 @@ class Log implements PartitionLog {
   }
 
   get lastStableOffset(): bigint {
-    return BigInt(this.transactions.lastStableOffset(this.end));
+    return BigInt(this.stable());
   }
 
   get sizeInBytes(): number {
@@ -75,109 +83,137 @@ class Log implements PartitionLog {
 
   append(records: Buffer, nowMs: number): AppendResult {
     const parsed = this.parse(records);
-    if (typeof parsed === 'string') return { error: parsed, baseOffset: -1n, duplicate: false };
+    if (typeof parsed === 'string') return refused(parsed);
     let first: number | undefined;
+    let again: number | undefined;
     for (const { position, header } of parsed) {
       const verdict = this.producers.check(header);
-      if (verdict.kind === 'error') return { error: verdict.error, baseOffset: -1n, duplicate: false };
-      if (verdict.kind === 'duplicate') return { error: null, baseOffset: BigInt(verdict.baseOffset), duplicate: true };
-      first ??= this.end;
+      if (verdict.kind === 'error') return refused(verdict.error);
+      if (verdict.kind === 'duplicate') {
+        again ??= verdict.baseOffset;
+        continue;
+      }
+      if (!header.transactional && this.transactions.isOpen(header.producerId)) return refused('INVALID_TXN_STATE');
       placeBatch(records, position, this.end, this.leaderEpoch);
       const placed = { ...header, baseOffset: this.end };
-      this.active(header.size, nowMs).append(records.subarray(position, position + header.size), placed);
-      this.learn(placed);
+      try {
+        this.active(header.size).append(records.subarray(position, position + header.size), placed, nowMs);
+      } catch (error) {
+        if (!isSystemError(error)) throw error;
+        return refused('KAFKA_STORAGE_ERROR');
+      }
+      first ??= this.end;
+      this.learn(placed, nowMs);
     }
-    return { error: null, baseOffset: BigInt(first ?? this.end), duplicate: false };
+    return { error: null, baseOffset: BigInt(again ?? first ?? this.end), duplicate: first === undefined };
   }
 
   appendMarker(producerId: bigint, producerEpoch: number, commit: boolean, nowMs: number): bigint {
     const offset = this.end;
     const batch = controlBatch(offset, this.leaderEpoch, producerId, producerEpoch, commit, nowMs);
     const header = readBatchHeader(batch, 0);
-    this.active(batch.length, nowMs).append(batch, header);
-    this.learn(header, commit);
+    this.active(batch.length).append(batch, header, nowMs);
+    this.learn(header, nowMs, commit);
     return BigInt(offset);
   }
 
   read(offset: bigint, maxBytes: number, committedOnly: boolean): ReadResult | null {
     const from = Number(offset);
     if (from < this.start || from > this.end) return null;
-    const limit = committedOnly ? this.transactions.lastStableOffset(this.end) : this.end;
+    const limit = committedOnly ? this.stable() : this.end;
     for (let s = this.segmentFor(from); s < this.segments.length; s++) {
       const segment = this.segments[s]!;
-      const index = segment.find(from);
-      if (index === segment.batchCount) continue;
-      if (segment.batchBase(index) >= limit) break;
-      const bytes = segment.read(index, maxBytes, limit);
-      return { bytes, abortedTransactions: committedOnly ? this.transactions.abortedBetween(from, limit) : [] };
+      const position = segment.seek(from);
+      if (position < 0) continue;
+      const { bytes, next } = segment.read(position, maxBytes, limit);
+      return { bytes, abortedTransactions: committedOnly ? this.transactions.abortedBetween(from, next) : [] };
     }
     return { bytes: Buffer.alloc(0), abortedTransactions: [] };
   }
 
   offsetForTime(timestampMs: number): { offset: bigint; timestamp: bigint } | null {
-    const wanted = BigInt(timestampMs);
+    const wanted = BigInt(Math.ceil(timestampMs));
     for (const segment of this.segments) {
-      const index = segment.findTime(wanted);
-      if (index < 0) continue;
-      const found = firstRecordAt(segment.batch(index), wanted);
-      if (found.offset >= BigInt(this.start)) return found;
+      if (segment.newestTimestamp < timestampMs) continue;
+      for (const { header, bytes } of segment.batches(segment.seekTime(timestampMs))) {
+        if (header.maxTimestamp < wanted || header.baseOffset + header.lastOffsetDelta < this.start) continue;
+        const found = firstRecordAt(bytes, wanted, this.startOffset);
+        if (found) return found;
+      }
     }
     return null;
   }
 
   maxTimestamp(): { offset: bigint; timestamp: bigint } | null {
-    let newest = -1n;
-    for (const segment of this.segments) if (segment.maxTimestamp > newest) newest = segment.maxTimestamp;
-    return newest < 0n ? null : this.offsetForTime(Number(newest));
+    let newest = -1;
+    for (const segment of this.segments) {
+      if (segment.baseOffset >= this.start) newest = Math.max(newest, segment.newestTimestamp);
+      else {
+        for (const { header } of segment.batches()) {
+          if (header.baseOffset + header.lastOffsetDelta >= this.start)
+            newest = Math.max(newest, Number(header.maxTimestamp));
+        }
+      }
+    }
+    return newest < 0 ? null : this.offsetForTime(newest);
   }
 
   deleteBefore(offset: bigint): bigint {
-    const wanted = offset < 0n ? this.end : Number(offset);
+    const wanted = offset < 0n ? this.end : Number(offset); // −1: everything there is
     if (wanted > this.end) throw new RangeError(`offset ${wanted} is beyond the end ${this.end}`);
     if (wanted > this.start) this.moveStart(wanted);
-    this.dropWhile((segment, next) => (next?.baseOffset ?? this.end) <= this.start && segment !== this.segments.at(-1));
+    this.dropWhile((_, next) => next.baseOffset <= this.start);
     return this.startOffset;
   }
 
   clean(config: LogConfig, nowMs: number): number {
     this.config = config;
     const before = this.sizeInBytes;
-    if (config.cleanupPolicy.includes('delete')) {
-      const oldest = BigInt(nowMs - config.retentionMs);
-      const active = this.segments.at(-1)!;
-      if (config.retentionMs >= 0 && active.batchCount > 0 && active.maxTimestamp < oldest) this.roll(nowMs);
-      if (config.retentionMs >= 0) this.dropWhile((s) => s !== this.segments.at(-1) && s.maxTimestamp < oldest);
-      if (config.retentionBytes >= 0) {
-        let size = this.sizeInBytes;
-        this.dropWhile((s) => {
-          const drop = s !== this.segments.at(-1) && size - s.size >= config.retentionBytes;
-          if (drop) size -= s.size;
-          return drop;
-        });
-      }
-    }
+    if (config.cleanupPolicy.includes('delete')) this.retain(config, nowMs);
     if (config.cleanupPolicy.includes('compact')) {
-      if (this.segments.at(-1)!.size >= Math.min(COMPACT_ROLL_BYTES, config.segmentBytes)) this.roll(nowMs);
+      if (this.segments.at(-1)!.size >= Math.min(COMPACT_ROLL_BYTES, config.segmentBytes)) this.roll();
       this.compact(nowMs);
     }
+    this.producers.expire(nowMs - PRODUCER_EXPIRY_MS, (id) => this.transactions.isOpen(id));
     return before - this.sizeInBytes;
   }
 
   flush(): void {
-    this.segments.at(-1)?.flush();
+    for (const segment of this.segments) segment.flush();
+    if (this.directory && this.namesChanged) flushDirectory(this.directory);
+    this.namesChanged = false;
   }
 
   close(): void {
     for (const segment of this.segments) segment.close();
   }
 
+  /** Drops whole old segments; the active one is rolled first when it is older than the retention time, so that slow topics shrink too. */
+  private retain(config: LogConfig, nowMs: number): void {
+    const oldest = nowMs - config.retentionMs;
+    const active = this.segments.at(-1)!;
+    if (config.retentionMs >= 0) {
+      if (!active.isEmpty && (active.retentionTimestamp < oldest || active.firstAppendAt < oldest)) this.roll();
+      this.dropWhile((s) => s.retentionTimestamp < oldest);
+    }
+    if (config.retentionBytes >= 0) {
+      let size = this.sizeInBytes;
+      this.dropWhile((s) => {
+        const drop = size - s.size >= config.retentionBytes;
+        if (drop) size -= s.size;
+        return drop;
+      });
+    }
+  }
+
   /** The batches of a produce request, or why it is refused as a whole: nothing of it is appended then. */
   private parse(records: Buffer): { position: number; header: BatchHeader }[] | AppendError {
     const batches: { position: number; header: BatchHeader }[] = [];
     for (let position = 0; position < records.length; ) {
+      if (position + 17 <= records.length && batchMagicAt(records, position) !== 2)
+        return 'UNSUPPORTED_FOR_MESSAGE_FORMAT';
       const size = batchSizeAt(records, position);
       if (size === 0) return 'CORRUPT_MESSAGE';
-      if (batchMagicAt(records, position) !== 2) return 'UNSUPPORTED_FOR_MESSAGE_FORMAT';
       if (size > this.config.maxMessageBytes) return 'MESSAGE_TOO_LARGE';
       if (!batchCrcHolds(records, position, size)) return 'CORRUPT_MESSAGE';
       const header = readBatchHeader(records, position);
@@ -189,22 +225,25 @@ class Log implements PartitionLog {
     return batches.length > 0 ? batches : 'INVALID_RECORD';
   }
 
-  private learn(header: BatchHeader, commit?: boolean): void {
-    this.producers.note(header);
+  private stable(): number {
+    return Math.max(this.start, this.transactions.lastStableOffset(this.end));
+  }
+
+  private learn(header: BatchHeader, nowMs: number, commit?: boolean): void {
+    this.producers.note(header, nowMs);
     if (header.control) this.transactions.end(header.producerId, header.baseOffset, commit === true);
     else if (header.transactional) this.transactions.begin(header.producerId, header.baseOffset);
     this.end = header.baseOffset + header.lastOffsetDelta + 1;
   }
 
-  private active(bytes: number, nowMs: number): Segment {
+  private active(bytes: number): Segment {
     const last = this.segments.at(-1)!;
-    return last.size > 0 && last.size + bytes > this.config.segmentBytes ? this.roll(nowMs) : last;
+    return last.size > 0 && last.size + bytes > this.config.segmentBytes ? this.roll() : last;
   }
 
-  private roll(nowMs: number): Segment {
-    const segment = this.directory
-      ? Segment.inFile(this.directory, this.end, nowMs).segment
-      : Segment.inMemory(this.end, nowMs);
+  private roll(): Segment {
+    const segment = this.directory ? Segment.inFile(this.directory, this.end).segment : Segment.inMemory(this.end);
+    this.namesChanged = true;
     this.segments.push(segment);
     return segment;
   }
@@ -225,64 +264,108 @@ class Log implements PartitionLog {
     renameSync(`${file}.new`, file);
   }
 
-  private dropWhile(drop: (segment: Segment, next: Segment | undefined) => boolean): void {
-    while (this.segments.length > 1 && drop(this.segments[0]!, this.segments[1])) {
+  /** Removes segments from the front, never the active one. */
+  private dropWhile(drop: (segment: Segment, next: Segment) => boolean): void {
+    while (this.segments.length > 1 && drop(this.segments[0]!, this.segments[1]!)) {
       this.segments.shift()!.remove();
       const first = this.segments[0]!.baseOffset;
       if (first > this.start) this.moveStart(first);
     }
   }
 
-  /** Keeps of every key the newest value (and everything without a key), in all but the active segment. */
+  /**
+   * Keeps of every key the newest value (and everything without a key) in closed segments below the last stable offset, and merges what became small.
+   * Offsets stay. Runs when at least half of the closed bytes are new since the last run, or tombstones are due. Cost: reads the whole log once;
+   * memory: the keys and one segment.
+   */
   private compact(nowMs: number): void {
+    const stable = this.stable();
+    const closed = this.segments.slice(0, -1).filter((_, i) => this.segments[i + 1]!.baseOffset <= stable);
+    const bytesOf = (list: readonly Segment[]): number => list.reduce((sum, s) => sum + s.size, 0);
+    const dirty = bytesOf(closed.filter((s) => s.baseOffset >= this.compactedTo));
+    if ((dirty === 0 || dirty * 2 < bytesOf(closed)) && nowMs < this.tombstonesDueAt) return;
+    const survey = this.survey(stable);
+    this.tombstonesDueAt = Number.POSITIVE_INFINITY;
+    let group: Segment[] = [];
+    let kept: Buffer[] = [];
+    let size = 0;
+    for (const segment of closed) {
+      const survivors = this.survivors(segment, survey, nowMs);
+      const more = survivors.reduce((sum, batch) => sum + batch.length, 0);
+      if (group.length > 0 && size + more > this.config.segmentBytes) {
+        this.replaceSegments(group, kept, size);
+        [group, kept, size] = [[], [], 0];
+      }
+      group.push(segment);
+      for (const batch of survivors) kept.push(batch);
+      size += more;
+    }
+    if (group.length > 0) this.replaceSegments(group, kept, size);
+    this.compactedTo = this.segments.find(
+      (_s, i) => (this.segments[i + 1]?.baseOffset ?? Infinity) > stable,
+    )!.baseOffset;
+  }
+
+  /** Offset of every key's newest committed record below `stable`, and of the first batch whose records cannot be read. */
+  private survey(stable: number): Survey {
     const newest = new Map<string, number>();
+    let firstOpaque = Number.POSITIVE_INFINITY;
     for (const segment of this.segments) {
-      for (let i = 0; i < segment.batchCount; i++) {
-        const batch = segment.batch(i);
-        const header = readBatchHeader(batch, 0);
+      for (const { header, bytes } of segment.batches()) {
+        if (header.baseOffset >= stable) break;
         if (header.control || this.isAborted(header)) continue;
-        for (const record of recordsOf(batch) ?? []) {
-          if (record.key) newest.set(record.key.toString('latin1'), header.baseOffset + record.offsetDelta);
+        const records = recordsOf(bytes);
+        if (!records) firstOpaque = Math.min(firstOpaque, header.baseOffset);
+        for (const { key, offsetDelta } of records ?? []) {
+          if (key) newest.set(key.toString('latin1'), header.baseOffset + offsetDelta);
         }
       }
     }
-    for (let s = 0; s < this.segments.length - 1; s++) {
-      const compacted = this.compactSegment(this.segments[s]!, newest, nowMs);
-      if (compacted) this.segments[s] = compacted;
-    }
+    return { newest, firstOpaque };
   }
 
-  /** The segment without what newer records replaced, or undefined when all of it stays. */
-  private compactSegment(segment: Segment, newest: ReadonlyMap<string, number>, nowMs: number): Segment | undefined {
+  /** The batches of a segment without what newer records replaced. */
+  private survivors(segment: Segment, survey: Survey, nowMs: number): Buffer[] {
     const kept: Buffer[] = [];
-    let size = 0;
-    for (let i = 0; i < segment.batchCount; i++) {
-      const batch = segment.batch(i);
-      const header = readBatchHeader(batch, 0);
-      const records = header.control ? null : recordsOf(batch);
-      const stay = records?.filter((record) => {
-        if (!record.key) return true;
-        const offset = header.baseOffset + record.offsetDelta;
-        if (newest.get(record.key.toString('latin1')) !== offset) return false;
-        return !record.isTombstone || header.maxTimestamp >= BigInt(nowMs - this.config.deleteRetentionMs);
-      });
-      if (stay?.length === 0) continue;
-      const out = stay && stay.length < records!.length ? rewriteBatch(batch, stay) : batch;
-      kept.push(out);
-      size += out.length;
+    for (const { header, bytes } of segment.batches()) {
+      // the last batch of the log stays, or a reader would wait for an end that never comes
+      const isLast = header.baseOffset + header.lastOffsetDelta === this.end - 1;
+      const records = header.control || isLast ? null : recordsOf(bytes);
+      const staying = records?.filter((record) => this.stays(record, header, survey, nowMs));
+      if (staying?.length === 0) continue;
+      kept.push(staying && staying.length < records!.length ? rewriteBatch(bytes, staying) : Buffer.from(bytes));
     }
-    if (size === segment.size) return undefined;
+    return kept;
+  }
+
+  private stays(record: RawRecord, header: BatchHeader, { newest, firstOpaque }: Survey, nowMs: number): boolean {
+    if (!record.key) return true;
+    const offset = header.baseOffset + record.offsetDelta;
+    if (newest.get(record.key.toString('latin1')) !== offset) return false;
+    // an older value of its key may hide in an opaque batch: without the tombstone it would rise again
+    if (!record.isTombstone || offset > firstOpaque) return true;
+    const due = Number(header.maxTimestamp) + this.config.deleteRetentionMs;
+    if (due < nowMs) return false;
+    this.tombstonesDueAt = Math.max(Number.isFinite(this.tombstonesDueAt) ? this.tombstonesDueAt : 0, due + 1);
+    return true;
+  }
+
+  /** Puts one segment with `batches` in the place of neighbours. A crash in between leaves absorbed files, which recovery removes. */
+  private replaceSegments(old: readonly Segment[], batches: readonly Buffer[], size: number): void {
+    const first = old[0]!;
+    if (old.length === 1 && size === first.size) return;
     let fresh: Segment;
     if (this.directory) {
-      replaceFile(this.directory, segment.baseOffset, Buffer.concat(kept));
-      segment.close();
-      fresh = Segment.inFile(this.directory, segment.baseOffset, segment.createdAt).segment;
-      for (const batch of kept) fresh.note(readBatchHeader(batch, 0));
+      replaceFile(this.directory, first.baseOffset, batches);
+      fresh = Segment.inFile(this.directory, first.baseOffset).segment;
+      for (const batch of batches) fresh.note(readBatchHeader(batch, 0));
     } else {
-      fresh = Segment.inMemory(segment.baseOffset, segment.createdAt);
-      for (const batch of kept) fresh.append(batch, readBatchHeader(batch, 0));
+      fresh = Segment.inMemory(first.baseOffset);
+      for (const batch of batches) fresh.append(batch, readBatchHeader(batch, 0), first.firstAppendAt);
     }
-    return fresh;
+    this.segments.splice(this.segments.indexOf(first), old.length, fresh);
+    first.close();
+    for (const absorbed of old.slice(1)) absorbed.remove();
   }
 
   private isAborted(header: BatchHeader): boolean {
@@ -298,12 +381,20 @@ class Log implements PartitionLog {
       .filter((name) => /^\d{20}\.log$/.test(name))
       .map((name) => Number(name.slice(0, 20)))
       .sort((a, b) => a - b);
-    if (names.includes(START_FILE)) this.start = Number(readFileSync(path.join(directory, START_FILE), 'utf8'));
-    else this.start = bases[0] ?? 0;
+    this.start = bases[0] ?? 0;
+    if (names.includes(START_FILE)) {
+      const stored = Number(readFileSync(path.join(directory, START_FILE), 'utf8'));
+      if (Number.isSafeInteger(stored)) this.start = Math.max(this.start, stored);
+    }
     this.end = bases[0] ?? 0;
     for (const base of bases) {
       const last = base === bases.at(-1);
-      const { segment, storage } = Segment.inFile(directory, base, Date.now());
+      if (base < this.end) {
+        // compaction merged it into the segment before and was cut off before it could remove it
+        rmSync(path.join(directory, segmentFileName(base)));
+        continue;
+      }
+      const { segment, storage } = Segment.inFile(directory, base);
       const bytes = storage.read(0, storage.size);
       let position = 0;
       while (position < bytes.length) {
@@ -314,7 +405,7 @@ class Log implements PartitionLog {
         }
         const header = readBatchHeader(bytes, position);
         segment.note(header);
-        this.learn(header, header.control && isCommitMarker(bytes.subarray(position, position + size)));
+        this.learn(header, Date.now(), header.control && isCommitMarker(bytes.subarray(position, position + size)));
         position += size;
       }
       this.end = Math.max(this.end, base);
@@ -324,13 +415,32 @@ class Log implements PartitionLog {
   }
 }
 
-/** The first record of a batch at or after a time; the batch's first record where its codec hides the records. */
-function firstRecordAt(batch: Buffer, wanted: bigint): { offset: bigint; timestamp: bigint } {
+interface Survey {
+  readonly newest: ReadonlyMap<string, number>;
+  readonly firstOpaque: number;
+}
+
+function refused(error: AppendError): AppendResult {
+  return { error, baseOffset: -1n, duplicate: false };
+}
+
+function isSystemError(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error;
+}
+
+/** The first record of a batch at or after a time and an offset; where its records cannot be read, the first that may be it. */
+function firstRecordAt(batch: Buffer, wanted: bigint, from: bigint): { offset: bigint; timestamp: bigint } | null {
   const base = batch.readBigInt64BE(0);
   const baseTimestamp = batch.readBigInt64BE(27);
-  for (const record of recordsOf(batch) ?? []) {
-    const timestamp = baseTimestamp + BigInt(record.timestampDelta);
-    if (timestamp >= wanted) return { offset: base + BigInt(record.offsetDelta), timestamp };
+  const records = recordsOf(batch);
+  if (!records) {
+    const timestamp = baseTimestamp >= wanted ? baseTimestamp : batch.readBigInt64BE(35);
+    return { offset: base > from ? base : from, timestamp };
   }
-  return { offset: base, timestamp: batch.readBigInt64BE(35) };
+  for (const record of records) {
+    const timestamp = baseTimestamp + BigInt(record.timestampDelta);
+    const offset = base + BigInt(record.offsetDelta);
+    if (timestamp >= wanted && offset >= from) return { offset, timestamp };
+  }
+  return null;
 }

@@ -10,6 +10,7 @@ interface AppendedBatch {
 interface Producer {
   epoch: number;
   batches: AppendedBatch[];
+  lastAppendMs: number;
 }
 
 /** Batches remembered a producer, as many as a client may have in flight. */
@@ -23,7 +24,7 @@ export type SequenceVerdict =
 
 /**
  * What one partition knows of idempotent producers: epoch and the last five batches each (KIP-98, KAFKA-5494). Only the producer id decides whether a
- * batch is idempotent: kafkajs sends id −1 with epoch and sequence 0.
+ * batch is idempotent: kafkajs sends id −1 with epoch and sequence 0. A producer nothing is known of may go on with any sequence.
  */
 export class ProducerState {
   private readonly producers = new Map<bigint, Producer>();
@@ -33,12 +34,11 @@ export class ProducerState {
     const known = this.producers.get(header.producerId);
     if (!known) return { kind: 'append' };
     if (header.producerEpoch < known.epoch) return { kind: 'error', error: 'INVALID_PRODUCER_EPOCH' };
-    const last = header.producerEpoch === known.epoch ? known.batches.at(-1) : undefined;
-    if (!last) {
-      return header.producerEpoch === known.epoch || header.baseSequence === 0
-        ? { kind: 'append' }
-        : { kind: 'error', error: 'OUT_OF_ORDER_SEQUENCE_NUMBER' };
+    if (header.producerEpoch > known.epoch) {
+      return header.baseSequence === 0 ? { kind: 'append' } : { kind: 'error', error: 'OUT_OF_ORDER_SEQUENCE_NUMBER' };
     }
+    const last = known.batches.at(-1);
+    if (!last) return { kind: 'append' };
     const lastSequence = lastSequenceOf(header);
     const again = known.batches.find((b) => b.firstSequence === header.baseSequence && b.lastSequence === lastSequence);
     if (again) return { kind: 'duplicate', baseOffset: again.baseOffset };
@@ -47,13 +47,14 @@ export class ProducerState {
   }
 
   /** Notes an appended batch; control batches only raise the epoch. */
-  note(header: BatchHeader): void {
+  note(header: BatchHeader, nowMs: number): void {
     if (header.producerId < 0n) return;
     let producer = this.producers.get(header.producerId);
-    if (!producer || producer.epoch !== header.producerEpoch) {
-      producer = { epoch: header.producerEpoch, batches: [] };
+    if (!producer || producer.epoch < header.producerEpoch) {
+      producer = { epoch: header.producerEpoch, batches: [], lastAppendMs: nowMs };
       this.producers.set(header.producerId, producer);
     }
+    producer.lastAppendMs = nowMs;
     if (header.control) return;
     producer.batches.push({
       firstSequence: header.baseSequence,
@@ -63,8 +64,14 @@ export class ProducerState {
     if (producer.batches.length > REMEMBERED_BATCHES) producer.batches.shift();
   }
 
-  epochOf(producerId: bigint): number | undefined {
-    return this.producers.get(producerId)?.epoch;
+  /** Forgets producers silent since `beforeMs`, save those that `keep` names. */
+  expire(beforeMs: number, keep: (producerId: bigint) => boolean): void {
+    for (const [id, producer] of this.producers)
+      if (producer.lastAppendMs < beforeMs && !keep(id)) this.producers.delete(id);
+  }
+
+  get size(): number {
+    return this.producers.size;
   }
 }
 

@@ -7,6 +7,8 @@ export const BATCH_HEADER_BYTES = 61;
 /** Bytes before what `batchLength` counts. */
 export const LOG_OVERHEAD_BYTES = 12;
 const CRC_START = 21;
+/** Most bytes one batch may unpack to; a larger one stays opaque, so that a small message cannot take all memory. */
+const MAX_UNPACKED_BYTES = 67_108_864;
 
 export interface BatchHeader {
   readonly baseOffset: number;
@@ -31,6 +33,16 @@ export function batchSizeAt(bytes: Buffer, position: number): number {
   return size < BATCH_HEADER_BYTES || position + size > bytes.length ? 0 : size;
 }
 
+/** Size that a batch's own header claims. */
+export function batchSizeOf(bytes: Buffer, position: number): number {
+  return LOG_OVERHEAD_BYTES + bytes.readInt32BE(position + 8);
+}
+
+export function lastOffsetAt(bytes: Buffer, position: number): number {
+  return Number(bytes.readBigInt64BE(position)) + bytes.readInt32BE(position + 23);
+}
+
+/** Format version; 2 is the only one stored. Versions 0 and 1 have theirs at the same place. */
 export function batchMagicAt(bytes: Buffer, position: number): number {
   return bytes.readInt8(position + 16);
 }
@@ -71,19 +83,27 @@ export interface RawRecord {
   readonly bytes: Buffer;
 }
 
-/** The records of a batch; null when its codec is not one that Node can read. */
+/** The records of a batch; null when it stays opaque: packed by a codec that Node lacks, or not what its header says. */
 export function recordsOf(batch: Buffer): RawRecord[] | null {
   const { codec, recordCount } = readBatchHeader(batch, 0);
   if (codec > 1) return null;
-  const blob = batch.subarray(BATCH_HEADER_BYTES);
-  const body = codec === 1 ? gunzipSync(blob) : blob;
+  try {
+    const blob = batch.subarray(BATCH_HEADER_BYTES);
+    return parseRecords(codec === 1 ? gunzipSync(blob, { maxOutputLength: MAX_UNPACKED_BYTES }) : blob, recordCount);
+  } catch {
+    // the checksum held, so a client wrote it like this; consumers get the bytes as they are
+    return null;
+  }
+}
+
+function parseRecords(body: Buffer, recordCount: number): RawRecord[] {
   const records: RawRecord[] = [];
   const cursor = { at: 0 };
   for (let i = 0; i < recordCount; i++) {
     const start = cursor.at;
     const length = varint(body, cursor);
     const end = cursor.at + length;
-    if (length < 0 || end > body.length) throw new RangeError('a record reaches beyond its batch');
+    if (length <= 0 || end > body.length) throw new RangeError('a record reaches beyond its batch');
     cursor.at += 1;
     const timestampDelta = varint(body, cursor);
     const offsetDelta = varint(body, cursor);
@@ -91,6 +111,7 @@ export function recordsOf(batch: Buffer): RawRecord[] | null {
     const key = keyLength < 0 ? null : body.subarray(cursor.at, cursor.at + keyLength);
     cursor.at += Math.max(0, keyLength);
     const isTombstone = varint(body, cursor) < 0;
+    if (cursor.at > end) throw new RangeError('a key reaches beyond its record');
     cursor.at = end;
     records.push({ offsetDelta, timestampDelta, key, isTombstone, bytes: body.subarray(start, end) });
   }

@@ -1,4 +1,7 @@
-/** A contiguous piece of a log, in memory or in a file, with the place of every batch. */
+/**
+ * A contiguous piece of a log, in memory or in a file, with a sparse index: one entry for each block of about 4 KiB, so that a log of many small
+ * batches costs little memory. Inside a block the headers are walked.
+ */
 import {
   closeSync,
   fstatSync,
@@ -11,7 +14,12 @@ import {
   writeSync,
 } from 'node:fs';
 import path from 'node:path';
-import type { BatchHeader } from './record-batch.js';
+import { BATCH_HEADER_BYTES, type BatchHeader, batchSizeOf, lastOffsetAt, readBatchHeader } from './record-batch.js';
+
+/** A block of the index ends with the batch that makes it this large: every batch of it begins within these bytes. */
+const BLOCK_BYTES = 4_096;
+/** Bytes read at once when all batches are walked. */
+const WALK_BYTES = 1_048_576;
 
 /** Where a segment's bytes are. Slices read stay valid: written bytes are never changed in place. */
 interface Storage {
@@ -23,7 +31,7 @@ interface Storage {
 }
 
 class MemoryStorage implements Storage {
-  private buffer = Buffer.allocUnsafe(4096);
+  private buffer = Buffer.allocUnsafe(BLOCK_BYTES);
   private length = 0;
 
   append(bytes: Buffer): void {
@@ -49,6 +57,8 @@ class FileStorage implements Storage {
   private readonly fd: number;
   private length: number;
   private closed = false;
+  private dirty = false;
+  private torn = false;
 
   constructor(readonly file: string) {
     this.fd = openSync(file, 'a+');
@@ -56,8 +66,19 @@ class FileStorage implements Storage {
   }
 
   append(bytes: Buffer): void {
-    let done = 0;
-    while (done < bytes.length) done += writeSync(this.fd, bytes, done, bytes.length - done);
+    if (this.torn) this.truncate(this.length);
+    this.torn = true;
+    this.dirty = true;
+    try {
+      writeFully(this.fd, bytes);
+    } catch (error) {
+      // half a batch must not stay before the next one; where that fails too, the next append tries again before it writes
+      try {
+        this.truncate(this.length);
+      } catch {}
+      throw error;
+    }
+    this.torn = false;
     this.length += bytes.length;
   }
 
@@ -75,14 +96,21 @@ class FileStorage implements Storage {
   truncate(length: number): void {
     ftruncateSync(this.fd, length);
     this.length = length;
+    this.dirty = true;
+    this.torn = false;
   }
 
   get size(): number {
     return this.length;
   }
 
+  get modifiedAt(): number {
+    return fstatSync(this.fd).mtimeMs;
+  }
+
   flush(): void {
-    fsyncSync(this.fd);
+    if (this.dirty && !this.closed) fsyncSync(this.fd);
+    this.dirty = false;
   }
 
   close(): void {
@@ -96,89 +124,125 @@ class FileStorage implements Storage {
   }
 }
 
+export interface WalkedBatch {
+  readonly header: BatchHeader;
+  readonly bytes: Buffer;
+}
+
 export class Segment {
-  private readonly offsets: number[] = [];
-  private readonly lastOffsets: number[] = [];
-  private readonly positions: number[] = [];
-  private readonly timestamps: bigint[] = [];
+  private readonly blockOffsets: number[] = [];
+  private readonly blockPositions: number[] = [];
+  private readonly blockTimestamps: number[] = [];
+  private newest = -1;
   size = 0;
 
   private constructor(
     readonly baseOffset: number,
     private readonly storage: Storage,
-    readonly createdAt: number,
+    /** When its first batch was appended, ms. */
+    private firstAppendMs: number,
   ) {}
 
-  static inMemory(baseOffset: number, nowMs: number): Segment {
-    return new Segment(baseOffset, new MemoryStorage(), nowMs);
+  static inMemory(baseOffset: number): Segment {
+    return new Segment(baseOffset, new MemoryStorage(), -1);
   }
 
-  static inFile(directory: string, baseOffset: number, nowMs: number): { segment: Segment; storage: FileStorage } {
+  static inFile(directory: string, baseOffset: number): { segment: Segment; storage: FileStorage } {
     const storage = new FileStorage(path.join(directory, segmentFileName(baseOffset)));
-    return { segment: new Segment(baseOffset, storage, nowMs), storage };
+    return { segment: new Segment(baseOffset, storage, storage.size > 0 ? storage.modifiedAt : -1), storage };
   }
 
-  get batchCount(): number {
-    return this.offsets.length;
+  get isEmpty(): boolean {
+    return this.size === 0;
   }
 
-  /** The newest record time in the segment, ms; −1 when it is empty. */
-  get maxTimestamp(): bigint {
-    let newest = -1n;
-    for (const t of this.timestamps) if (t > newest) newest = t;
-    return newest;
+  get firstAppendAt(): number {
+    return this.firstAppendMs;
   }
 
-  append(bytes: Buffer, header: BatchHeader): void {
+  /** The newest record time in the segment, ms; −1 when no record has one. */
+  get newestTimestamp(): number {
+    return this.newest;
+  }
+
+  /** What time-based retention goes by: the newest record's time, or the first append where records have none. */
+  get retentionTimestamp(): number {
+    return this.newest >= 0 ? this.newest : this.firstAppendMs;
+  }
+
+  append(bytes: Buffer, header: BatchHeader, nowMs: number): void {
     this.storage.append(bytes);
+    if (this.firstAppendMs < 0) this.firstAppendMs = nowMs;
     this.note(header);
   }
 
   /** Enters a batch that the storage holds already. */
   note(header: BatchHeader): void {
-    this.offsets.push(header.baseOffset);
-    this.lastOffsets.push(header.baseOffset + header.lastOffsetDelta);
-    this.positions.push(this.size);
-    this.timestamps.push(header.maxTimestamp);
+    const last = this.blockPositions.length - 1;
+    const timestamp = Number(header.maxTimestamp);
+    if (last < 0 || this.size - this.blockPositions[last]! >= BLOCK_BYTES) {
+      this.blockOffsets.push(header.baseOffset);
+      this.blockPositions.push(this.size);
+      this.blockTimestamps.push(timestamp);
+    } else if (timestamp > this.blockTimestamps[last]!) this.blockTimestamps[last] = timestamp;
+    if (timestamp > this.newest) this.newest = timestamp;
     this.size += header.size;
   }
 
-  /** Index of the first batch that ends at or after `offset`; batchCount when there is none. */
-  find(offset: number): number {
+  /** Position of the first batch that ends at or after `offset`; −1 when there is none. Cost: a search and one short read. */
+  seek(offset: number): number {
     let low = 0;
-    let high = this.offsets.length;
+    let high = this.blockOffsets.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.lastOffsets[middle]! < offset) low = middle + 1;
+      if (this.blockOffsets[middle]! <= offset) low = middle + 1;
       else high = middle;
     }
-    return low;
-  }
-
-  /** Whole batches from index `first`: as many as fit into maxBytes, at least one, all beginning below `below`. */
-  read(first: number, maxBytes: number, below: number): Buffer {
-    const start = this.positions[first]!;
-    let end = start;
-    for (let i = first; i < this.offsets.length && this.offsets[i]! < below; i++) {
-      const next = this.positions[i + 1] ?? this.size;
-      if (i > first && next - start > maxBytes) break;
-      end = next;
+    // the block before may end below the offset (a gap of compaction): then it is the first batch of this one
+    if (low === 0) return this.size > 0 ? 0 : -1;
+    const start = this.blockPositions[low - 1]!;
+    const end = this.blockPositions[low] ?? this.size;
+    const heads = this.storage.read(start, Math.min(end - start, BLOCK_BYTES + BATCH_HEADER_BYTES));
+    for (let at = 0; start + at < end; at += batchSizeOf(heads, at)) {
+      if (lastOffsetAt(heads, at) >= offset) return start + at;
     }
-    return this.storage.read(start, end - start);
+    return end < this.size ? end : -1;
   }
 
-  batch(index: number): Buffer {
-    const start = this.positions[index]!;
-    return this.storage.read(start, (this.positions[index + 1] ?? this.size) - start);
+  /** Whole batches from `position`: as many as fit into maxBytes, at least one, all beginning below `below`; `next` is the offset after them. */
+  read(position: number, maxBytes: number, below: number): { bytes: Buffer; next: number } {
+    let chunk = this.storage.read(position, Math.min(Math.max(maxBytes, BATCH_HEADER_BYTES), this.size - position));
+    const firstSize = batchSizeOf(chunk, 0);
+    if (Number(chunk.readBigInt64BE(0)) >= below) return { bytes: Buffer.alloc(0), next: below };
+    if (firstSize > chunk.length) chunk = this.storage.read(position, firstSize);
+    let end = firstSize;
+    let next = lastOffsetAt(chunk, 0) + 1;
+    while (end + BATCH_HEADER_BYTES <= chunk.length) {
+      const size = batchSizeOf(chunk, end);
+      if (end + size > chunk.length || Number(chunk.readBigInt64BE(end)) >= below) break;
+      next = lastOffsetAt(chunk, end) + 1;
+      end += size;
+    }
+    return { bytes: chunk.subarray(0, end), next };
   }
 
-  /** First batch whose newest record is at or after `timestamp`; −1: none. */
-  findTime(timestamp: bigint): number {
-    return this.timestamps.findIndex((t) => t >= timestamp);
+  /** All batches in order, from a position that `seek` or `seekTime` gave. */
+  *batches(from = 0): Generator<WalkedBatch> {
+    for (let position = from; position < this.size; ) {
+      const { bytes } = this.read(position, WALK_BYTES, Number.POSITIVE_INFINITY);
+      for (let at = 0; at < bytes.length; ) {
+        const header = readBatchHeader(bytes, at);
+        yield { header, bytes: bytes.subarray(at, at + header.size) };
+        at += header.size;
+      }
+      position += bytes.length;
+    }
   }
 
-  batchBase(index: number): number {
-    return this.offsets[index]!;
+  /** Position before which no batch has a record at or after `timestamp`. */
+  seekTime(timestamp: number): number {
+    const block = this.blockTimestamps.findIndex((t) => t >= timestamp);
+    return block < 0 ? this.size : this.blockPositions[block]!;
   }
 
   flush(): void {
@@ -199,16 +263,32 @@ export function segmentFileName(baseOffset: number): string {
 }
 
 /** Puts a rewritten segment in the place of the old one; a crash leaves either the old or the new file. */
-export function replaceFile(directory: string, baseOffset: number, bytes: Buffer): void {
+export function replaceFile(directory: string, baseOffset: number, batches: readonly Buffer[]): void {
   const target = path.join(directory, segmentFileName(baseOffset));
   const fresh = `${target}.cleaned`;
   const fd = openSync(fresh, 'w');
   try {
-    let done = 0;
-    while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done);
+    for (const batch of batches) writeFully(fd, batch);
     fsyncSync(fd);
   } finally {
     closeSync(fd);
   }
   renameSync(fresh, target);
+  flushDirectory(directory);
+}
+
+/** Makes created, renamed and removed names durable. */
+export function flushDirectory(directory: string): void {
+  if (process.platform === 'win32') return; // directories cannot be opened there
+  const fd = openSync(directory, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function writeFully(fd: number, bytes: Buffer): void {
+  let done = 0;
+  while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done);
 }

@@ -20,6 +20,10 @@ export class TransactionIndex {
     if (!commit) this.aborted.push({ producerId, firstOffset, lastOffset: markerOffset });
   }
 
+  isOpen(producerId: bigint): boolean {
+    return this.open.has(producerId);
+  }
+
   /** First offset of the oldest open transaction, or `endOffset`. */
   lastStableOffset(endOffset: number): number {
     let stable = endOffset;
@@ -27,9 +31,19 @@ export class TransactionIndex {
     return stable;
   }
 
+  /** Aborted transactions that reach into [from, to). Cost: a search, then one step a later transaction; the list is in the order of its markers. */
   abortedBetween(from: number, to: number): { producerId: bigint; firstOffset: bigint }[] {
+    let low = 0;
+    let high = this.aborted.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.aborted[middle]!.lastOffset < from) low = middle + 1;
+      else high = middle;
+    }
     return this.aborted
-      .filter((a) => a.lastOffset >= from && a.firstOffset < to)
+      .slice(low)
+      .filter((a) => a.firstOffset < to)
+      .sort((a, b) => a.firstOffset - b.firstOffset)
       .map((a) => ({ producerId: a.producerId, firstOffset: BigInt(a.firstOffset) }));
   }
 
