@@ -406,6 +406,32 @@ for (const where of ['memory', 'disk'] as const) {
         expect(recordsIn(log).filter((r) => r.key === 'a')).toMatchObject([{ value: 'committed' }]);
       });
 
+      it('keeps a committed value in a closed segment while a later transaction on its key is open', () => {
+        const log = open(place(), compacted);
+        put(log, { records: [keyed('a', 'committed')] });
+        for (let i = 0; i < 12; i++) put(log, { records: [keyed('filler', 'x'.repeat(60))] });
+        put(log, { producerId: 1, sequence: 0, transactional: true, records: [keyed('a', 'open')] });
+        expect(log.clean(cleanConfig, NOW)).toBeGreaterThan(0);
+        log.appendMarker(1n, 0, false, NOW);
+        expect(recordsIn(log)[0]).toMatchObject({ offset: 0, key: 'a', value: 'committed' });
+      });
+
+      it.each([8, 9, 10, 11, 12, 13, 14])('reads on beyond a gap after %i batches from any offset in it', (before) => {
+        const large = { ...compacted, segmentBytes: 20_000 };
+        const log = open(place(), large);
+        const pad = 'x'.repeat(300); // about eleven batches fill a block of the index
+        for (let i = 0; i < before; i++) put(log, { records: [keyed(`first${i}`, pad)] });
+        for (let i = 0; i < 200; i++) put(log, { records: [keyed('again', pad)] });
+        for (let i = 0; i < 30; i++) put(log, { records: [keyed(`last${i}`, pad)] });
+        log.clean({ ...config, ...large }, NOW);
+        const offsets = recordsIn(log).map((r) => r.offset);
+        expect(offsets.length).toBeLessThan(200);
+        for (let from = 0; from < Number(log.endOffset); from++) {
+          const next = Number(log.read(BigInt(from), 1, false)!.bytes.readBigInt64BE(0));
+          expect(next).toBe(offsets.find((o) => o >= from));
+        }
+      });
+
       it('keeps whole what it cannot unpack, and tombstones after it', () => {
         const log = open(place(), compacted);
         put(log, { attributes: 2, records: [keyed('a', 'hidden')] });
