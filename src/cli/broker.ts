@@ -8,10 +8,10 @@ import { untilStopped } from './until-stopped.js';
 export function brokerCommand(): Command {
   return new Command('broker')
     .description('Run the embedded Kafka broker alone')
-    .option('--host ADDRESS', 'address to listen on', '127.0.0.1')
-    .option('--port N', 'port; 0: any free one', wholeNumber(0, 65_535), 9092)
-    .option('--data DIR', 'keep records and offsets in this directory (default: in memory)')
-    .option('--partitions N', 'partitions of topics created on first use', wholeNumber(1, 1000), 4)
+    .option('--host <address>', 'address to listen on', '127.0.0.1')
+    .option('--port <n>', 'port; 0: any free one', wholeNumber(0, 65_535), 9092)
+    .option('--data <dir>', 'keep records and offsets in this directory (default: in memory)')
+    .option('--partitions <n>', 'partitions of topics created on first use', wholeNumber(1, 1000), 4)
     .option('--json', 'print the address as JSON')
     .addHelpText(
       'after',

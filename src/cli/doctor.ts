@@ -5,7 +5,6 @@ import { Command } from 'commander';
 import { messageOf } from '../errors.js';
 import { describeTopics } from '../kafka/admin.js';
 import { assertReachable } from '../kafka/client.js';
-import { chooseBackend } from '../models/neural/backend.js';
 import { type Config, readConfig } from './config.js';
 import { brokersOf, connectionOf } from './connection.js';
 import { paint, textTable } from './terminal.js';
@@ -21,9 +20,9 @@ interface Finding {
 /** `iguana doctor`: what a start would meet here, one line each with the fix. Exit code 1 when something would fail. */
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('Check broker, topics, clock, ports, data directory and TensorFlow.js backend')
-    .option('--config FILE', 'configuration (default: iguana.yaml here, if there is one)')
-    .option('--brokers LIST', 'the cluster to check, host:port[,host:port]')
+    .description('Check broker, topics, clock, ports and data directory')
+    .option('--config <file>', 'configuration (default: iguana.yaml here, if there is one)')
+    .option('--brokers <list>', 'the cluster to check, host:port[,host:port]')
     .option('--json', 'print an array of findings')
     .addHelpText('after', '\nExamples:\n  iguana doctor\n  iguana doctor --brokers kafka-1:9092 --json')
     .action(async (options: { config?: string; brokers?: string; json?: boolean }) => {
@@ -96,14 +95,6 @@ async function examine(config: Config, brokersFlag: string | undefined): Promise
     accessSync(folder, constants.W_OK);
     return path.resolve(config.data);
   });
-  await note(
-    'tensorflow',
-    'the plain CPU backend is used; npm install @tensorflow/tfjs-node for the native one',
-    async () => {
-      const { name, reason } = await chooseBackend();
-      return `${name} (${reason})`;
-    },
-  );
   return findings;
 }
 

@@ -5,11 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import { brokerCommand } from './broker.js';
-import { detectCommand } from './detect.js';
 import { doctorCommand } from './doctor.js';
-import { forecastCommand } from './forecast.js';
-import { recordCommand } from './record.js';
-import { replayCommand } from './replay.js';
 import { startCommand } from './start.js';
 import { tailCommand } from './tail.js';
 import { paint } from './terminal.js';
@@ -20,20 +16,8 @@ export function program(): Command {
     .description('Metrics on Kafka in; forecasts, anomalies and scaling decisions out.')
     .version(version(), '-V, --version')
     .showHelpAfterError('(--help shows what is possible)')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  iguana start --demo\n  iguana forecast --input requests.csv --horizon 24 --season auto\n  iguana tail forecasts',
-    );
-  for (const command of [
-    startCommand(),
-    brokerCommand(),
-    tailCommand(),
-    forecastCommand(),
-    detectCommand(),
-    recordCommand(),
-    replayCommand(),
-    doctorCommand(),
-  ]) {
+    .addHelpText('after', '\nExamples:\n  iguana start --demo\n  iguana tail forecasts');
+  for (const command of [startCommand(), brokerCommand(), tailCommand(), doctorCommand()]) {
     root.addCommand(command.copyInheritedSettings(root));
   }
   for (const command of [root, ...root.commands]) command.exitOverride();

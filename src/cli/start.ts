@@ -28,20 +28,20 @@ const STOP_DEADLINE_MS = 2000;
 export function startCommand(): Command {
   return new Command('start')
     .description('Run everything in this process: broker, metrics, forecasts, anomalies, decisions, page')
-    .option('--config FILE', 'configuration (default: iguana.yaml here, if there is one)')
-    .option('--brokers LIST', 'use this Kafka cluster instead of the embedded broker, host:port[,host:port]')
+    .option('--config <file>', 'configuration (default: iguana.yaml here, if there is one)')
+    .option('--brokers <list>', 'use this Kafka cluster instead of the embedded broker, host:port[,host:port]')
     .option('--ssl', 'TLS to the cluster')
     .option(
-      '--sasl-mechanism NAME',
+      '--sasl-mechanism <name>',
       'plain, scram-sha-256 or scram-sha-512; the password comes from IGUANA_SASL_PASSWORD',
       oneOf(saslMechanisms),
     )
-    .option('--sasl-username NAME', 'user for SASL')
-    .option('--data DIR', 'keep records, offsets and learnt state in this directory (default: .iguana)')
+    .option('--sasl-username <name>', 'user for SASL')
+    .option('--data <dir>', 'keep records, offsets and learnt state in this directory (default: .iguana)')
     .option('--memory', 'keep everything in memory')
-    .option('--host ADDRESS', 'address of the page (default: 127.0.0.1)')
-    .option('--port N', 'port of the page; 0: any free one (default: 4480)', wholeNumber(0, 65_535))
-    .option('--broker-port N', 'port of the embedded broker; 0: any free one (default: 9092)', wholeNumber(0, 65_535))
+    .option('--host <address>', 'address of the page (default: 127.0.0.1)')
+    .option('--port <n>', 'port of the page; 0: any free one (default: 4480)', wholeNumber(0, 65_535))
+    .option('--broker-port <n>', 'port of the embedded broker; 0: any free one (default: 9092)', wholeNumber(0, 65_535))
     .option('--demo', "run a generated web service's day beside this machine's metrics, at 60x speed")
     .option('--json', 'one JSON object per event instead of lines')
     .addHelpText(

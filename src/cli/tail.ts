@@ -16,10 +16,10 @@ export function tailCommand(): Command {
   return new Command('tail')
     .description('Show the records of a topic as they come')
     .argument('<topic>', 'topic to read')
-    .option('--from WHEN', 'earliest, latest or an ISO time', parseFrom, 'latest' as TailFrom)
-    .option('--max N', 'stop after N records', wholeNumber(1, 1_000_000_000))
-    .option('--brokers LIST', 'Kafka cluster, host:port[,host:port] (default: the embedded broker)')
-    .option('--config FILE', 'configuration (default: iguana.yaml here, if there is one)')
+    .option('--from <when>', 'earliest, latest or an ISO time', parseFrom, 'latest' as TailFrom)
+    .option('--max <n>', 'stop after N records', wholeNumber(1, 1_000_000_000))
+    .option('--brokers <list>', 'Kafka cluster, host:port[,host:port] (default: the embedded broker)')
+    .option('--config <file>', 'configuration (default: iguana.yaml here, if there is one)')
     .option('--json', 'one JSON object per record, with topic, partition, offset, key, headers')
     .addHelpText(
       'after',

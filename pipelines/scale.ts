@@ -1,0 +1,53 @@
+import { encodeDecision } from '../src/codec/encode.js';
+import { readableValue } from '../src/codec/readable.js';
+import { kafkaClient } from '../src/kafka/client.js';
+import { tail } from '../src/kafka/tail.js';
+import { acknowledge } from '../src/operators/acknowledge.js';
+import { learnBySeries } from '../src/operators/learn-by-series.js';
+import { type RunningPipeline, type SeriesPipelineOptions, seriesPipeline } from '../src/operators/series-pipeline.js';
+import { write } from '../src/operators/write.js';
+import type { ForecastRecord } from '../src/records.js';
+import { PlannerSet, type SeriesPlanners } from '../src/scaling/planner-set.js';
+import type { ScalingPolicy } from '../src/scaling/policy.js';
+
+export interface ScaleOptions extends SeriesPipelineOptions {
+  readonly forecasts: string;
+  readonly output: string;
+  readonly deadLetters: string;
+  readonly policies: readonly ScalingPolicy[];
+}
+
+/**
+ * Metrics and forecasts in, decisions out. The metric drives: each sample is an evaluation of the policies that watch its series. Forecasts are read by every process
+ * on the side, since they only raise a floor and the next one is never far.
+ */
+export async function scale(options: ScaleOptions): Promise<RunningPipeline> {
+  const planners = new PlannerSet(options.policies);
+  const forecasts = tail(kafkaClient(options.connection), [options.forecasts], 'latest');
+  const following = forecasts.messages.subscribe({
+    next: ({ message }) => message.value && planners.forecast(readableValue(message.value) as ForecastRecord),
+    error: (error) => options.onError?.(error),
+  });
+
+  const pipeline = await seriesPipeline(
+    'scale',
+    options,
+    (series) => planners.forSeries(series),
+    ({ batches, table, states, sink }) =>
+      batches.pipe(
+        learnBySeries(table, states, options.output, (one: SeriesPlanners, series, timestamp, value, emit) => {
+          for (const decision of one.decide(timestamp, value))
+            emit({ key: series.entity, value: encodeDecision(decision) });
+        }),
+        write(sink, options.deadLetters),
+        acknowledge(),
+      ),
+  );
+  return {
+    ...pipeline,
+    async stop() {
+      following.unsubscribe();
+      await Promise.all([pipeline.stop(), forecasts.closed()]);
+    },
+  };
+}

@@ -1,0 +1,263 @@
+import { detect } from '../../pipelines/detect.js';
+import { forecast } from '../../pipelines/forecast.js';
+import { scale } from '../../pipelines/scale.js';
+import { startBrokerThread } from '../broker/broker-thread.js';
+import { readableValue } from '../codec/readable.js';
+import { LiveModel } from '../dashboard/live-model.js';
+import { startDashboard } from '../dashboard/server.js';
+import { IguanaError, messageOf } from '../errors.js';
+import { ensureTopics } from '../kafka/admin.js';
+import { assertReachable, type ConnectionOptions, kafkaClient } from '../kafka/client.js';
+import { sink as openSink } from '../kafka/sink.js';
+import { stateTopicOf } from '../kafka/state-store.js';
+import { type TailedMessage, tail } from '../kafka/tail.js';
+import type { RunningPipeline } from '../operators/series-pipeline.js';
+import { type AnomalyRecord, type DecisionRecord, type ForecastRecord, makeSeries, type Series } from '../records.js';
+import { policySchema, type ScalingPolicy } from '../scaling/policy.js';
+import type { Config } from './config.js';
+import { connectionOf } from './connection.js';
+import { anomalyLine, decisionLine, forecastLine, noteLine } from './event-lines.js';
+import { produceGeneratedService, produceHostMetrics } from './producers.js';
+import { topicNames, topics } from './topics.js';
+
+export interface SystemOptions {
+  readonly demo: boolean;
+  readonly json: boolean;
+  readonly print: (line: string) => void;
+  readonly banner: (rows: readonly (readonly [string, string])[], json: boolean) => void;
+}
+
+export interface RunningSystem {
+  stop(): Promise<void>;
+}
+
+/** Seed of the generated day: the same for everybody, so that what one sees can be talked about. */
+const DEMO_SEED = 7;
+/** A forecast of a series is printed at most this often, ms. */
+const FORECAST_LINE_EVERY_MS = 60_000;
+/** The generated service's scaling, dry run: six instances of 90 requests a second would serve its peak. */
+const demoPolicy = policySchema.parse({
+  name: 'shop',
+  entity: 'shop',
+  metric: 'requests_per_second',
+  targetPerInstance: 60,
+  min: 2,
+  max: 20,
+  initial: 4,
+  startupSeconds: 300,
+});
+
+/** Starts everything in this process and returns when it runs. What was started is stopped again when a later step fails. */
+export async function startSystem(config: Config, options: SystemOptions): Promise<RunningSystem> {
+  const stops: (() => Promise<void>)[] = [];
+  const stop = async (): Promise<void> => {
+    // the last started is the first stopped: producers, pipelines, page, broker
+    for (const one of stops.splice(0).reverse()) await one();
+  };
+  try {
+    await startParts(config, options, stops);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return { stop };
+}
+
+async function startParts(config: Config, options: SystemOptions, stops: (() => Promise<void>)[]): Promise<void> {
+  const { print, json } = options;
+  const note = (what: string, why: string): void =>
+    print(json ? JSON.stringify({ event: 'note', what, why }) : noteLine(Date.now(), what, why));
+  const onError = (error: unknown): void => note('something failed and is tried again', messageOf(error));
+  const policies = policiesOf(config, options.demo);
+
+  const { connection, row: brokerRow, remark } = await reachBroker(config, stops);
+  const wanted = [
+    ...topicNames.map((topic) => ({ topic, partitions: config.broker.partitions })),
+    ...['forecast', 'detect', 'scale'].map((name) => ({
+      topic: stateTopicOf(name),
+      partitions: config.broker.partitions,
+      configs: { 'cleanup.policy': 'compact' },
+    })),
+  ];
+  await ensureTopics(connection, wanted);
+
+  const model = new LiveModel();
+  const dashboard = await startDashboard({ ...config.dashboard, model });
+  stops.push(() => dashboard.stop());
+  const dataRow = config.kafka.brokers.length > 0 ? 'on the cluster' : (config.data ?? 'in memory, lost at the end');
+  model.info({ broker: brokerRow, dataDir: dataRow });
+
+  const common = { connection, group: config.group, input: topics.metrics, deadLetters: topics.deadLetters, onError };
+  const pipelines = await Promise.all([
+    forecast({ ...common, output: topics.forecasts }),
+    detect({ ...common, output: topics.anomalies }),
+    scale({ ...common, forecasts: topics.forecasts, output: topics.decisions, policies }),
+  ]);
+  stops.push(async () => {
+    await Promise.all(pipelines.map((one) => one.stop()));
+  });
+
+  stops.push(showEvents(connection, model, options, onError));
+  stops.push(watch(pipelines, model, note));
+
+  const producer = openSink(kafkaClient(connection));
+  await producer.connect();
+  stops.push(() => producer.close());
+  const sources: string[] = [];
+  if (options.demo) {
+    const generated = produceGeneratedService(producer, topics.metrics, DEMO_SEED, onError);
+    stops.push(() => generated.stop());
+    sources.push("a generated web service's day at 60x speed");
+  }
+  if (config.host.enabled) {
+    const host = produceHostMetrics(producer, topics.metrics, config.host.everyMs, onError);
+    stops.push(() => host.stop());
+    sources.unshift('this machine');
+  }
+  options.banner(
+    [
+      ['broker', brokerRow],
+      ['page', dashboard.url],
+      ['metrics', sources.length > 0 ? sources.join(' + ') : `what is produced to ${topics.metrics}`],
+      ['data', dataRow],
+      [
+        'scaling',
+        `${policies.length} ${policies.length === 1 ? 'policy' : 'policies'}, ${policies.every((p) => p.dryRun) ? 'dry run' : 'acting'}`,
+      ],
+      ['stop', 'q or Ctrl-C'],
+    ],
+    json,
+  );
+  if (remark) note(remark, 'see the banner for the port in use');
+}
+
+/** The configured cluster, or the embedded broker; on a free port when the usual one is taken. */
+async function reachBroker(
+  config: Config,
+  stops: (() => Promise<void>)[],
+): Promise<{ connection: ConnectionOptions; row: string; remark?: string }> {
+  if (config.kafka.brokers.length > 0) {
+    const connection = connectionOf(config);
+    await assertReachable(connection);
+    return { connection, row: config.kafka.brokers.join(', ') };
+  }
+  const { host, port, partitions } = config.broker;
+  const start = (at: number) =>
+    startBrokerThread({ host, port: at, dataDir: config.data, defaultPartitions: partitions });
+  let remark: string | undefined;
+  const broker = await start(port).catch((error: unknown) => {
+    if (!(error instanceof IguanaError) || error.code !== 'IGU_PORT_TAKEN') throw error;
+    remark = `port ${port} is taken, the broker took a free one`;
+    return start(0);
+  });
+  stops.push(() => broker.stop());
+  const address = `${broker.host}:${broker.port}`;
+  return { connection: connectionOf(config, [address]), row: address, ...(remark ? { remark } : {}) };
+}
+
+function policiesOf(config: Config, demo: boolean): ScalingPolicy[] {
+  const policies = config.policies.map((given, i) => {
+    const parsed = policySchema.safeParse(given);
+    if (parsed.success) return parsed.data;
+    const issue = parsed.error.issues[0]!;
+    throw new IguanaError('IGU_CONFIG', {
+      where: `policies[${i}].${issue.path.join('.')}`,
+      what: issue.message,
+      fix: 'see docs/cli.md for what a policy may say',
+    });
+  });
+  if (demo) policies.push(demoPolicy);
+  return policies;
+}
+
+/** Follows all topics for the page and the terminal. */
+function showEvents(
+  connection: ConnectionOptions,
+  model: LiveModel,
+  { print, json }: SystemOptions,
+  onError: (error: unknown) => void,
+): () => Promise<void> {
+  const following = tail(
+    kafkaClient(connection),
+    [topics.metrics, topics.forecasts, topics.anomalies, topics.decisions],
+    'latest',
+  );
+  const known = new Map<string, Series>();
+  const lastForecastLine = new Map<string, number>();
+  const tell = (event: string, line: string | undefined, record: unknown): void => {
+    if (line !== undefined) print(json ? JSON.stringify({ event, record }) : line);
+  };
+  const take = ({ topic, message }: TailedMessage): void => {
+    if (!message.value) return;
+    const value = readableValue(message.value);
+    if (topic === topics.metrics) {
+      for (const sample of Array.isArray(value) ? value : [value]) showSample(model, known, sample);
+    } else if (topic === topics.forecasts) {
+      const record = value as ForecastRecord;
+      model.forecast(record);
+      const now = Date.now();
+      if (now - (lastForecastLine.get(record.entity) ?? 0) < FORECAST_LINE_EVERY_MS || record.labels.core) return;
+      lastForecastLine.set(record.entity, now);
+      tell('forecast', forecastLine(record), record);
+    } else if (topic === topics.anomalies) {
+      const record = value as AnomalyRecord;
+      model.anomaly(record);
+      if (record.severity !== 'info') tell('anomaly', anomalyLine(record), record);
+    } else {
+      const record = value as DecisionRecord;
+      model.decision(record);
+      tell('decision', decisionLine(record), record);
+    }
+  };
+  const subscription = following.messages.subscribe({
+    next: (message) => {
+      try {
+        take(message);
+      } catch {
+        // what cannot be read is in the dead letters already
+      }
+    },
+    error: onError,
+  });
+  return async () => {
+    subscription.unsubscribe();
+    await following.closed();
+  };
+}
+
+function showSample(model: LiveModel, known: Map<string, Series>, sample: unknown): void {
+  const { name, labels, timestamp, value } = sample as {
+    name: unknown;
+    labels?: Record<string, string>;
+    timestamp: unknown;
+    value: unknown;
+  };
+  if (typeof name !== 'string' || typeof timestamp !== 'number' || typeof value !== 'number') return;
+  const key = `${name}${JSON.stringify(labels ?? {})}`;
+  let series = known.get(key);
+  if (!series) {
+    series = makeSeries(name, labels ?? {});
+    known.set(key, series);
+  }
+  model.sample(series, timestamp, value);
+}
+
+/** Shows once a second how pipelines stand; says so when a verdict changes. */
+function watch(
+  pipelines: readonly RunningPipeline[],
+  model: LiveModel,
+  note: (what: string, why: string) => void,
+): () => Promise<void> {
+  const verdicts = new Map<string, string>();
+  const timer = setInterval(() => {
+    for (const pipeline of pipelines) {
+      const { name, rate, lag, verdict } = pipeline.status();
+      model.pipeline({ name, rate, lag, verdict });
+      const before = verdicts.get(name);
+      verdicts.set(name, verdict);
+      if (before !== undefined && before !== verdict)
+        note(`${name} is ${verdict}`, `${lag} records behind at ${Math.round(rate)} samples a second`);
+    }
+  }, 1000);
+  return async () => clearInterval(timer);
+}

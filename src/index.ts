@@ -1,0 +1,9 @@
+/** What a program may import. */
+export { type BrokerOptions, type RunningBroker, startBroker } from './broker/broker.js';
+export { startBrokerThread } from './broker/broker-thread.js';
+export { detectorNames } from './detectors/registry.js';
+export { type Observation, SeriesDetector, type SeriesDetectorOptions } from './detectors/series-detector.js';
+export { type ErrorCode, errorTable, IguanaError } from './errors.js';
+export { modelNames } from './models/registry.js';
+export { SeriesForecaster, type SeriesForecasterOptions } from './models/series-forecaster.js';
+export * from './records.js';

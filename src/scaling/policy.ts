@@ -1,0 +1,47 @@
+import { z } from 'zod';
+
+const rate = z.strictObject({
+  type: z.enum(['instances', 'percent']),
+  value: z.number().positive(),
+  periodSeconds: z.number().int().min(1).max(1800),
+});
+const rules = (window: number, policies: z.infer<typeof rate>[]) =>
+  z
+    .strictObject({
+      stabilizationWindowSeconds: z.number().int().min(0).max(3600).default(window),
+      selectPolicy: z.enum(['max', 'min', 'disabled']).default('max'),
+      policies: z.array(rate).default(policies),
+    })
+    .prefault({});
+
+/** How one entity is scaled: which metric, what one instance may carry, and how fast. */
+export const policySchema = z.strictObject({
+  name: z.string().min(1),
+  /** Entity whose metric is watched (the Kafka key). */
+  entity: z.string().min(1),
+  metric: z.string().min(1),
+  /** What one instance should carry: the metric's total over all instances divided by their number is held at this. */
+  targetPerInstance: z.number().positive(),
+  min: z.number().int().min(0).default(1),
+  max: z.number().int().min(1).default(100),
+  /** Instances when nothing is known yet. */
+  initial: z.number().int().min(0).default(1),
+  /** Time from the decision until a new instance serves: the horizon at which the forecast counts. */
+  startupSeconds: z.number().int().min(0).default(300),
+  /** Level of the forecast's bounds whose upper end is planned for, per cent. */
+  level: z.number().min(1).max(99.9).default(80),
+  /** Below it the forecast does not count. */
+  minConfidence: z.number().min(0).max(1).default(0.1),
+  dryRun: z.boolean().default(true),
+  behaviour: z
+    .strictObject({
+      scaleUp: rules(0, [
+        { type: 'instances', value: 4, periodSeconds: 15 },
+        { type: 'percent', value: 100, periodSeconds: 15 },
+      ]),
+      scaleDown: rules(300, [{ type: 'percent', value: 100, periodSeconds: 15 }]),
+    })
+    .prefault({}),
+});
+
+export type ScalingPolicy = z.infer<typeof policySchema>;
