@@ -22,6 +22,14 @@ export interface StateRecord {
   readonly value: Buffer;
 }
 
+export interface Checkpoint {
+  readonly chunks: readonly StateRecord[];
+  readonly marker: StateRecord;
+  failed(): void;
+}
+
+const NOTHING = new Uint8Array(0);
+
 export class PartitionState<T> {
   private readonly slots = new Map<string, number>();
   private readonly keys: string[] = [];
@@ -94,29 +102,40 @@ export class PartitionState<T> {
     return this.changedChunks.size;
   }
 
-  /** The records of a checkpoint at `offset` (all below it is learnt), marker last. Copies the state: what is learnt afterwards is not in them. */
-  checkpoint(offset: bigint): StateRecord[] {
-    const records: StateRecord[] = [];
+  /**
+   * The records of a checkpoint at `offset` (all below it is learnt): `chunks` to be written first, then `marker`. Copies the state: what is
+   * learnt afterwards is not in them. When they cannot be written, `failed` puts them back into the next checkpoint.
+   */
+  checkpoint(offset: bigint): Checkpoint {
+    const chunks: StateRecord[] = [];
+    const numbers = [...this.changedChunks];
     for (const chunk of this.changedChunks) {
       const writer = new StateWriter().u32(FORMAT).f64(Number(offset));
       const from = chunk * kafkaLimits.seriesPerChunk;
       const to = Math.min(from + kafkaLimits.seriesPerChunk, this.keys.length);
       writer.u32(to - from);
       for (let slot = from; slot < to; slot++) {
-        writer.text(this.keys[slot] ?? '');
+        const key = this.keys[slot];
         const bytes = this.saved[slot];
-        if (bytes) writer.bytes(bytes);
+        writer.text(key ?? '');
+        if (key === undefined) writer.bytes(NOTHING);
+        else if (bytes) writer.bytes(bytes);
         else writer.nested((w) => this.codec.save(this.peek(slot), w));
       }
       this.chunkAsOf[chunk] = Number(offset);
-      records.push({ key: `chunk-${chunk}`, value: writer.finish() });
+      chunks.push({ key: `chunk-${chunk}`, value: writer.finish() });
     }
     this.changedChunks.clear();
     this.lastChanged = -1;
     this.position = Number(offset);
     this.newest = Math.max(this.newest, this.position);
-    records.push({ key: MARKER, value: new StateWriter().u32(FORMAT).f64(Number(offset)).finish() });
-    return records;
+    return {
+      chunks,
+      marker: { key: MARKER, value: new StateWriter().u32(FORMAT).f64(Number(offset)).finish() },
+      failed: () => {
+        for (const chunk of numbers) this.changedChunks.add(chunk);
+      },
+    };
   }
 
   /** Takes one record of the state topic, oldest first; a newer record of a key replaces the older. */
@@ -137,6 +156,11 @@ export class PartitionState<T> {
     for (let i = 0; i < count; i++) {
       const slot = chunk * kafkaLimits.seriesPerChunk + i;
       const name = reader.text();
+      if (name === '') {
+        // a series that was lost with a chunk that a crash cut off; it got another slot when it was learnt again
+        reader.bytes();
+        continue;
+      }
       // a copy: the record's buffer is part of a whole fetched batch
       this.saved[slot] = Uint8Array.from(reader.bytes());
       this.live[slot] = undefined;

@@ -1,12 +1,20 @@
 import type { Kafka } from 'kafkajs';
+import { kafkaLimits } from '../limits.js';
+import type { WantedTopic } from './admin.js';
 import { readPartition } from './partition-reader.js';
 import type { PartitionState } from './partition-state.js';
-import type { OutRecord, Sink } from './sink.js';
+import type { Sink } from './sink.js';
 import type { StartPoint } from './source.js';
 
 /** The name of a pipeline's compacted state topic; it has as many partitions as the input. */
 export function stateTopicOf(pipeline: string): string {
   return `iguana-state-${pipeline}`;
+}
+
+/** What `ensureTopics` needs to make a pipeline's state topic. Records hold the state of many series and may be larger than usual. */
+export function stateTopic(pipeline: string, partitions: number): WantedTopic {
+  const configs = { 'cleanup.policy': 'compact', 'max.message.bytes': String(kafkaLimits.maxStateRecordBytes) };
+  return { topic: stateTopicOf(pipeline), partitions, configs };
 }
 
 /** Loads the state of one input partition from the state topic; says where the input has to be read again from. */
@@ -37,6 +45,16 @@ export async function checkpointState<T>(
   state: PartitionState<T>,
   offset: bigint,
 ): Promise<void> {
-  const records: OutRecord[] = state.checkpoint(offset).map(({ key, value }) => ({ key, value, partition }));
-  await sink.write(topic, records);
+  const { chunks, marker, failed } = state.checkpoint(offset);
+  try {
+    await sink.write(
+      topic,
+      chunks.map((record) => ({ ...record, partition })),
+    );
+    // only when all chunks are there may the marker say so
+    await sink.write(topic, [{ ...marker, partition }]);
+  } catch (error) {
+    failed();
+    throw error;
+  }
 }

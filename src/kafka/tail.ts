@@ -13,8 +13,8 @@ export interface TailedMessage {
 export type TailFrom = 'earliest' | 'latest' | number;
 
 /**
- * The messages of some topics as they come, for looking at: its own throw-away group, nothing is committed, no acknowledgement asked.
- * Unsubscribing leaves the group; the returned teardown resolves nothing, so call `closed` to wait for it.
+ * The messages of some topics as they come, for looking at: its own throw-away group, nothing is committed (so nothing of the group is left),
+ * no acknowledgement asked. Unsubscribing leaves the group; `closed` waits for that.
  */
 export function tail(
   kafka: Kafka,
@@ -44,10 +44,6 @@ export function tail(
     async closed() {
       closing ??= consumer.disconnect();
       await closing;
-      const admin = kafka.admin();
-      await admin.connect();
-      await admin.deleteGroups([groupId]).catch(() => undefined);
-      await admin.disconnect();
     },
   };
 }

@@ -7,13 +7,13 @@ import type { Stateful } from '../state.js';
 import type { SeriesStates } from './series-states.js';
 import type { Work } from './work.js';
 
-/** Learns one sample of one series; what it wants written goes through `emit`. */
+/** Learns one sample of one series; what it wants written goes through `emit`, to the chain's output topic unless another is named. */
 export type LearnSample<T extends Stateful> = (
   state: T,
   series: Series,
   timestamp: number,
   value: number,
-  emit: (record: OutRecord) => void,
+  emit: (record: OutRecord, to?: string) => void,
 ) => void;
 
 /**
@@ -31,8 +31,13 @@ export function learnBySeries<T extends Stateful>(
   const learnBatch = (input: AckBatch): Work => {
     const { batch, failed } = decoder.decode(input.topic, input.partition, input.messages);
     const partition = states.of(input.partition);
-    const records: OutRecord[] = [];
-    const emit = input.replay ? () => undefined : (record: OutRecord): void => void records.push(record);
+    const outputs = new Map<string, OutRecord[]>([[topic, []]]);
+    const emit = (record: OutRecord, to = topic): void => {
+      if (input.replay) return;
+      const records = outputs.get(to);
+      if (records) records.push(record);
+      else outputs.set(to, [record]);
+    };
     const skipping = partition.state.mustSkip(input.firstOffset);
     for (let i = 0; i < batch.length; i++) {
       const index = batch.seriesIndex[i]!;
@@ -40,7 +45,8 @@ export function learnBySeries<T extends Stateful>(
       if (skipping && partition.state.knows(slot, input.firstOffset)) continue;
       learn(partition.state.change(slot), table.get(index), batch.timestamps[i]!, batch.values[i]!, emit);
     }
-    return { input, failed: input.replay ? [] : failed, outputs: [{ topic, records }], samples: batch.length };
+    const written = [...outputs].map(([to, records]) => ({ topic: to, records }));
+    return { input, failed: input.replay ? [] : failed, outputs: written, samples: batch.length };
   };
   return concatMap((input) =>
     of(input).pipe(

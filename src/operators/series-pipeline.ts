@@ -1,4 +1,4 @@
-import { type Subscription, tap } from 'rxjs';
+import { type Observable, type Subscription, tap } from 'rxjs';
 import { wallClock } from '../clock.js';
 import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
 import { type PipelineStatus, StatusCounter } from '../kafka/pipeline-status.js';
@@ -46,7 +46,7 @@ export async function seriesPipeline<T extends Stateful>(
   name: string,
   options: SeriesPipelineOptions,
   create: (series: Series) => T,
-  build: (parts: SeriesPipelineParts<T>) => import('rxjs').Observable<Work>,
+  build: (parts: SeriesPipelineParts<T>) => Observable<Work>,
 ): Promise<RunningPipeline> {
   const kafka = kafkaClient(options.connection);
   const sink = openSink(kafka);
@@ -66,16 +66,28 @@ export async function seriesPipeline<T extends Stateful>(
     onRevoked: (_topic, partition) => {
       states.forget(partition);
       counter.forget(partition);
+      between.delete(partition);
       acknowledged.delete(partition);
     },
   });
+  const writing = new Map<number, Promise<void>>();
   const checkpoint = async (partition: number): Promise<void> => {
+    const before = writing.get(partition);
+    if (before) await before.catch(() => undefined);
     const offset = acknowledged.get(partition);
     const { state } = states.of(partition);
     if (offset === undefined || state.changed === 0) return;
-    await checkpointState(sink, stateTopic, partition, state, offset);
+    const written = checkpointState(sink, stateTopic, partition, state, offset).finally(() =>
+      writing.delete(partition),
+    );
+    writing.set(partition, written);
+    await written;
   };
+  /** Partitions whose state has learnt a batch that is not acknowledged: no checkpoint fits them. */
+  const between = new Set<number>();
+  const begin = tap<AckBatch>(({ partition }) => between.add(partition));
   const count = tap<Work>(({ input: { partition, lastOffset, highWatermark }, samples, outputs, failed }) => {
+    between.delete(partition);
     acknowledged.set(partition, lastOffset + 1n);
     const written = outputs.reduce((sum, o) => sum + o.records.length, 0);
     counter.count(partition, samples, written, failed.length, Number(highWatermark - lastOffset - 1n));
@@ -84,12 +96,12 @@ export async function seriesPipeline<T extends Stateful>(
     const now = Date.now();
     const last = lastCheckpoint.get(batch.partition);
     if (last === undefined) lastCheckpoint.set(batch.partition, now);
-    else if (now - last >= checkpointEveryMs && !batch.replay) {
+    else if (now - last >= checkpointEveryMs && !batch.replay && !writing.has(batch.partition)) {
       lastCheckpoint.set(batch.partition, now);
       await checkpoint(batch.partition);
     }
   };
-  const subscription: Subscription = build({ batches: input.batches, table, states, sink })
+  const subscription: Subscription = build({ batches: input.batches.pipe(begin), table, states, sink })
     .pipe(count)
     .subscribe({
       next: (work) => void saving(work.input).catch((error) => options.onError?.(error)),
@@ -100,7 +112,7 @@ export async function seriesPipeline<T extends Stateful>(
     status: () => counter.status(),
     async stop() {
       await input.drain(DRAIN_MS);
-      await Promise.all(states.numbers.map(checkpoint));
+      await Promise.all(states.numbers.filter((one) => !between.has(one)).map(checkpoint));
       await input.commit().catch((error) => options.onError?.(error));
       await input.close();
       subscription.unsubscribe();
