@@ -19,6 +19,9 @@ export interface ForecastOptions extends SeriesPipelineOptions {
   readonly everySteps?: number;
 }
 
+/** Steps learnt before the first forecast: a line through fewer says nothing. */
+const MIN_STEPS = 10;
+
 /** Metrics in, forecasts out: every series learns its samples; after every few steps it says what comes, with bounds and confidence. */
 export function forecast(options: ForecastOptions): Promise<RunningPipeline> {
   const { horizons = [1, 5, 15, 60], levels = [80, 95], everySteps = 5, model = 'ensemble' } = options;
@@ -28,7 +31,7 @@ export function forecast(options: ForecastOptions): Promise<RunningPipeline> {
     batches.pipe(
       learnBySeries(table, states, options.output, (one: SeriesForecaster, series, timestamp, value, emit) => {
         const ended = one.learn(timestamp, value);
-        if (!ended || one.steps < 2 || one.steps % everySteps !== 0) return;
+        if (!ended || one.steps < MIN_STEPS || one.steps % everySteps !== 0) return;
         const record = recordOf(one, series, model, horizons, levels);
         emit({ key: series.entity, value: encodeForecast(record) });
       }),

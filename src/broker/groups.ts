@@ -59,8 +59,8 @@ interface Group {
   protocol: string;
   leader: string;
   readonly members: Map<string, Member>;
-  /** Ids given out that have not joined yet. */
-  readonly pending: Set<string>;
+  /** Ids given out that have not joined yet, with what stops waiting for them. */
+  readonly pending: Map<string, () => void>;
   cancelRebalance: (() => void) | undefined;
 }
 
@@ -69,7 +69,10 @@ export interface CommittedOffset {
   readonly metadata: string | null;
 }
 
-type JournalEntry = { g: string; t: string; p: number; o: string; m: string | null } | { g: string; deleted: true };
+type JournalEntry =
+  | { g: string; t: string; p: number; o: string; m: string | null }
+  | { g: string; deleted: true }
+  | { gone: string };
 
 const EMPTY = Buffer.alloc(0);
 
@@ -85,7 +88,8 @@ export class Groups {
     this.journal = new Journal<JournalEntry>(
       journalFile,
       (entry) => {
-        if ('deleted' in entry) this.offsets.delete(entry.g);
+        if ('gone' in entry) this.dropTopic(entry.gone);
+        else if ('deleted' in entry) this.offsets.delete(entry.g);
         else this.setOffset(entry.g, entry.t, entry.p, { offset: BigInt(entry.o), metadata: entry.m });
       },
       () =>
@@ -114,10 +118,10 @@ export class Groups {
     }
     if (request.memberId === '' && request.requireMemberId) {
       const id = `${request.clientId}-${randomUUID()}`;
-      group.pending.add(id);
-      this.clock.after(request.sessionTimeoutMs, () => {
+      const cancel = this.clock.after(request.sessionTimeoutMs, () => {
         if (group.pending.delete(id)) this.maybeCompleteJoin(group);
       });
+      group.pending.set(id, cancel);
       return refuse('MEMBER_ID_REQUIRED', id);
     }
     if (request.memberId !== '' && !group.members.has(request.memberId) && !group.pending.has(request.memberId)) {
@@ -130,6 +134,7 @@ export class Groups {
       return refuse('INCONSISTENT_GROUP_PROTOCOL');
     }
     const id = request.memberId || `${request.clientId}-${randomUUID()}`;
+    group.pending.get(id)?.();
     group.pending.delete(id);
     group.protocolType = request.protocolType;
     const known = group.members.get(id);
@@ -205,7 +210,11 @@ export class Groups {
 
   leave(groupId: string, memberId: string): KafkaError {
     const group = this.groups.get(groupId);
-    if (group?.pending.delete(memberId)) return 'NONE';
+    group?.pending.get(memberId)?.();
+    if (group?.pending.delete(memberId)) {
+      this.maybeCompleteJoin(group);
+      return 'NONE';
+    }
     const member = group?.members.get(memberId);
     if (!group || !member) return 'UNKNOWN_MEMBER_ID';
     this.remove(group, member);
@@ -276,17 +285,23 @@ export class Groups {
 
   /** A topic is gone: so are the offsets committed on it. */
   forgetTopic(topic: string): void {
-    for (const byPartition of this.offsets.values()) {
-      for (const key of byPartition.keys()) if (key.slice(0, key.lastIndexOf('/')) === topic) byPartition.delete(key);
-    }
+    this.dropTopic(topic);
+    this.journal.append({ gone: topic });
   }
 
   close(): void {
     for (const group of this.groups.values()) {
       group.cancelRebalance?.();
+      for (const cancel of group.pending.values()) cancel();
       for (const member of group.members.values()) member.cancelSession?.();
     }
     this.journal.close();
+  }
+
+  private dropTopic(topic: string): void {
+    for (const byPartition of this.offsets.values()) {
+      for (const key of byPartition.keys()) if (key.slice(0, key.lastIndexOf('/')) === topic) byPartition.delete(key);
+    }
   }
 
   private groupOf(id: string): Group {
@@ -300,7 +315,7 @@ export class Groups {
         protocol: '',
         leader: '',
         members: new Map(),
-        pending: new Set(),
+        pending: new Map(),
         cancelRebalance: undefined,
       };
       this.groups.set(id, group);

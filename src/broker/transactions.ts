@@ -10,6 +10,8 @@ interface Transaction {
   epoch: number;
   timeoutMs: number;
   open: boolean;
+  /** True when the last transaction was committed: EndTxn may be sent again. */
+  lastOutcome: boolean | undefined;
   readonly partitions: Set<string>;
   /** Offsets that become committed with the transaction, by group. */
   readonly offsets: Map<string, Map<string, CommittedOffset>>;
@@ -118,7 +120,7 @@ export class Transactions {
   endTransaction(transactionalId: string, producerId: bigint, epoch: number, commit: boolean): KafkaError {
     const transaction = this.checked(transactionalId, producerId, epoch);
     if (typeof transaction === 'string') return transaction;
-    if (!transaction.open) return 'INVALID_TXN_STATE';
+    if (!transaction.open) return transaction.lastOutcome === commit ? 'NONE' : 'INVALID_TXN_STATE';
     this.end(transactionalId, transaction, commit);
     return 'NONE';
   }
@@ -172,6 +174,7 @@ export class Transactions {
     transaction.partitions.clear();
     transaction.offsets.clear();
     transaction.open = false;
+    transaction.lastOutcome = commit;
     this.journal.append(journalled(id, transaction));
   }
 
@@ -188,6 +191,7 @@ function fresh(producerId: bigint, epoch: number, timeoutMs: number): Transactio
     epoch,
     timeoutMs,
     open: false,
+    lastOutcome: undefined,
     partitions: new Set(),
     offsets: new Map(),
     cancelTimeout: undefined,

@@ -44,7 +44,7 @@ export function produceGeneratedService(
   topic: string,
   seed: number,
   onError: (error: unknown) => void,
-): Producing & { now(): number } {
+): Producing {
   let time = Math.floor((Date.now() - GENERATED_LEAD_MS) / 86_400_000) * 86_400_000;
   const historyEnd = time + GENERATED_HISTORY_MS;
   const step = (): Sample[] => {
@@ -52,7 +52,7 @@ export function produceGeneratedService(
     time += GENERATED_STEP_MS;
     return samples;
   };
-  const running = repeat(1000, onError, async () => {
+  return repeat(1000, onError, async () => {
     while (time < historyEnd) {
       const chunk: Sample[] = [];
       for (let i = 0; i < HISTORY_CHUNK && time < historyEnd; i++) chunk.push(...step());
@@ -60,7 +60,6 @@ export function produceGeneratedService(
     }
     if (time <= Date.now()) await produce(sink, topic, step());
   });
-  return { stop: running.stop, now: () => time };
 }
 
 /** One Kafka message per entity with all its samples as a JSON array, keyed by the entity. */

@@ -17,7 +17,7 @@ import { policySchema, type ScalingPolicy } from '../scaling/policy.js';
 import type { Config } from './config.js';
 import { connectionOf } from './connection.js';
 import { anomalyLine, decisionLine, forecastLine, noteLine } from './event-lines.js';
-import { produceGeneratedService, produceHostMetrics } from './producers.js';
+import { type Producing, produceGeneratedService, produceHostMetrics } from './producers.js';
 import { topicNames, topics } from './topics.js';
 
 export interface SystemOptions {
@@ -25,6 +25,12 @@ export interface SystemOptions {
   readonly json: boolean;
   readonly print: (line: string) => void;
   readonly banner: (rows: readonly (readonly [string, string])[], json: boolean) => void;
+}
+
+/** How to stop what was started: everything that talks to the broker at the same time, then the broker. */
+interface Stops {
+  readonly clients: (() => Promise<void>)[];
+  readonly broker: (() => Promise<void>)[];
 }
 
 export interface RunningSystem {
@@ -49,10 +55,11 @@ const demoPolicy = policySchema.parse({
 
 /** Starts everything in this process and returns when it runs. What was started is stopped again when a later step fails. */
 export async function startSystem(config: Config, options: SystemOptions): Promise<RunningSystem> {
-  const stops: (() => Promise<void>)[] = [];
+  const stops: Stops = { clients: [], broker: [] };
   const stop = async (): Promise<void> => {
-    // the last started is the first stopped: producers, pipelines, page, broker
-    for (const one of stops.splice(0).reverse()) await one();
+    const outcomes = await Promise.allSettled(stops.clients.splice(0).map((one) => one()));
+    await Promise.all(stops.broker.splice(0).map((one) => one()));
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   };
   try {
     await startParts(config, options, stops);
@@ -63,7 +70,7 @@ export async function startSystem(config: Config, options: SystemOptions): Promi
   return { stop };
 }
 
-async function startParts(config: Config, options: SystemOptions, stops: (() => Promise<void>)[]): Promise<void> {
+async function startParts(config: Config, options: SystemOptions, stops: Stops): Promise<void> {
   const { print, json } = options;
   const note = (what: string, why: string): void =>
     print(json ? JSON.stringify({ event: 'note', what, why }) : noteLine(Date.now(), what, why));
@@ -83,7 +90,7 @@ async function startParts(config: Config, options: SystemOptions, stops: (() => 
 
   const model = new LiveModel();
   const dashboard = await startDashboard({ ...config.dashboard, model });
-  stops.push(() => dashboard.stop());
+  stops.clients.push(() => dashboard.stop());
   const dataRow = config.kafka.brokers.length > 0 ? 'on the cluster' : (config.data ?? 'in memory, lost at the end');
   model.info({ broker: brokerRow, dataDir: dataRow });
 
@@ -93,25 +100,27 @@ async function startParts(config: Config, options: SystemOptions, stops: (() => 
     detect({ ...common, output: topics.anomalies }),
     scale({ ...common, forecasts: topics.forecasts, output: topics.decisions, policies }),
   ]);
-  stops.push(async () => {
+  stops.clients.push(async () => {
     await Promise.all(pipelines.map((one) => one.stop()));
   });
 
-  stops.push(showEvents(connection, model, options, onError));
-  stops.push(watch(pipelines, model, note));
+  stops.clients.push(showEvents(connection, model, options, onError));
+  stops.clients.push(watch(pipelines, model, note));
 
   const producer = openSink(kafkaClient(connection));
   await producer.connect();
-  stops.push(() => producer.close());
+  const producing: Producing[] = [];
+  stops.clients.push(async () => {
+    await Promise.all(producing.map((one) => one.stop()));
+    await producer.close();
+  });
   const sources: string[] = [];
   if (options.demo) {
-    const generated = produceGeneratedService(producer, topics.metrics, DEMO_SEED, onError);
-    stops.push(() => generated.stop());
+    producing.push(produceGeneratedService(producer, topics.metrics, DEMO_SEED, onError));
     sources.push("a generated web service's day at 60x speed");
   }
   if (config.host.enabled) {
-    const host = produceHostMetrics(producer, topics.metrics, config.host.everyMs, onError);
-    stops.push(() => host.stop());
+    producing.push(produceHostMetrics(producer, topics.metrics, config.host.everyMs, onError));
     sources.unshift('this machine');
   }
   options.banner(
@@ -134,7 +143,7 @@ async function startParts(config: Config, options: SystemOptions, stops: (() => 
 /** The configured cluster, or the embedded broker; on a free port when the usual one is taken. */
 async function reachBroker(
   config: Config,
-  stops: (() => Promise<void>)[],
+  stops: Stops,
 ): Promise<{ connection: ConnectionOptions; row: string; remark?: string }> {
   if (config.kafka.brokers.length > 0) {
     const connection = connectionOf(config);
@@ -150,7 +159,7 @@ async function reachBroker(
     remark = `port ${port} is taken, the broker took a free one`;
     return start(0);
   });
-  stops.push(() => broker.stop());
+  stops.broker.push(() => broker.stop());
   const address = `${broker.host}:${broker.port}`;
   return { connection: connectionOf(config, [address]), row: address, ...(remark ? { remark } : {}) };
 }
