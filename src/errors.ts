@@ -69,8 +69,16 @@ const table = {
     retriable: true,
   },
   IGU_HTTP_PATH: { message: 'nothing is served at {path}', fix: 'GET /api lists all routes', retriable: false },
-  IGU_HTTP_METHOD: { message: 'method {method} is not accepted', fix: 'the page and its API are read only: use GET or HEAD', retriable: false },
-  IGU_HTTP_HOST: { message: 'host {host} is not served', fix: 'open the page by the address in the start banner, or start with --host 0.0.0.0', retriable: false },
+  IGU_HTTP_METHOD: {
+    message: 'method {method} is not accepted',
+    fix: 'the page and its API are read only: use GET or HEAD',
+    retriable: false,
+  },
+  IGU_HTTP_HOST: {
+    message: 'host {host} is not served',
+    fix: 'open the page by the address in the start banner, or start with --host 0.0.0.0',
+    retriable: false,
+  },
   IGU_BACKEND: {
     message: 'TensorFlow.js backend {name} cannot be used: {what}',
     fix: 'another backend is used; see `iguana doctor`',

@@ -5,7 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import { brokerCommand } from './broker.js';
+import { detectCommand } from './detect.js';
 import { doctorCommand } from './doctor.js';
+import { forecastCommand } from './forecast.js';
 import { startCommand } from './start.js';
 import { tailCommand } from './tail.js';
 import { paint } from './terminal.js';
@@ -16,8 +18,18 @@ export function program(): Command {
     .description('Metrics on Kafka in; forecasts, anomalies and scaling decisions out.')
     .version(version(), '-V, --version')
     .showHelpAfterError('(--help shows what is possible)')
-    .addHelpText('after', '\nExamples:\n  iguana start --demo\n  iguana tail forecasts');
-  for (const command of [startCommand(), brokerCommand(), tailCommand(), doctorCommand()]) {
+    .addHelpText(
+      'after',
+      '\nExamples:\n  iguana start --demo\n  iguana tail forecasts\n  iguana forecast --input requests.csv --horizon 24',
+    );
+  for (const command of [
+    startCommand(),
+    brokerCommand(),
+    tailCommand(),
+    forecastCommand(),
+    detectCommand(),
+    doctorCommand(),
+  ]) {
     root.addCommand(command.copyInheritedSettings(root));
   }
   for (const command of [root, ...root.commands]) command.exitOverride();

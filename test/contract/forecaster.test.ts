@@ -66,7 +66,7 @@ describe.each(modelNames)('%s', (name) => {
 
 describe('references', () => {
   it('linear regression is the least-squares line of simple-statistics', () => {
-    const model = new LinearRegression({ seasons: [] });
+    const model = new LinearRegression();
     const values = daily(200, 20);
     for (const value of values) model.learn(value);
     const window = values.slice(-60).map((y, i) => [i, y]);
