@@ -17,6 +17,16 @@ export const sampleLimits = {
   maxSamplesPerMessage: 100_000,
 } as const;
 
+/** What a sample decoder remembers of the series it has read. */
+export const codecLimits = {
+  /** Most series read by comparing bytes; further ones are parsed, which costs five times as much. Twice `maxSeries`: two producers may write labels in different orders. */
+  maxPrefixes: 2_000_000,
+  /** Bytes of all of them. */
+  maxPrefixBytes: 536_870_912,
+  /** Longest name and labels remembered, bytes. */
+  longestPrefix: 2_048,
+} as const;
+
 /** What one process keeps in memory. */
 export const seriesLimits = {
   /** Most series one process holds state for; further ones are counted and dropped. */

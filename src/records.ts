@@ -112,6 +112,21 @@ export interface DecisionRecord {
   readonly dryRun: boolean;
 }
 
+/** What was done about an anomaly, or would have been. Topic `actions`, key = entity. */
+export interface ActionRecord {
+  readonly id: string;
+  readonly rule: string;
+  /** Id of the episode that caused it. */
+  readonly anomaly: string;
+  readonly entity: string;
+  readonly timestamp: number;
+  readonly kind: 'restart' | 'scale' | 'alert' | 'webhook' | 'invoke';
+  readonly parameters: Readonly<Record<string, string>>;
+  readonly outcome: 'done' | 'failed' | 'skipped' | 'planned';
+  readonly reason: string;
+  readonly dryRun: boolean;
+}
+
 /** Canonical text of a name with labels: `name{a="1",b="2"}`, keys sorted, `name` alone without labels. */
 export function canonicalSeries(name: string, labels: Labels): string {
   const keys = Object.keys(labels).sort();
@@ -151,6 +166,11 @@ export class SeriesTable {
     this.all.push(makeSeries(name, labels, entity));
     this.byCanonical.set(canonical, index);
     return index;
+  }
+
+  /** The number of a series that is known, else −1; takes nothing in. */
+  find(name: string, labels: Labels): number {
+    return this.byCanonical.get(canonicalSeries(name, labels)) ?? -1;
   }
 
   get(index: number): Series {

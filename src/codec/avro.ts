@@ -4,7 +4,20 @@ import { IguanaError, messageOf } from '../errors.js';
 import { fingerprint64 } from './fingerprint.js';
 
 /** The schemas of `schemas/`, one a topic; `metrics-batch` is the columnar form of `metrics`. */
-export const schemaNames = ['metrics', 'metrics-batch', 'forecasts', 'anomalies', 'decisions', 'dead-letters'] as const;
+export const schemaNames = [
+  'metrics',
+  'metrics-batch',
+  'forecasts',
+  'anomalies',
+  'decisions',
+  'actions',
+  'gpu-inventory',
+  'gpu-requests',
+  'gpu-allocations',
+  'function-events',
+  'function-results',
+  'dead-letters',
+] as const;
 export type SchemaName = (typeof schemaNames)[number];
 
 interface Known {
@@ -15,7 +28,7 @@ interface Known {
 }
 
 const loaded = new Map<SchemaName, Known>();
-let byFingerprint: Map<string, Known> | undefined;
+let byFingerprint: Map<number, Known> | undefined;
 
 /** Reads a schema on first use. */
 function load(name: SchemaName): Known {
@@ -48,12 +61,38 @@ export function encodeAvro(name: SchemaName, value: unknown): Buffer {
   return Buffer.concat([header, type.toBuffer(value)]);
 }
 
+/** Length of what precedes the body in Avro single-object encoding. */
+export const SINGLE_OBJECT_HEADER = 10;
+
+/** Which schema Avro single-object bytes name. Errors: `IGU_SCHEMA_UNKNOWN`. */
+export function schemaOf(bytes: Buffer): SchemaName {
+  byFingerprint ??= new Map(schemaNames.map((name) => [keyOf(load(name).header), load(name)]));
+  const known = bytes.length < SINGLE_OBJECT_HEADER ? undefined : byFingerprint.get(keyOf(bytes));
+  if (known && bytes.compare(known.header, 0, SINGLE_OBJECT_HEADER, 0, SINGLE_OBJECT_HEADER) === 0) return known.name;
+  throw new IguanaError('IGU_SCHEMA_UNKNOWN', { id: bytes.subarray(2, SINGLE_OBJECT_HEADER).toString('hex') });
+}
+
+/** Half of the fingerprint: enough to find the one schema that may be meant. */
+function keyOf(header: Buffer): number {
+  return header.readUInt32LE(2);
+}
+
 /** Reads Avro single-object. Errors: `IGU_SCHEMA_UNKNOWN`, `IGU_RECORD_MALFORMED`. */
 export function decodeAvro(bytes: Buffer): { name: SchemaName; value: unknown } {
-  byFingerprint ??= new Map(schemaNames.map((name) => [load(name).header.toString('hex'), load(name)]));
-  const known = byFingerprint.get(bytes.subarray(0, 10).toString('hex'));
-  if (!known) throw new IguanaError('IGU_SCHEMA_UNKNOWN', { id: bytes.subarray(2, 10).toString('hex') });
-  return { name: known.name, value: decodeBody(known.name, bytes.subarray(10)) };
+  const name = schemaOf(bytes);
+  return { name, value: decodeBody(name, bytes.subarray(SINGLE_OBJECT_HEADER)) };
+}
+
+/** A parsed value, if it has the shape of a schema. Errors: `IGU_RECORD_MALFORMED`, which names the first field that has not. */
+export function checked(name: SchemaName, value: unknown): unknown {
+  let wrong: string | undefined;
+  load(name).type.isValid(value, {
+    errorHook: (path, found) => {
+      wrong ??= `"${path.join('.')}" is ${JSON.stringify(found)?.slice(0, 40) ?? 'missing'}`;
+    },
+  });
+  if (wrong !== undefined) throw new IguanaError('IGU_RECORD_MALFORMED', { what: `${name}: ${wrong}` });
+  return value;
 }
 
 /** Reads an Avro body whose schema is known from elsewhere. Errors: `IGU_RECORD_MALFORMED`. */

@@ -1,4 +1,4 @@
-import type { AnomalyRecord, DecisionRecord, ForecastRecord, Labels } from '../records.js';
+import type { ActionRecord, AnomalyRecord, DecisionRecord, ForecastRecord, Labels } from '../records.js';
 import { encodeAvro } from './avro.js';
 
 /** How records are written to topics: `json` reads well in any tool, `avro` (single-object) is a third of the size. */
@@ -21,6 +21,10 @@ export function encodeAnomaly(record: AnomalyRecord, format: OutputFormat = 'jso
 
 export function encodeDecision(record: DecisionRecord, format: OutputFormat = 'json'): Buffer {
   return format === 'avro' ? encodeAvro('decisions', record) : encodeJson(record);
+}
+
+export function encodeAction(record: ActionRecord, format: OutputFormat = 'json'): Buffer {
+  return format === 'avro' ? encodeAvro('actions', record) : encodeJson(record);
 }
 
 /** One message with all samples as a JSON array, keys in the order that readers take fastest. */
@@ -50,6 +54,6 @@ export function encodeSamplesColumnar(samples: readonly SampleRecord[]): Buffer 
   });
 }
 
-function encodeJson(value: unknown): Buffer {
+export function encodeJson(value: unknown): Buffer {
   return Buffer.from(JSON.stringify(value));
 }
