@@ -1,4 +1,13 @@
 /** What a program may import. */
+
+export { type Anomaly, anomaly, type DetectorHandle, type DetectorOptions, type RuleOptions } from './api/anomaly.js';
+export {
+  type Prediction,
+  Predictor,
+  type PredictorOptions,
+  type PredictorStats,
+  predictive,
+} from './api/predictive.js';
 export { type BrokerOptions, type RunningBroker, startBroker } from './broker/broker.js';
 export { startBrokerThread } from './broker/broker-thread.js';
 export { detectorNames } from './detectors/registry.js';

@@ -2,6 +2,8 @@
  * The reactive rule of Kubernetes' Horizontal Pod Autoscaler (autoscaling/v2): desired = ⌈current × value / target⌉ outside of a tolerance, then stabilisation windows, rate
  * policies and bounds. Pure: time comes with each call. Source: Kubernetes documentation, "Horizontal Pod Autoscaling", algorithm details.
  */
+import type { Stateful, StateReader, StateWriter } from '../state.js';
+
 export interface RatePolicy {
   readonly type: 'instances' | 'percent';
   readonly value: number;
@@ -58,7 +60,7 @@ interface Event {
 }
 
 /** Remembers recommendations and changes of one service and bends a wish to what the behaviour allows now. */
-export class ScalingLimiter {
+export class ScalingLimiter implements Stateful {
   private recommendations: { at: number; desired: number }[] = [];
   private events: Event[] = [];
 
@@ -89,6 +91,16 @@ export class ScalingLimiter {
     this.events = this.events.filter((e) => e.at > nowMs - 3_600_000);
   }
 
+  save(writer: StateWriter): void {
+    writer.f64s(this.recommendations.flatMap((r) => [r.at, r.desired]));
+    writer.f64s(this.events.flatMap((e) => [e.at, e.change]));
+  }
+
+  restore(reader: StateReader): void {
+    this.recommendations = pairs(reader.f64s()).map(([at, desired]) => ({ at, desired }));
+    this.events = pairs(reader.f64s()).map(([at, change]) => ({ at, change }));
+  }
+
   private bound(current: number, rules: ScalingRules, nowMs: number, direction: 1 | -1): number {
     if (rules.selectPolicy === 'disabled') return current;
     const bounds = rules.policies.map(({ type, value, periodSeconds }) => {
@@ -103,4 +115,8 @@ export class ScalingLimiter {
     const most = rules.selectPolicy === 'max' ? direction > 0 : direction < 0;
     return most ? Math.max(...bounds) : Math.min(...bounds);
   }
+}
+
+function pairs(numbers: Float64Array): [number, number][] {
+  return Array.from({ length: numbers.length / 2 }, (_, i) => [numbers[2 * i]!, numbers[2 * i + 1]!]);
 }

@@ -18,9 +18,8 @@ interface Predicted {
  */
 export class Planner implements Stateful {
   private current: number;
-  private limiter: ScalingLimiter;
+  private readonly limiter: ScalingLimiter;
   private predicted: Predicted | undefined;
-  private lastReason = '';
 
   constructor(readonly policy: ScalingPolicy) {
     this.current = Math.min(policy.max, Math.max(policy.min, policy.initial));
@@ -64,7 +63,7 @@ export class Planner implements Stateful {
     if (desired === current) return null;
     this.limiter.changed(current, desired, timestamp);
     this.current = desired;
-    this.lastReason = reasonFor(
+    const reason = reasonFor(
       value,
       targetPerInstance,
       current,
@@ -85,7 +84,7 @@ export class Planner implements Stateful {
       horizonMs: forecast?.horizonMs ?? null,
       quantile: forecast?.quantile ?? null,
       confidence: forecast?.confidence ?? null,
-      reason: this.lastReason,
+      reason,
       dryRun,
     };
   }
@@ -97,12 +96,14 @@ export class Planner implements Stateful {
 
   save(writer: StateWriter): void {
     writer.u32(this.current).text(this.predicted ? JSON.stringify(this.predicted) : '');
+    this.limiter.save(writer);
   }
 
   restore(reader: StateReader): void {
     this.current = reader.u32();
     const predicted = reader.text();
     this.predicted = predicted === '' ? undefined : (JSON.parse(predicted) as Predicted);
+    this.limiter.restore(reader);
   }
 }
 
