@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import avro from 'avsc';
 import { IguanaError, messageOf } from '../errors.js';
+import { fits } from './avro-bounds.js';
 import { fingerprint64 } from './fingerprint.js';
 
 /** The schemas of `schemas/`, one a topic; `metrics-batch` is the columnar form of `metrics`. */
@@ -97,8 +98,11 @@ export function checked(name: SchemaName, value: unknown): unknown {
 
 /** Reads an Avro body whose schema is known from elsewhere. Errors: `IGU_RECORD_MALFORMED`. */
 export function decodeBody(name: SchemaName, body: Buffer): unknown {
+  const { type } = load(name);
+  if (!fits(type, body))
+    throw new IguanaError('IGU_RECORD_MALFORMED', { what: `${name}: the record is torn or damaged` });
   try {
-    return load(name).type.fromBuffer(body);
+    return type.fromBuffer(body);
   } catch (cause) {
     throw new IguanaError('IGU_RECORD_MALFORMED', { what: `${name}: ${messageOf(cause)}` }, { cause });
   }
