@@ -79,10 +79,10 @@ export const kafkaLimits = {
   maxBytesPerFlush: 900_000,
   /** Largest record of a state topic, bytes. */
   maxStateRecordBytes: 8_388_608,
-  /** Series that share one state record: large enough to pack, small enough to write little of what did not change. */
-  seriesPerChunk: 16,
+  /** Series that share one state record: few, since all are written when one changed, and the largest states are 100 KB each. */
+  seriesPerChunk: 4,
   /** Longest wait for batches in flight when stopping, ms. */
-  drainMs: 1_200,
+  drainMs: 1_000,
 } as const;
 
 /** What the embedded broker accepts. */

@@ -9,7 +9,7 @@ import { IguanaError, messageOf } from '../errors.js';
 import { ensureTopics } from '../kafka/admin.js';
 import { assertReachable, type ConnectionOptions, kafkaClient } from '../kafka/client.js';
 import { sink as openSink } from '../kafka/sink.js';
-import { stateTopicOf } from '../kafka/state-store.js';
+import { stateTopic } from '../kafka/state-store.js';
 import { type TailedMessage, tail } from '../kafka/tail.js';
 import type { RunningPipeline } from '../operators/series-pipeline.js';
 import { type AnomalyRecord, type DecisionRecord, type ForecastRecord, makeSeries, type Series } from '../records.js';
@@ -80,11 +80,7 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   const { connection, row: brokerRow, remark } = await reachBroker(config, stops);
   const wanted = [
     ...topicNames.map((topic) => ({ topic, partitions: config.broker.partitions })),
-    ...['forecast', 'detect', 'scale'].map((name) => ({
-      topic: stateTopicOf(name),
-      partitions: config.broker.partitions,
-      configs: { 'cleanup.policy': 'compact' },
-    })),
+    ...['forecast', 'detect', 'scale'].map((name) => stateTopic(name, config.broker.partitions)),
   ];
   await ensureTopics(connection, wanted);
 

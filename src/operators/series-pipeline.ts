@@ -5,6 +5,7 @@ import { type PipelineStatus, StatusCounter } from '../kafka/pipeline-status.js'
 import { sink as openSink, type Sink } from '../kafka/sink.js';
 import { type AckBatch, type Source, source } from '../kafka/source.js';
 import { checkpointState, restoreState, stateTopicOf } from '../kafka/state-store.js';
+import { kafkaLimits } from '../limits.js';
 import { type Series, SeriesTable } from '../records.js';
 import type { Stateful } from '../state.js';
 import { SeriesStates } from './series-states.js';
@@ -35,9 +36,6 @@ export interface SeriesPipelineParts<T extends Stateful> {
   readonly sink: Sink;
 }
 
-/** Longest wait for batches in flight at a stop, ms. */
-const DRAIN_MS = 1_000;
-
 /**
  * The frame of every pipeline with state by series: source, restored state, the chain that `build` makes, checkpoints, offsets, status. Order of effects for a batch: outputs are written,
  * then (when due) the state, then the batch is acknowledged and its offsets are committed; so a crash at any point is made good by reading the input again from the checkpoint.
@@ -54,7 +52,7 @@ export async function seriesPipeline<T extends Stateful>(
   const states = new SeriesStates<T>(table, create);
   const counter = new StatusCounter(name, wallClock, () => states.size);
   const stateTopic = stateTopicOf(name);
-  const checkpointEveryMs = options.checkpointEveryMs ?? 5_000;
+  const checkpointEveryMs = options.checkpointEveryMs ?? kafkaLimits.checkpointEveryMs;
   const lastCheckpoint = new Map<number, number>();
   const acknowledged = new Map<number, bigint>();
   await sink.connect();
@@ -111,7 +109,7 @@ export async function seriesPipeline<T extends Stateful>(
     name,
     status: () => counter.status(),
     async stop() {
-      await input.drain(DRAIN_MS);
+      await input.drain(kafkaLimits.drainMs);
       await Promise.all(states.numbers.filter((one) => !between.has(one)).map(checkpoint));
       await input.commit().catch((error) => options.onError?.(error));
       await input.close();

@@ -4,6 +4,7 @@ import { detect } from '../../pipelines/detect.js';
 import { forecast } from '../../pipelines/forecast.js';
 import { readableValue } from '../../src/codec/readable.js';
 import { ensureTopics } from '../../src/kafka/admin.js';
+import { stateTopic } from '../../src/kafka/state-store.js';
 import { tail } from '../../src/kafka/tail.js';
 import type { RunningPipeline } from '../../src/operators/series-pipeline.js';
 import type { AnomalyRecord, ForecastRecord } from '../../src/records.js';
@@ -42,11 +43,7 @@ async function topicsFor(): Promise<Names> {
   const { group: _, ...topics } = names;
   await ensureTopics({ brokers: [broker.brokers] }, [
     ...Object.values(topics).map((topic) => ({ topic, partitions: 2 })),
-    ...['forecast', 'detect'].map((one) => ({
-      topic: `iguana-state-${one}`,
-      partitions: 2,
-      configs: { 'cleanup.policy': 'compact' },
-    })),
+    ...['forecast', 'detect'].map((one) => stateTopic(one, 2)),
   ]);
   return names;
 }
