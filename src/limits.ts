@@ -68,8 +68,8 @@ export const kafkaLimits = {
   maxBytesPerPartition: 1_048_576,
   /** Bytes of one fetch over all partitions. */
   maxBytesPerFetch: 10_485_760,
-  /** A member silent for so long leaves the group, ms. */
-  sessionTimeoutMs: 30_000,
+  /** A member silent for so long leaves the group, ms: how long a restart after a kill waits; a batch of the largest size takes at most a few seconds. */
+  sessionTimeoutMs: 15_000,
   heartbeatMs: 3_000,
   /** Offsets are committed at most this often, ms: what a crash repeats. */
   commitEveryMs: 1_000,

@@ -39,8 +39,8 @@ export class PartitionState<T> {
   private readonly chunkAsOf: number[] = [];
   private readonly changedChunks = new Set<number>();
   private lastChanged = -1;
-  /** Input below this offset is contained in all of the state. */
-  private position = 0;
+  /** Input below this offset is contained in all of the state. `undefined` before the first checkpoint. */
+  private position: number | undefined;
   /** The newest offset any chunk contains: at or above it nothing has to be skipped. */
   private newest = 0;
 
@@ -93,9 +93,10 @@ export class PartitionState<T> {
 
   /** Where a replay begins and must not straddle. `undefined` without a marker: nothing was ever saved. */
   get startPoint(): { position: bigint; cuts: bigint[] } | undefined {
-    if (this.position === 0 && this.newest === 0) return undefined;
-    const cuts = [...new Set(this.chunkAsOf.filter((o) => o > this.position))].sort((a, b) => a - b);
-    return { position: BigInt(this.position), cuts: cuts.map(BigInt) };
+    const { position } = this;
+    if (position === undefined) return undefined;
+    const cuts = [...new Set(this.chunkAsOf.filter((o) => o > position))].sort((a, b) => a - b);
+    return { position: BigInt(position), cuts: cuts.map(BigInt) };
   }
 
   get changed(): number {
@@ -128,7 +129,7 @@ export class PartitionState<T> {
     this.changedChunks.clear();
     this.lastChanged = -1;
     this.position = Number(offset);
-    this.newest = Math.max(this.newest, this.position);
+    this.newest = Math.max(this.newest, Number(offset));
     return {
       chunks,
       marker: { key: MARKER, value: new StateWriter().u32(FORMAT).f64(Number(offset)).finish() },

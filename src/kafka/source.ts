@@ -39,12 +39,13 @@ export interface SourceOptions {
   readonly concurrency?: number;
   /** Bytes fetched at once from one partition. Default 1 MiB; larger means fewer, larger batches. */
   readonly maxBytesPerPartition?: number;
-  /** Called before the first batch of a newly assigned partition: restores its state. `undefined`: begin where the group is. */
+  /** Called before the first batch (it begins at `first`) of a newly assigned partition: restores its state. Default: begin where the group is. */
   readonly prepare?: (
     topic: string,
     partition: number,
+    first: bigint,
     heartbeat: () => Promise<void>,
-  ) => Promise<StartPoint | undefined>;
+  ) => Promise<StartPoint>;
   readonly onAssigned?: (partitions: ReadonlyMap<string, readonly number[]>) => void;
   readonly onRevoked?: (topic: string, partition: number) => void;
 }
@@ -122,7 +123,7 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
     const at = partitionOf(batch.topic, batch.partition);
     if (!at.prepared) {
       const first = BigInt(batch.messages[0]?.offset ?? 0);
-      const start = await options.prepare?.(batch.topic, batch.partition, heartbeat);
+      const start = await options.prepare?.(batch.topic, batch.partition, first, heartbeat);
       at.written = first;
       at.position = start?.position ?? first;
       at.cuts = [...new Set([...(start?.cuts ?? []), at.position, first])].sort((a, b) => (a < b ? -1 : 1));

@@ -17,14 +17,19 @@ export function stateTopic(pipeline: string, partitions: number): WantedTopic {
   return { topic: stateTopicOf(pipeline), partitions, configs };
 }
 
-/** Loads the state of one input partition from the state topic; says where the input has to be read again from. */
+/**
+ * Loads the state of one input partition from the state topic and says where the input has to be read again from. Where nothing was ever
+ * saved, that is `first`, and it is written down before anything is learnt: a crash before the first checkpoint then replays from there.
+ */
 export async function restoreState<T>(
   kafka: Kafka,
+  sink: Sink,
   topic: string,
   partition: number,
   state: PartitionState<T>,
+  first: bigint,
   heartbeat: () => Promise<void>,
-): Promise<StartPoint | undefined> {
+): Promise<StartPoint> {
   await readPartition(
     kafka,
     topic,
@@ -34,7 +39,10 @@ export async function restoreState<T>(
     },
     heartbeat,
   );
-  return state.startPoint;
+  const start = state.startPoint;
+  if (start) return start;
+  await checkpointState(sink, topic, partition, state, first);
+  return { position: first, cuts: [] };
 }
 
 /** Writes a checkpoint: all series changed since the last one, as of an input offset. */

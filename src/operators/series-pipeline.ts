@@ -59,8 +59,8 @@ export async function seriesPipeline<T extends Stateful>(
   const input = source(kafka, {
     topics: [options.input],
     groupId: `${options.group}-${name}`,
-    prepare: (_topic, partition, heartbeat) =>
-      restoreState(kafka, stateTopic, partition, states.of(partition).state, heartbeat),
+    prepare: (_topic, partition, first, heartbeat) =>
+      restoreState(kafka, sink, stateTopic, partition, states.of(partition).state, first, heartbeat),
     onRevoked: (_topic, partition) => {
       states.forget(partition);
       counter.forget(partition);

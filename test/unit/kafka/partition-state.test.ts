@@ -103,7 +103,7 @@ it('learns every message exactly once, wherever a crash cuts a checkpoint off', 
           else checkpoint.failed();
         });
         const second = restored(topic);
-        const { position, cuts } = second.startPoint ?? { position: 0n, cuts: [] };
+        const { position, cuts } = second.startPoint!;
         for (let i = 0; i < input.length; i += after) {
           for (const batch of cut(input.slice(i, i + after), position, cuts)) learn(second, batch);
         }
