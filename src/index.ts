@@ -1,6 +1,7 @@
 /** What a program may import. */
 
 export { type Anomaly, anomaly, type DetectorHandle, type DetectorOptions, type RuleOptions } from './api/anomaly.js';
+export { constellation } from './api/constellation.js';
 export {
   type Prediction,
   Predictor,
@@ -10,6 +11,8 @@ export {
 } from './api/predictive.js';
 export { type BrokerOptions, type RunningBroker, startBroker } from './broker/broker.js';
 export { startBrokerThread } from './broker/broker-thread.js';
+export type { Instance } from './cluster/cluster.js';
+export type { ProcessClusterOptions } from './cluster/process-cluster.js';
 export { detectorNames } from './detectors/registry.js';
 export { type Observation, SeriesDetector, type SeriesDetectorOptions } from './detectors/series-detector.js';
 export { type ErrorCode, errorTable, IguanaError } from './errors.js';

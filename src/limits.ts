@@ -33,6 +33,16 @@ export const seriesLimits = {
   maxSeries: 1_000_000,
 } as const;
 
+/** What the neural network learns from. */
+export const neuralLimits = {
+  /** Windows kept to learn from, over all series: 480 bytes each; more make training slower, hardly better. */
+  maxWindows: 4_096,
+  /** Fewer windows than this are not trained on: a fifth of them decides whether the network is of use. */
+  minWindows: 200,
+  /** New windows before the network is trained again. */
+  minFreshWindows: 200,
+} as const;
+
 /** What the live page keeps in memory and sends. All of it is a view: nothing is lost for the pipelines when a bound is reached. */
 export const dashboardLimits = {
   /** Most series shown; further ones are counted as `notShown`. 2,000 full histories are about 130 MB. */
@@ -103,4 +113,14 @@ export const brokerLimits = {
   maxTransactionTimeoutMs: 900_000,
   /** Retention and compaction look at every log this often, ms. */
   cleanEveryMs: 30_000,
+} as const;
+
+/** What the process actuator runs. */
+export const clusterLimits = {
+  /** Most instances of one cluster on this machine. */
+  maxInstances: 100,
+  /** Longest pause before an instance is started again, ms. */
+  maxBackOffMs: 30_000,
+  /** Running this long ends a series of restarts, ms. */
+  stableMs: 10_000,
 } as const;

@@ -1,0 +1,160 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { type Clock, wallClock } from '../clock.js';
+import { IguanaError } from '../errors.js';
+import { clusterLimits } from '../limits.js';
+import type { Cluster, Instance } from './cluster.js';
+
+export interface ProcessClusterOptions {
+  readonly name: string;
+  readonly command: string;
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Port of the first instance, the next ones count up; given to each as PORT. Default: none. */
+  readonly basePort?: number;
+  /** Time between SIGTERM and SIGKILL, ms. Default 10,000. */
+  readonly graceMs?: number;
+  /** Wait before the first restart of an instance that ended by itself, ms; doubled each time. Default 200. */
+  readonly backOffMs?: number;
+  /** Takes what instances print, line by line. Default: it is thrown away. */
+  readonly onOutput?: (id: string, text: string) => void;
+  readonly clock?: Clock;
+}
+
+interface Running {
+  readonly id: string;
+  readonly slot: number;
+  child: ChildProcess | undefined;
+  stopping: boolean;
+  restarts: number;
+  startedAt: number;
+  cancelRestart: (() => void) | undefined;
+}
+
+/**
+ * Runs N copies of a command as supervised child processes: each with a port of its own, started again with growing pauses when it ends by itself, stopped with SIGTERM
+ * and, after a grace, SIGKILL. Cost: one process an instance, at most `clusterLimits.maxInstances`.
+ */
+export class ProcessCluster implements Cluster {
+  readonly name: string;
+  private readonly running: Running[] = [];
+  private readonly clock: Clock;
+  private changing: Promise<void> = Promise.resolve();
+
+  constructor(private readonly options: ProcessClusterOptions) {
+    this.name = options.name;
+    this.clock = options.clock ?? wallClock;
+  }
+
+  instances(): Instance[] {
+    return this.running.map(({ id, slot, child, stopping, restarts }) => ({
+      id,
+      state: stopping ? 'stopping' : child ? 'running' : 'waiting',
+      pid: child?.pid ?? null,
+      port: this.options.basePort === undefined ? null : this.options.basePort + slot,
+      restarts,
+    }));
+  }
+
+  /** Changes are made one after the other. */
+  scaleTo(count: number): Promise<void> {
+    if (!Number.isInteger(count) || count < 0 || count > clusterLimits.maxInstances) {
+      const what = `${count} instances were asked for, 0 to ${clusterLimits.maxInstances} are possible`;
+      return Promise.reject(new IguanaError('IGU_ACTUATOR', { name: this.name, what }));
+    }
+    return this.after(async () => {
+      while (this.running.length < count) await this.add();
+      await Promise.all(this.running.slice(count).map((one) => this.remove(one)));
+    });
+  }
+
+  restart(id: string): Promise<void> {
+    return this.after(async () => {
+      const one = this.running.find((r) => r.id === id);
+      if (!one)
+        throw new IguanaError('IGU_NOT_FOUND', {
+          what: 'instance',
+          name: id,
+          fix: `one of: ${this.running.map((r) => r.id).join(', ')}`,
+        });
+      one.cancelRestart?.();
+      one.stopping = true;
+      await this.end(one);
+      one.stopping = false;
+      await this.start(one);
+    });
+  }
+
+  private after(change: () => Promise<void>): Promise<void> {
+    const next = this.changing.then(change);
+    this.changing = next.catch(() => undefined);
+    return next;
+  }
+
+  private async add(): Promise<void> {
+    const taken = new Set(this.running.map((r) => r.slot));
+    let slot = 0;
+    while (taken.has(slot)) slot++;
+    const one: Running = {
+      id: `${this.name}-${slot}`,
+      slot,
+      child: undefined,
+      stopping: false,
+      restarts: 0,
+      startedAt: 0,
+      cancelRestart: undefined,
+    };
+    await this.start(one);
+    this.running.push(one);
+  }
+
+  private async start(one: Running): Promise<void> {
+    const { command, args = [], env = {}, basePort, onOutput } = this.options;
+    const port = basePort === undefined ? {} : { PORT: String(basePort + one.slot) };
+    const child = spawn(command, [...args], {
+      env: { ...process.env, ...env, ...port, INSTANCE: one.id },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    child.stdout.on('data', (text: Buffer) => onOutput?.(one.id, text.toString()));
+    child.stderr.on('data', (text: Buffer) => onOutput?.(one.id, text.toString()));
+    await new Promise<void>((resolve, reject) => {
+      child.once('spawn', resolve);
+      child.once('error', (cause) =>
+        reject(new IguanaError('IGU_ACTUATOR', { name: this.name, what: cause.message }, { cause })),
+      );
+    });
+    one.child = child;
+    one.startedAt = this.clock.now();
+    child.once('exit', () => {
+      one.child = undefined;
+      if (!one.stopping) this.startLater(one);
+    });
+  }
+
+  private startLater(one: Running): void {
+    // an instance that ran for a while has earned a short pause again
+    if (this.clock.now() - one.startedAt > clusterLimits.stableMs) one.restarts = 0;
+    const pause = Math.min(clusterLimits.maxBackOffMs, (this.options.backOffMs ?? 200) * 2 ** one.restarts);
+    one.restarts++;
+    one.cancelRestart = this.clock.after(pause * (0.75 + 0.5 * Math.random()), () => {
+      one.cancelRestart = undefined;
+      this.start(one).catch(() => this.startLater(one));
+    });
+  }
+
+  private async remove(one: Running): Promise<void> {
+    one.stopping = true;
+    one.cancelRestart?.();
+    await this.end(one);
+    this.running.splice(this.running.indexOf(one), 1);
+  }
+
+  private async end(one: Running): Promise<void> {
+    const { child } = one;
+    if (!child) return;
+    const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    child.kill('SIGTERM');
+    const cancel = this.clock.after(this.options.graceMs ?? 10_000, () => child.kill('SIGKILL'));
+    await ended;
+    cancel();
+  }
+}
