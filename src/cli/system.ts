@@ -2,6 +2,8 @@ import { detect } from '../../pipelines/detect.js';
 import { forecast } from '../../pipelines/forecast.js';
 import { scale } from '../../pipelines/scale.js';
 import { startBrokerThread } from '../broker/broker-thread.js';
+import { Actuators } from '../cluster/actuators.js';
+import { ProcessCluster } from '../cluster/process-cluster.js';
 import { readableValue } from '../codec/readable.js';
 import { LiveModel } from '../dashboard/live-model.js';
 import { startDashboard } from '../dashboard/server.js';
@@ -100,7 +102,10 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
     await Promise.all(pipelines.map((one) => one.stop()));
   });
 
-  stops.clients.push(showEvents(connection, model, options, onError));
+  const actuators = new Actuators(clustersOf(policies), onError);
+  stops.clients.push(() => actuators.stop());
+  for (const { name, initial, dryRun } of policies) actuators.want(name, initial, dryRun);
+  stops.clients.push(showEvents(connection, model, actuators, options, onError));
   stops.clients.push(watch(pipelines, model, note));
 
   const producer = openSink(kafkaClient(connection));
@@ -175,10 +180,36 @@ function policiesOf(config: Config, demo: boolean): ScalingPolicy[] {
   return policies;
 }
 
-/** Follows all topics for the page and the terminal. */
+/** Instances get this long to end, ms: the whole stop must be over within two seconds. */
+const INSTANCE_GRACE_MS = 1_500;
+
+/** One cluster of child processes for each policy that names a command. */
+function clustersOf(policies: readonly ScalingPolicy[]): Map<string, ProcessCluster> {
+  return new Map(
+    policies.flatMap(({ name, process: run }) => {
+      if (!run) return [];
+      const { command, args, basePort } = run;
+      return [
+        [
+          name,
+          new ProcessCluster({
+            name,
+            command,
+            args,
+            graceMs: INSTANCE_GRACE_MS,
+            ...(basePort === undefined ? {} : { basePort }),
+          }),
+        ] as const,
+      ];
+    }),
+  );
+}
+
+/** Follows all topics for the page, the terminal and the actuators. */
 function showEvents(
   connection: ConnectionOptions,
   model: LiveModel,
+  actuators: Actuators,
   { print, json }: SystemOptions,
   onError: (error: unknown) => void,
 ): () => Promise<void> {
@@ -211,6 +242,7 @@ function showEvents(
     } else {
       const record = value as DecisionRecord;
       model.decision(record);
+      actuators.apply(record);
       tell('decision', decisionLine(record), record);
     }
   };

@@ -32,6 +32,15 @@ export const policySchema = z.strictObject({
   level: z.number().min(1).max(99.9).default(80),
   /** Below it the forecast does not count. */
   minConfidence: z.number().min(0).max(1).default(0.1),
+  /** The command whose copies are the instances, run here as supervised child processes; without it decisions are only written. */
+  process: z
+    .strictObject({
+      command: z.string().min(1),
+      args: z.array(z.string()).default([]),
+      basePort: z.number().int().min(1).max(65_000).optional(),
+    })
+    .optional(),
+  /** False lets decisions be carried out. */
   dryRun: z.boolean().default(true),
   behaviour: z
     .strictObject({

@@ -1,0 +1,50 @@
+import type { DecisionRecord } from '../records.js';
+import type { Cluster } from './cluster.js';
+
+/**
+ * The one place through which scaling decisions change the world. A dry run changes nothing, whatever else is configured; decisions of policies without an actuator are left to
+ * those who read the topic (or ask `/api/desired-instances`). Of decisions that come while a change is made only the newest is carried out.
+ */
+export class Actuators {
+  private readonly wanted = new Map<string, number>();
+  private readonly busy = new Set<string>();
+
+  /** `clusters` by policy name. */
+  constructor(
+    private readonly clusters: ReadonlyMap<string, Cluster>,
+    private readonly onError: (error: unknown) => void,
+  ) {}
+
+  /** True when the decision is carried out. */
+  apply(decision: DecisionRecord): boolean {
+    return this.want(decision.policy, decision.desired, decision.dryRun);
+  }
+
+  /** Brings a policy's cluster to a number of instances; true when that is done and not a dry run. */
+  want(policy: string, count: number, dryRun: boolean): boolean {
+    const cluster = this.clusters.get(policy);
+    if (dryRun || !cluster) return false;
+    this.wanted.set(policy, count);
+    if (!this.busy.has(policy)) void this.work(policy, cluster);
+    return true;
+  }
+
+  /** Stops all instances. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.clusters.values()].map((cluster) => cluster.scaleTo(0)));
+  }
+
+  private async work(policy: string, cluster: Cluster): Promise<void> {
+    this.busy.add(policy);
+    try {
+      for (let count = this.wanted.get(policy); count !== undefined; count = this.wanted.get(policy)) {
+        this.wanted.delete(policy);
+        await cluster.scaleTo(count);
+      }
+    } catch (error) {
+      this.onError(error);
+    } finally {
+      this.busy.delete(policy);
+    }
+  }
+}

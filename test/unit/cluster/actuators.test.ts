@@ -1,0 +1,64 @@
+import { expect, it } from 'vitest';
+import { Actuators } from '../../../src/cluster/actuators.js';
+import type { DecisionRecord } from '../../../src/records.js';
+import { until } from '../../support/kafka.js';
+
+const decision = (desired: number, dryRun: boolean, policy = 'p'): DecisionRecord => ({
+  id: 'd',
+  policy,
+  entity: 'shop',
+  timestamp: 0,
+  current: 1,
+  desired,
+  reactive: desired,
+  predicted: null,
+  horizonMs: null,
+  quantile: null,
+  confidence: null,
+  reason: 'r',
+  dryRun,
+});
+
+it('carries out decisions of policies with a cluster, the newest last, and never a dry run', async () => {
+  const done: number[] = [];
+  let finish: () => void = () => undefined;
+  const cluster = {
+    name: 'c',
+    instances: () => [],
+    restart: async () => undefined,
+    scaleTo: (count: number) =>
+      new Promise<void>((resolve) => {
+        done.push(count);
+        finish = resolve;
+      }),
+  };
+  const actuators = new Actuators(new Map([['p', cluster]]), (error) => expect.fail(String(error)));
+  expect(actuators.apply(decision(9, true))).toBe(false);
+  expect(actuators.apply(decision(9, false, 'other'))).toBe(false);
+  expect(done).toEqual([]);
+  expect(actuators.apply(decision(2, false))).toBe(true);
+  actuators.apply(decision(3, false));
+  actuators.apply(decision(4, false));
+  expect(done).toEqual([2]);
+  finish();
+  await until('the newest', () => done.length === 2);
+  expect(done).toEqual([2, 4]);
+  finish();
+});
+
+it('reports what fails and goes on with the next decision', async () => {
+  const errors: unknown[] = [];
+  let calls = 0;
+  const cluster = {
+    name: 'c',
+    instances: () => [],
+    restart: async () => undefined,
+    scaleTo: async () => void (calls++ === 0 ? expect.fail('no') : undefined),
+  };
+  const actuators = new Actuators(new Map([['p', cluster]]), (error) => errors.push(error));
+  actuators.apply(decision(2, false));
+  await until('the failure', () => errors.length === 1);
+  actuators.apply(decision(3, false));
+  await until('the next', () => calls === 2);
+  expect(errors.length).toBe(1);
+});
