@@ -33,7 +33,7 @@ export const seriesLimits = {
   maxSeries: 1_000_000,
 } as const;
 
-/** What the neural network learns from. */
+/** What the neural network learns from. @public */
 export const neuralLimits = {
   /** Windows kept to learn from, over all series: 480 bytes each; more make training slower, hardly better. */
   maxWindows: 4_096,
