@@ -1,7 +1,8 @@
 /**
  * One stream-processing job for comparison with other programs: per series additive Holt-Winters (season 24) and a z-score over the last 60
  * values; forecasts at every 60th sample, anomalies where |z| > 4. Written with Iguana's own source, state, sink and operators, so that the
- * state of every series survives a restart. Environment: BOOTSTRAP, GROUP, IN_TOPIC, OUT_FORECASTS, OUT_ANOMALIES. Runs until SIGTERM.
+ * state of every series survives a restart. Environment: BOOTSTRAP, GROUP, IN_TOPIC, OUT_FORECASTS, OUT_ANOMALIES, CHECKPOINT_MS (default
+ * 5,000). Runs until SIGTERM.
  */
 import { ensureTopics } from '../../dist/src/kafka/admin.js';
 import { stateTopic } from '../../dist/src/kafka/state-store.js';
@@ -81,7 +82,7 @@ const options = {
   connection,
   group: GROUP.slice(0, cut),
   input: IN_TOPIC,
-  checkpointEveryMs: 5_000,
+  checkpointEveryMs: Number(process.env.CHECKPOINT_MS ?? 5_000),
   onError: (error) => console.error(error),
 };
 const pipeline = await seriesPipeline(

@@ -1,0 +1,87 @@
+import type { StateReader, StateWriter } from '../../state.js';
+import { Ring } from '../../stats/ring.js';
+import type { Forecaster, ForecasterOptions } from '../forecaster.js';
+import type { SharedNetwork } from './shared-network.js';
+import { AHEAD, LAGS, Window } from './window.js';
+
+/** A window to learn from is taken every so many steps: neighbours say nearly the same. */
+const OFFER_EVERY = 8;
+
+/** Used by one call at a time, so one serves all series. */
+const window = new Window();
+
+export interface NeuralOptions extends ForecasterOptions {
+  /** The network of all series, trained elsewhere (`NeuralTrainer`). */
+  readonly shared: SharedNetwork;
+}
+
+/**
+ * What the network of all series says of this one: ŷ(t+h) = seasonal naive(t+h) + scale · network(window)(h). Before the network is trained, seasonal naive (`trained` is false).
+ * Inputs are the last 48 steps and the coming 24 one season before, for the shortest and the longest season. Horizons beyond 24 steps take the forecast as history.
+ * Cost: learn O(1), and every eighth step O(window) to offer what it saw for training; forecast 4,864 multiplications for each 24 steps; memory 8 bytes a step of the longest season.
+ */
+export class Neural implements Forecaster {
+  readonly name = 'neural';
+  private readonly shared: SharedNetwork;
+  private readonly seasons: readonly number[];
+  private readonly values: Ring;
+  seen = 0;
+
+  constructor(options: NeuralOptions) {
+    this.shared = options.shared;
+    this.seasons = options.seasons;
+    this.values = new Ring(Math.max(LAGS, options.seasons.at(-1) ?? 1) + AHEAD);
+  }
+
+  /** False: there is no network yet, forecasts are seasonal naive. */
+  get trained(): boolean {
+    return this.shared.network !== undefined;
+  }
+
+  learn(value: number): void {
+    this.seen++;
+    const { values } = this;
+    if (Number.isFinite(value)) values.push(value);
+    else if (values.size > 0) {
+      const season = this.seasons.at(-1);
+      values.push(values.at(season !== undefined && season <= values.size ? season - 1 : 0));
+    }
+    if (this.seen % OFFER_EVERY === 0 && values.size >= LAGS + AHEAD) this.offer();
+  }
+
+  forecast(horizon: number, out = new Float64Array(horizon)): Float64Array {
+    const { values, seasons } = this;
+    if (values.size === 0) return out.fill(0, 0, horizon);
+    const { network } = this.shared;
+    const at = (position: number): number => (position > 0 ? out[position - 1]! : values.at(-position));
+    for (let origin = 0; origin < horizon; origin += AHEAD) {
+      window.look(at, origin, values.size + origin, seasons);
+      const said = network?.run(window.inputs);
+      const last = Math.min(AHEAD, horizon - origin);
+      for (let h = 1; h <= last; h++) out[origin + h - 1] = window.value(h, said ? said[h - 1]! : 0);
+    }
+    return out;
+  }
+
+  save(writer: StateWriter): void {
+    writer.u32(this.seen);
+    this.values.save(writer);
+  }
+
+  restore(reader: StateReader): void {
+    this.seen = reader.u32();
+    this.values.restore(reader);
+  }
+
+  /** What was seen 24 steps ago, with what came since. */
+  private offer(): void {
+    const { values } = this;
+    window.look((position) => values.at(-position), -AHEAD, values.size - AHEAD, this.seasons);
+    this.shared.pool.offer(window, (h) => values.at(AHEAD - h));
+  }
+}
+
+/** A forecaster of one series over the shared network, for a registry of models. */
+export function createNeural(options: NeuralOptions): Neural {
+  return new Neural(options);
+}
