@@ -37,7 +37,7 @@ export const seriesLimits = {
 export const neuralLimits = {
   /** Windows kept to learn from, over all series: 480 bytes each; more make training slower, hardly better. */
   maxWindows: 4_096,
-  /** Fewer windows than this are not trained on: a fifth of them decides whether the network is of use. */
+  /** Fewer windows than this are not trained on: a quarter of them decides whether the network is of use. */
   minWindows: 200,
   /** New windows before the network is trained again. */
   minFreshWindows: 200,

@@ -23,8 +23,12 @@ export type Weights = readonly Float32Array[];
  * Errors: `IGU_STATE_INCOMPATIBLE` for weights of another shape. The linear way: Zeng et al. 2023, "Are Transformers Effective for Time Series Forecasting?".
  */
 export class Network {
-  private readonly hidden = new Float32Array(HIDDEN);
-  private readonly out = new Float32Array(AHEAD);
+  /** The arrays again, in the order in which `run` reads them. */
+  private readonly linear: Float64Array;
+  private readonly hidden: Float64Array;
+  private readonly last: Float64Array;
+  private readonly middle = new Float64Array(HIDDEN);
+  private readonly out = new Float64Array(AHEAD);
 
   constructor(readonly weights: Weights) {
     const why =
@@ -36,24 +40,21 @@ export class Network {
             return one.every(Number.isFinite) ? [] : [`${name} is not finite`];
           })[0];
     if (why) throw new IguanaError('IGU_STATE_INCOMPATIBLE', { what: 'the network', why });
+    this.linear = inStrips(weights[0]!, AHEAD);
+    this.hidden = inStrips(weights[1]!, HIDDEN);
+    this.last = inStrips(weights[3]!, AHEAD);
   }
 
   /** What the network says of the inputs, for the steps ahead; the array is the network's own, valid until the next call. */
-  run(inputs: Float32Array): Float32Array {
-    const [linear, hidden, hiddenBias, last, lastBias] = this.weights as [
-      Float32Array,
-      Float32Array,
-      Float32Array,
-      Float32Array,
-      Float32Array,
-    ];
-    this.out.set(lastBias);
-    this.hidden.set(hiddenBias);
-    addProduct(inputs, linear, this.out);
-    addProduct(inputs, hidden, this.hidden);
-    for (let i = 0; i < HIDDEN; i++) if (this.hidden[i]! < 0) this.hidden[i] = 0;
-    addProduct(this.hidden, last, this.out);
-    return this.out;
+  run(inputs: Float64Array): Float64Array {
+    const { middle, out } = this;
+    middle.set(this.weights[2]!);
+    out.set(this.weights[4]!);
+    addProduct(inputs, this.linear, out);
+    addProduct(inputs, this.hidden, middle);
+    for (let i = 0; i < HIDDEN; i++) if (middle[i]! < 0) middle[i] = 0;
+    addProduct(middle, this.last, out);
+    return out;
   }
 
   save(writer: StateWriter): void {
@@ -69,13 +70,37 @@ export class Network {
   }
 }
 
-/** out ← out + x·matrix. */
-function addProduct(x: Float32Array, matrix: Float32Array, out: Float32Array): void {
-  const units = out.length;
-  for (let i = 0; i < x.length; i++) {
-    const value = x[i]!;
-    if (value === 0) continue;
-    const row = i * units;
-    for (let o = 0; o < units; o++) out[o]! += value * matrix[row + o]!;
+/** Columns of a matrix that are summed at a time. */
+const STRIP = 4;
+
+/** A matrix cut into strips of four columns, one after the other, so that four sums stay in registers while the inputs pass. */
+function inStrips(matrix: Float32Array, columns: number): Float64Array {
+  const rows = matrix.length / columns;
+  return Float64Array.from(matrix, (_, i) => {
+    const strip = Math.floor(i / (rows * STRIP));
+    const within = i - strip * rows * STRIP;
+    return matrix[Math.floor(within / STRIP) * columns + strip * STRIP + (within % STRIP)]!;
+  });
+}
+
+/** out ← out + x·matrix, the matrix in strips. */
+function addProduct(x: Float64Array, strips: Float64Array, out: Float64Array): void {
+  let at = 0;
+  for (let o = 0; o < out.length; o += STRIP) {
+    let a = 0;
+    let b = 0;
+    let c = 0;
+    let d = 0;
+    for (let i = 0; i < x.length; i++, at += STRIP) {
+      const value = x[i]!;
+      a += value * strips[at]!;
+      b += value * strips[at + 1]!;
+      c += value * strips[at + 2]!;
+      d += value * strips[at + 3]!;
+    }
+    out[o]! += a;
+    out[o + 1]! += b;
+    out[o + 2]! += c;
+    out[o + 3]! += d;
   }
 }

@@ -19,6 +19,9 @@ export type FromTrainer =
   | { readonly kind: 'trained'; readonly id: number; readonly result: Trained }
   | { readonly kind: 'failed'; readonly id: number; readonly what: string };
 
+/** By how much the held-out error must be below seasonal naive's: the best of several attempts is a little better by chance alone. */
+const LEAST_GAIN = 0.02;
+
 interface Waiting {
   readonly resolve: (result: Trained) => void;
   readonly reject: (error: Error) => void;
@@ -76,7 +79,7 @@ export class NeuralTrainer {
       this.trainedAt = pool.offered;
       const initial = network ? { initial: network.weights } : {};
       const trained = await this.train(pool.windows(), { ...this.options, ...initial });
-      const swapped = trained.error < trained.naiveError;
+      const swapped = trained.error < (1 - LEAST_GAIN) * trained.naiveError;
       if (swapped) this.shared.swap(trained.weights);
       return { ...trained, swapped };
     } finally {

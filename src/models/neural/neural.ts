@@ -7,6 +7,15 @@ import { AHEAD, LAGS, Window } from './window.js';
 /** A window to learn from is taken every so many steps: neighbours say nearly the same. */
 const OFFER_EVERY = 8;
 
+/**
+ * Of every 240 steps, those from 0 are learnt from, those from 168 are held out; between them lie as many as a window looks ahead, so that no
+ * held-out step is ever learnt: neighbouring windows are so alike that a network could know them by heart.
+ */
+const BLOCK = 240;
+const LEARN_BEFORE = 144;
+const HOLD_FROM = LEARN_BEFORE + AHEAD;
+const HOLD_BEFORE = BLOCK - AHEAD;
+
 /** Used by one call at a time, so one serves all series. */
 const window = new Window();
 
@@ -76,8 +85,11 @@ export class Neural implements Forecaster {
   /** What was seen 24 steps ago, with what came since. */
   private offer(): void {
     const { values } = this;
+    const place = this.seen % BLOCK;
+    const held = place >= HOLD_FROM && place < HOLD_BEFORE;
+    if (place >= LEARN_BEFORE && !held) return;
     window.look((position) => values.at(-position), -AHEAD, values.size - AHEAD, this.seasons);
-    this.shared.pool.offer(window, (h) => values.at(AHEAD - h));
+    this.shared.pool.offer(window, (h) => values.at(AHEAD - h), held);
   }
 }
 

@@ -18,7 +18,7 @@ export interface TrainOptions {
   readonly epochs?: number;
   /** Windows of one step. Default 64. */
   readonly batch?: number;
-  /** Of Adam. Default 0.001. */
+  /** Of Adam. Default 0.0005. */
   readonly learningRate?: number;
   /** The same seed and windows give the same weights on the same backend. Default 1. */
   readonly seed?: number;
@@ -34,8 +34,6 @@ export interface Trained {
   readonly epochs: number;
 }
 
-/** Every so many windows is held out: it decides when to stop, and whether the network is any better than seasonal naive. */
-const HOLD_OUT_EVERY = 5;
 /** Passes without a better held-out error before training stops. */
 const PATIENCE = 6;
 /** Penalties of ridge regression that are tried; the held-out windows choose. */
@@ -84,10 +82,10 @@ function parametersOf(built: LayersModel): LayerVariable[] {
  * windows. Needs a backend (`chooseBackend`). Cost: about 30 ms a pass over 1,000 windows on WebAssembly. Adam: Kingma & Ba 2015.
  */
 export async function train(windows: TrainingWindows, options: TrainOptions = {}): Promise<Trained> {
-  const { epochs = 40, batch = 64, learningRate = 0.001, seed = 1, initial } = options;
+  const { epochs = 40, batch = 64, learningRate = 0.0005, seed = 1, initial } = options;
   const held: number[] = [];
   const used: number[] = [];
-  for (let i = 0; i < windows.count; i++) (i % HOLD_OUT_EVERY === HOLD_OUT_EVERY - 1 ? held : used).push(i);
+  for (let i = 0; i < windows.count; i++) (windows.held[i] ? held : used).push(i);
   const built = buildModel(seed);
   const optimizer = tf.train.adam(learningRate);
   const heldOut = tensors(windows, held);

@@ -5,6 +5,8 @@ export interface TrainingWindows {
   readonly count: number;
   readonly inputs: Float32Array;
   readonly targets: Float32Array;
+  /** 1: not to be learnt from; such a window says whether what was learnt is of use. */
+  readonly held: Uint8Array;
 }
 
 /** How many times its size the pool looks back: older windows fade out beyond that. */
@@ -17,6 +19,7 @@ const MEMORY = 64;
 export class WindowPool {
   private readonly inputs: Float32Array;
   private readonly targets: Float32Array;
+  private readonly held: Uint8Array;
   private random: number;
   size = 0;
   /** Windows offered since the pool was made. */
@@ -28,11 +31,12 @@ export class WindowPool {
   ) {
     this.inputs = new Float32Array(capacity * INPUTS);
     this.targets = new Float32Array(capacity * AHEAD);
+    this.held = new Uint8Array(capacity);
     this.random = seed | 0;
   }
 
-  /** Takes a window whose steps ahead came out as `actual(h)`. */
-  offer(window: Window, actual: (h: number) => number): void {
+  /** Takes a window whose steps ahead came out as `actual(h)`; `held`: to judge by, not to learn from. */
+  offer(window: Window, actual: (h: number) => number, held: boolean): void {
     this.offered++;
     let place = this.size;
     if (this.size < this.capacity) this.size++;
@@ -40,6 +44,7 @@ export class WindowPool {
       place = Math.floor(this.next() * Math.min(this.offered, MEMORY * this.capacity));
       if (place >= this.capacity) return;
     }
+    this.held[place] = held ? 1 : 0;
     this.inputs.set(window.inputs, place * INPUTS);
     for (let h = 1; h <= AHEAD; h++) this.targets[place * AHEAD + h - 1] = window.target(h, actual(h));
   }
@@ -50,6 +55,7 @@ export class WindowPool {
       count: this.size,
       inputs: this.inputs.slice(0, this.size * INPUTS),
       targets: this.targets.slice(0, this.size * AHEAD),
+      held: this.held.slice(0, this.size),
     };
   }
 

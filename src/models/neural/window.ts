@@ -13,7 +13,7 @@ export type ValueAt = (position: number) => number;
 
 /** One look at a series: what the network is given, and how its answer is read. */
 export class Window {
-  readonly inputs = new Float32Array(INPUTS);
+  readonly inputs = new Float64Array(INPUTS);
   /** Seasonal naive for the steps ahead; the network says what to add, in units of `scale`. */
   readonly base = new Float64Array(AHEAD);
   scale = 1;
