@@ -1,7 +1,7 @@
 /**
  * How many samples a second go through the forecast and the detect pipeline, and where the time goes? One process: embedded broker in its worker thread, pipelines in the
  * main thread, kafkajs between them. The same samples in three forms: one JSON sample a message, JSON arrays of 100, columns of 100 (Avro single-object).
- * `node bench/throughput.mjs [samples] [series]`, default 400,000 samples of 1,000 series; writes bench/results/throughput.md.
+ * `node bench/throughput.mjs [samples] [series]`, default 600,000 samples of 1,000 series; writes bench/results/throughput.md.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector/promises';
@@ -16,7 +16,7 @@ import { kafkaClient } from '../dist/src/kafka/client.js';
 import { sink as openSink } from '../dist/src/kafka/sink.js';
 import { stateTopic } from '../dist/src/kafka/state-store.js';
 
-const wanted = Number(process.argv[2] ?? 400_000);
+const wanted = Number(process.argv[2] ?? 600_000);
 const seriesCount = Number(process.argv[3] ?? 1_000);
 const METRICS = ['cpu_usage', 'memory_usage'];
 const STEP_MS = 60_000;
@@ -198,7 +198,9 @@ await broker.stop();
 async function forgetState() {
   const admin = kafkaClient(connection).admin();
   await admin.connect();
-  await admin.deleteTopics({ topics: ['forecast', 'detect'].map((one) => stateTopic(one, PARTITIONS).topic) });
+  const existing = await admin.listTopics();
+  const old = ['forecast', 'detect'].map((one) => stateTopic(one, PARTITIONS).topic);
+  await admin.deleteTopics({ topics: old.filter((one) => existing.includes(one)) });
   await admin.disconnect();
   await ensureTopics(
     connection,
