@@ -46,18 +46,12 @@ export class Arima implements Forecaster {
   }
 
   forecast(horizon: number, out = new Float64Array(horizon)): Float64Array {
-    const [phi1, phi2, theta] = this.stable();
-    let w1 = this.changes[0]!;
-    let w2 = this.changes[1]!;
-    let level = this.last;
-    for (let h = 1; h <= horizon; h++) {
-      const w = phi1 * w1 + phi2 * w2 + (h === 1 ? theta * this.residual : 0);
-      w2 = w1;
-      w1 = w;
-      level += w;
-      out[h - 1] = level;
-    }
+    this.walk(horizon, out);
     return out;
+  }
+
+  at(horizon: number): number {
+    return this.walk(horizon);
   }
 
   save(writer: StateWriter): void {
@@ -73,6 +67,22 @@ export class Arima implements Forecaster {
     this.changes.set(reader.f64s());
     this.coefficients.set(reader.f64s());
     this.covariance.set(reader.f64s());
+  }
+
+  /** Goes forward step by step; returns the last level. */
+  private walk(horizon: number, out?: Float64Array): number {
+    const [phi1, phi2, theta] = this.stable();
+    let w1 = this.changes[0]!;
+    let w2 = this.changes[1]!;
+    let level = this.last;
+    for (let h = 1; h <= horizon; h++) {
+      const w = phi1 * w1 + phi2 * w2 + (h === 1 ? theta * this.residual : 0);
+      w2 = w1;
+      w1 = w;
+      level += w;
+      if (out) out[h - 1] = level;
+    }
+    return level;
   }
 
   private predicted(): number {

@@ -1,16 +1,15 @@
 import type { StateReader, StateWriter } from '../state.js';
 import type { Forecaster } from './forecaster.js';
-import { scoredHorizons } from './scored-horizons.js';
+import { indexOfHorizon, scoredHorizons } from './scored-horizons.js';
 
 /** Weight of the newest error in a member's average. */
 const ERROR_WEIGHT = 0.05;
 /** Members are scored every so many steps: scoring costs a forecast of each. */
 const SCORE_EVERY = 3;
-const LONGEST = scoredHorizons.at(-1)!;
 
 /**
  * The weighted mean of its members, weights ∝ 1 / (recent mean absolute error)² at the horizon in question, so that a different member may lead at each horizon.
- * Cost: members' cost, and every third step a forecast of 60 steps each.
+ * Cost: members' cost, and every third step a forecast of each at each scored horizon.
  */
 export class Ensemble implements Forecaster {
   readonly name = 'ensemble';
@@ -18,13 +17,13 @@ export class Ensemble implements Forecaster {
   private readonly waiting: Float64Array[][];
   /** Average absolute error of each member at each scored horizon; NaN before the first. */
   private readonly errors: Float64Array[];
-  private readonly scratch: Float64Array[];
+  /** Weights by horizon, undefined when an error has changed since. */
+  private readonly cached: (Float64Array | undefined)[] = [];
   seen = 0;
 
   constructor(private readonly members: readonly Forecaster[]) {
     this.waiting = scoredHorizons.map((h) => members.map(() => new Float64Array(h + 1).fill(Number.NaN)));
     this.errors = scoredHorizons.map(() => new Float64Array(members.length).fill(Number.NaN));
-    this.scratch = members.map(() => new Float64Array(LONGEST));
   }
 
   learn(value: number): void {
@@ -40,18 +39,24 @@ export class Ensemble implements Forecaster {
         ring[step % length] = Number.NaN;
         if (!finite) continue;
         const error = Math.abs(value - predicted);
+        this.cached[k] = undefined;
         errors[m] = Number.isNaN(errors[m]!) ? error : errors[m]! + ERROR_WEIGHT * (error - errors[m]!);
       }
     }
     for (const member of this.members) member.learn(value);
     if (this.seen % SCORE_EVERY !== 0) return;
-    for (let m = 0; m < this.members.length; m++) {
-      const forecast = this.members[m]!.forecast(LONGEST, this.scratch[m]);
-      for (let k = 0; k < scoredHorizons.length; k++) {
-        const h = scoredHorizons[k]!;
-        this.waiting[k]![m]![(step + h) % (h + 1)] = forecast[h - 1]!;
-      }
+    for (let k = 0; k < scoredHorizons.length; k++) {
+      const h = scoredHorizons[k]!;
+      const slot = (step + h) % (h + 1);
+      for (let m = 0; m < this.members.length; m++) this.waiting[k]![m]![slot] = this.members[m]!.at(h);
     }
+  }
+
+  at(horizon: number): number {
+    const weights = this.weightsAt(indexOfHorizon(horizon));
+    let sum = 0;
+    for (let m = 0; m < weights.length; m++) sum += weights[m]! * this.members[m]!.at(horizon);
+    return sum;
   }
 
   forecast(horizon: number, out = new Float64Array(horizon)): Float64Array {
@@ -71,8 +76,7 @@ export class Ensemble implements Forecaster {
 
   /** Weights of the members at a horizon, in their order, sum 1. */
   weights(horizon: number): { name: string; weight: number }[] {
-    const k = scoredHorizons.findIndex((h) => h >= horizon);
-    const weights = this.weightsAt(k < 0 ? scoredHorizons.length - 1 : k);
+    const weights = this.weightsAt(indexOfHorizon(horizon));
     return this.members.map((member, m) => ({ name: member.name, weight: weights[m]! }));
   }
 
@@ -86,11 +90,14 @@ export class Ensemble implements Forecaster {
   restore(reader: StateReader): void {
     this.seen = reader.u32();
     for (const member of this.members) member.restore(reader);
+    this.cached.length = 0;
     for (const errors of this.errors) errors.set(reader.f64s());
     for (const rings of this.waiting) for (const ring of rings) ring.set(reader.f64s());
   }
 
   private weightsAt(k: number): Float64Array {
+    const known = this.cached[k];
+    if (known) return known;
     const errors = this.errors[k]!;
     const weights = new Float64Array(errors.length);
     let sum = 0;
@@ -105,6 +112,7 @@ export class Ensemble implements Forecaster {
       sum += weight;
     }
     for (let m = 0; m < weights.length; m++) weights[m]! /= sum;
+    this.cached[k] = weights;
     return weights;
   }
 }

@@ -90,7 +90,10 @@ export class ExponentialSmoothing implements Forecaster {
     this.indices.set(reader.f64s());
   }
 
-  private at(h: number): number {
-    return this.forecast(h)[h - 1]!;
+  at(horizon: number): number {
+    const { phi } = this;
+    const damped = phi === 1 ? horizon : (phi * (1 - phi ** horizon)) / (1 - phi);
+    const seasonal = this.season > 1 && this.seen >= this.season;
+    return this.level + damped * this.trend + (seasonal ? this.indices[(this.seen + horizon - 1) % this.season]! : 0);
   }
 }

@@ -12,6 +12,8 @@ export interface Forecaster extends Stateful {
   learn(value: number): void;
   /** Point forecasts for steps 1…horizon after the last learnt one, written into `out` (length ≥ horizon) and returned. Before any sample: zeros. */
   forecast(horizon: number, out?: Float64Array): Float64Array;
+  /** The point forecast of one step, `forecast(horizon)[horizon − 1]` but for rounding; cheaper than all of them. */
+  at(horizon: number): number;
   /** Steps learnt so far, missing ones included. */
   readonly seen: number;
 }

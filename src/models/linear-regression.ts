@@ -19,7 +19,7 @@ export class LinearRegression implements Forecaster {
 
   learn(value: number): void {
     this.seen++;
-    const y = Number.isFinite(value) ? value : this.valueAt(1);
+    const y = Number.isFinite(value) ? value : this.at(1);
     const before = this.values.size;
     const out = this.values.push(y);
     this.sumAgeY += this.sumY;
@@ -33,7 +33,7 @@ export class LinearRegression implements Forecaster {
   }
 
   forecast(horizon: number, out = new Float64Array(horizon)): Float64Array {
-    for (let h = 1; h <= horizon; h++) out[h - 1] = this.valueAt(h);
+    for (let h = 1; h <= horizon; h++) out[h - 1] = this.at(h);
     return out;
   }
 
@@ -49,7 +49,7 @@ export class LinearRegression implements Forecaster {
     this.values.restore(reader);
   }
 
-  private valueAt(h: number): number {
+  at(h: number): number {
     const n = this.values.size;
     if (n === 0) return 0;
     const meanAge = (n - 1) / 2;

@@ -76,8 +76,9 @@ export class SeasonalDecomposition implements Forecaster {
     this.values.restore(reader);
   }
 
-  private at(h: number): number {
-    return this.forecast(h)[h - 1]!;
+  at(horizon: number): number {
+    const trend = this.values.size === 0 ? 0 : this.sum / this.values.size;
+    return trend + this.indices[(this.seen + horizon - 1) % this.season]! + this.remainder * REMAINDER_DECAY ** horizon;
   }
 
   private resum(): void {

@@ -21,8 +21,12 @@ export class SeasonalNaive implements Forecaster {
   }
 
   forecast(horizon: number, out = new Float64Array(horizon)): Float64Array {
-    for (let h = 1; h <= horizon; h++) out[h - 1] = this.values.size === 0 ? 0 : this.values.at(this.back(h));
+    for (let h = 1; h <= horizon; h++) out[h - 1] = this.at(h);
     return out;
+  }
+
+  at(horizon: number): number {
+    return this.values.size === 0 ? 0 : this.values.at(this.back(horizon));
   }
 
   save(writer: StateWriter): void {

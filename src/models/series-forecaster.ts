@@ -4,7 +4,7 @@ import { confidence } from './confidence.js';
 import { ConformalBounds } from './conformal.js';
 import type { Forecaster } from './forecaster.js';
 import { createForecaster } from './registry.js';
-import { scoredHorizons } from './scored-horizons.js';
+import { indexOfHorizon, scoredHorizons } from './scored-horizons.js';
 import { SeasonalNaive } from './seasonal-naive.js';
 
 export interface SeriesForecasterOptions {
@@ -25,7 +25,8 @@ const MAX_SEASON_STEPS = 2_016;
 const MAX_GAP_STEPS = 2_016;
 const ERROR_WEIGHT = 0.05;
 const SCORE_EVERY = 3;
-const LONGEST = scoredHorizons.at(-1)!;
+/** Up to so many horizons are asked one by one. */
+const FEW_HORIZONS = 8;
 
 interface Pending {
   value: number;
@@ -51,8 +52,6 @@ export class SeriesForecaster implements Stateful {
   private readonly pending: Pending[][] = scoredHorizons.map((h) => Array.from({ length: h + 1 }, blank));
   private readonly errors = new Float64Array(scoredHorizons.length).fill(Number.NaN);
   private readonly naiveErrors = new Float64Array(scoredHorizons.length).fill(Number.NaN);
-  private readonly scratch = new Float64Array(LONGEST);
-  private readonly naiveScratch = new Float64Array(LONGEST);
   /** Number of the grid step being filled, sum and count of its samples. */
   private current = 0;
   private sum = 0;
@@ -129,13 +128,13 @@ export class SeriesForecaster implements Stateful {
   forecast(horizons: readonly number[], levels: readonly number[]): ForecastPoint[] {
     const model = this.model;
     if (!model || model.seen === 0) return [];
-    const values = model.forecast(horizons.at(-1)!);
+    const all = horizons.length > FEW_HORIZONS ? model.forecast(horizons.at(-1)!) : undefined;
     const madeAt = this.current * this.step;
     return horizons.map((h) => {
-      const k = Math.max(0, indexOfHorizon(h));
+      const k = indexOfHorizon(h);
       const bounds = this.bounds[k]!;
       const widen = Math.max(1, Math.sqrt(h / scoredHorizons[k]!));
-      const value = values[h - 1]!;
+      const value = all ? all[h - 1]! : model.at(h);
       return {
         horizonMs: h * this.step,
         timestamp: madeAt + (h - 1) * this.step,
@@ -248,14 +247,12 @@ export class SeriesForecaster implements Stateful {
     model.learn(value);
     naive.learn(value);
     if (model.seen % SCORE_EVERY !== 0) return;
-    const forecast = model.forecast(LONGEST, this.scratch);
-    const naiveForecast = naive.forecast(LONGEST, this.naiveScratch);
     for (let k = 0; k < scoredHorizons.length; k++) {
       const h = scoredHorizons[k]!;
       const slot = this.pending[k]![(step + h) % (h + 1)]!;
       const [lower, upper] = this.bounds[k]!.offsets(0.9);
-      slot.value = forecast[h - 1]!;
-      slot.naive = naiveForecast[h - 1]!;
+      slot.value = model.at(h);
+      slot.naive = naive.at(h);
       slot.lower = slot.value + lower;
       slot.upper = slot.value + upper;
     }
@@ -268,11 +265,6 @@ function blank(): Pending {
 
 function smoothed(average: number, next: number): number {
   return Number.isNaN(average) ? next : average + ERROR_WEIGHT * (next - average);
-}
-
-function indexOfHorizon(h: number): number {
-  const k = scoredHorizons.findIndex((scored) => scored >= h);
-  return k < 0 ? scoredHorizons.length - 1 : k;
 }
 
 /** Timers jitter: a step within 5 % of a whole second, minute or hour is meant to be it. */

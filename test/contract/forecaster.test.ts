@@ -60,6 +60,8 @@ describe.each(modelNames)('%s', (name) => {
     const out = new Float64Array(10);
     expect(model.forecast(5, out)).toBe(out);
     expect([...out.slice(0, 5)]).toEqual([...model.forecast(5)]);
+    const all = model.forecast(70);
+    for (const h of [1, 2, 7, 60, 70]) expect(model.at(h)).toBeCloseTo(all[h - 1]!, 6);
     expect(save(model).equals(before)).toBe(true);
   });
 });

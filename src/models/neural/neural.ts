@@ -72,6 +72,10 @@ export class Neural implements Forecaster {
     return out;
   }
 
+  at(horizon: number): number {
+    return this.forecast(horizon)[horizon - 1]!;
+  }
+
   save(writer: StateWriter): void {
     writer.u32(this.seen);
     this.values.save(writer);
