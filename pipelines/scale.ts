@@ -1,3 +1,4 @@
+import { lastValueFrom, share, take } from 'rxjs';
 import { encodeDecision } from '../src/codec/encode.js';
 import { readableValue } from '../src/codec/readable.js';
 import { kafkaClient } from '../src/kafka/client.js';
@@ -15,6 +16,8 @@ export interface ScaleOptions extends SeriesPipelineOptions {
   readonly output: string;
   readonly deadLetters: string;
   readonly policies: readonly ScalingPolicy[];
+  /** Wait until so many forecasts, from the oldest on, are there before the first sample is judged: for a replay. Default: those that come from now on. */
+  readonly awaitForecasts?: number;
 }
 
 /**
@@ -23,11 +26,18 @@ export interface ScaleOptions extends SeriesPipelineOptions {
  */
 export async function scale(options: ScaleOptions): Promise<RunningPipeline> {
   const planners = new PlannerSet(options.policies);
-  const forecasts = tail(kafkaClient(options.connection), [options.forecasts], 'latest');
-  const following = forecasts.messages.subscribe({
+  const { awaitForecasts = 0 } = options;
+  const forecasts = tail(
+    kafkaClient(options.connection),
+    [options.forecasts],
+    awaitForecasts > 0 ? 'earliest' : 'latest',
+  );
+  const messages = forecasts.messages.pipe(share());
+  const following = messages.subscribe({
     next: ({ message }) => message.value && planners.forecast(readableValue(message.value) as ForecastRecord),
     error: (error) => options.onError?.(error),
   });
+  if (awaitForecasts > 0) await lastValueFrom(messages.pipe(take(awaitForecasts)));
 
   const pipeline = await seriesPipeline(
     'scale',

@@ -124,3 +124,15 @@ export const clusterLimits = {
   /** Running this long ends a series of restarts, ms. */
   stableMs: 10_000,
 } as const;
+
+/** What scaling keeps. */
+export const scalingLimits = {
+  /** Forecasts of one series that wait for the metric to reach the time they were made at: a few in a live system, a year of five-minute ones in a replay. The oldest goes first. */
+  maxWaitingForecasts: 105_120,
+} as const;
+
+/** What a replay reads. */
+export const traceLimits = {
+  /** Most lines of a trace file: 16 bytes of memory each once read, several times that while reading. Half a year of seconds. */
+  maxLines: 16_000_000,
+} as const;

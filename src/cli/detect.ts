@@ -1,8 +1,9 @@
 import { Command, InvalidArgumentError } from 'commander';
+import type { CsvSeries } from '../codec/series-csv.js';
 import { detectorNames } from '../detectors/registry.js';
 import { SeriesDetector } from '../detectors/series-detector.js';
 import { makeSeries } from '../records.js';
-import { type CsvSeries, csvNumber, readSeriesCsv, writeCsv } from './csv.js';
+import { csvNumber, readSeriesCsv, writeCsv } from './csv.js';
 import { oneOf } from './suggest.js';
 
 interface DetectCommandOptions {

@@ -1,8 +1,9 @@
 import { Command, InvalidArgumentError } from 'commander';
+import type { CsvSeries } from '../codec/series-csv.js';
 import { modelNames } from '../models/registry.js';
 import { findSeasons } from '../models/season.js';
 import { SeriesForecaster } from '../models/series-forecaster.js';
-import { type CsvSeries, csvNumber, readSeriesCsv, writeCsv } from './csv.js';
+import { csvNumber, readSeriesCsv, writeCsv } from './csv.js';
 import { oneOf, wholeNumber } from './suggest.js';
 import { progress } from './terminal.js';
 

@@ -1,3 +1,4 @@
+import { scalingLimits } from '../limits.js';
 import type { DecisionRecord, ForecastRecord, Series } from '../records.js';
 import { type Stateful, StateReader, type StateWriter } from '../state.js';
 import { Planner } from './planner.js';
@@ -5,13 +6,18 @@ import type { ScalingPolicy } from './policy.js';
 
 /** The planners of one series: one a policy that watches it, often none. */
 export class SeriesPlanners implements Stateful {
-  constructor(private readonly planners: readonly Planner[]) {}
+  /** `forecasts` of the series in the order they were made, taken from as time comes to them. */
+  constructor(
+    private readonly planners: readonly Planner[],
+    private readonly forecasts: ForecastRecord[],
+  ) {}
 
-  forecast(record: ForecastRecord): void {
-    for (const planner of this.planners) planner.forecast(record);
-  }
-
+  /** Only forecasts that had been made at the sample's time count: a pipeline that is behind must not know what comes. */
   decide(timestamp: number, value: number): DecisionRecord[] {
+    let known = 0;
+    while (known < this.forecasts.length && this.forecasts[known]!.madeAt <= timestamp) known++;
+    const newest = this.forecasts.splice(0, known).at(-1);
+    if (newest) for (const planner of this.planners) planner.forecast(newest);
     return this.planners.flatMap((planner) => planner.decide(timestamp, value) ?? []);
   }
 
@@ -32,20 +38,36 @@ export class SeriesPlanners implements Stateful {
   }
 }
 
-/** Makes planners for the series that policies watch, and hands forecasts to them. */
+/** Makes planners for the series that policies watch, and keeps forecasts for them until their time has come. */
 export class PlannerSet {
-  private readonly bySeries = new Map<string, SeriesPlanners>();
+  private readonly forecasts = new Map<string, ForecastRecord[]>();
 
   constructor(private readonly policies: readonly ScalingPolicy[]) {}
 
-  forSeries(series: Series): SeriesPlanners {
-    const watching = this.policies.filter((p) => p.metric === series.name && p.entity === series.entity);
-    const planners = new SeriesPlanners(watching.map((policy) => new Planner(policy)));
-    if (watching.length > 0) this.bySeries.set(series.id, planners);
-    return planners;
+  forSeries({ id, name, entity }: Series): SeriesPlanners {
+    const watching = this.policies.filter((p) => p.metric === name && p.entity === entity);
+    return new SeriesPlanners(
+      watching.map((policy) => new Planner(policy)),
+      this.waiting(id),
+    );
   }
 
+  /** A forecast that is not newer than the last of its series is left out, as is one that no policy asks for. */
   forecast(record: ForecastRecord): void {
-    this.bySeries.get(record.series)?.forecast(record);
+    if (!this.policies.some((p) => p.metric === record.name && p.entity === record.entity)) return;
+    const waiting = this.waiting(record.series);
+    const last = waiting.at(-1);
+    if (last && record.madeAt <= last.madeAt) return;
+    waiting.push(record);
+    if (waiting.length > scalingLimits.maxWaitingForecasts) waiting.shift();
+  }
+
+  private waiting(series: string): ForecastRecord[] {
+    let waiting = this.forecasts.get(series);
+    if (!waiting) {
+      waiting = [];
+      this.forecasts.set(series, waiting);
+    }
+    return waiting;
   }
 }

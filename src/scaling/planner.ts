@@ -1,4 +1,4 @@
-import { type DecisionRecord, type ForecastRecord, hash64 } from '../records.js';
+import { type DecisionRecord, type ForecastPoint, type ForecastRecord, hash64 } from '../records.js';
 import type { Stateful, StateReader, StateWriter } from '../state.js';
 import { desiredForRatio, ScalingLimiter } from './hpa.js';
 import type { ScalingPolicy } from './policy.js';
@@ -9,7 +9,6 @@ interface Predicted {
   readonly horizonMs: number;
   readonly quantile: number;
   readonly confidence: number;
-  readonly until: number;
 }
 
 /**
@@ -19,35 +18,16 @@ interface Predicted {
 export class Planner implements Stateful {
   private current: number;
   private readonly limiter: ScalingLimiter;
-  private predicted: Predicted | undefined;
+  private newest: Pick<ForecastRecord, 'madeAt' | 'points'> | undefined;
 
   constructor(readonly policy: ScalingPolicy) {
     this.current = Math.min(policy.max, Math.max(policy.min, policy.initial));
     this.limiter = new ScalingLimiter(policy.behaviour);
   }
 
-  /** Takes a forecast of the policy's metric: the first horizon that covers the start-up time counts. */
-  forecast(record: ForecastRecord): void {
-    const horizonMs = this.policy.startupSeconds * 1000;
-    const point = record.points.find((p) => p.horizonMs >= horizonMs) ?? record.points.at(-1);
-    if (!point) return;
-    const interval = point.intervals.reduce<(typeof point.intervals)[number] | undefined>(
-      (best, one) =>
-        best === undefined || Math.abs(one.level - this.policy.level) < Math.abs(best.level - this.policy.level)
-          ? one
-          : best,
-      undefined,
-    );
-    const value = interval?.upper ?? point.value;
-    this.predicted = {
-      instances: Math.ceil(Math.max(0, value) / this.policy.targetPerInstance),
-      value,
-      horizonMs: point.horizonMs,
-      quantile: interval ? 0.5 + interval.level / 200 : 0.5,
-      confidence: point.confidence,
-      // a forecast speaks for the time up to its horizon, and a little longer while the next one is on its way
-      until: record.madeAt + 2 * point.horizonMs,
-    };
+  /** Takes a forecast of the policy's metric; the newest one counts. */
+  forecast({ madeAt, points }: Pick<ForecastRecord, 'madeAt' | 'points'>): void {
+    this.newest = { madeAt, points };
   }
 
   /** Decides on the current value of the metric; null when nothing changes. */
@@ -56,7 +36,7 @@ export class Planner implements Stateful {
     const current = this.current;
     const reactive =
       current > 0 ? desiredForRatio(current, value / current, targetPerInstance) : Math.ceil(value / targetPerInstance);
-    const forecast = this.predicted && timestamp <= this.predicted.until ? this.predicted : undefined;
+    const forecast = this.predicted(timestamp);
     const trusted = forecast !== undefined && forecast.confidence >= minConfidence;
     const wished = Math.min(max, Math.max(min, reactive, trusted ? forecast.instances : 0));
     const desired = this.limiter.limit(current, wished, timestamp);
@@ -95,15 +75,48 @@ export class Planner implements Stateful {
   }
 
   save(writer: StateWriter): void {
-    writer.u32(this.current).text(this.predicted ? JSON.stringify(this.predicted) : '');
+    writer.u32(this.current).text(this.newest ? JSON.stringify(this.newest) : '');
     this.limiter.save(writer);
   }
 
   restore(reader: StateReader): void {
     this.current = reader.u32();
-    const predicted = reader.text();
-    this.predicted = predicted === '' ? undefined : (JSON.parse(predicted) as Predicted);
+    const newest = reader.text();
+    this.newest = newest === '' ? undefined : (JSON.parse(newest) as typeof this.newest);
     this.limiter.restore(reader);
+  }
+
+  /**
+   * What an instance started now would meet when it serves. Between two horizons the upper bound is interpolated; a forecast that does not reach so far
+   * (short steps, or it has grown old) speaks with its last point, at most for twice its own reach.
+   */
+  private predicted(timestamp: number): Predicted | undefined {
+    const last = this.newest?.points.at(-1);
+    if (!this.newest || !last || timestamp > this.newest.madeAt + 2 * last.horizonMs) return undefined;
+    const { points } = this.newest;
+    const startupMs = this.policy.startupSeconds * 1000;
+    const at = timestamp + startupMs;
+    const next = points.findIndex((p) => p.timestamp >= at);
+    const right = points[next] ?? last;
+    const left = points[next - 1] ?? right;
+    const share = right.timestamp > left.timestamp ? (at - left.timestamp) / (right.timestamp - left.timestamp) : 1;
+    const [below, above] = [this.upper(left), this.upper(right)];
+    const value = below.value + share * (above.value - below.value);
+    return {
+      instances: Math.ceil(Math.max(0, value) / this.policy.targetPerInstance),
+      value,
+      horizonMs: Math.min(startupMs, right.horizonMs),
+      quantile: above.quantile,
+      confidence: Math.min(left.confidence, right.confidence),
+    };
+  }
+
+  /** The upper end of the bounds whose level is nearest to the policy's. */
+  private upper({ value, intervals }: ForecastPoint): { value: number; quantile: number } {
+    const [nearest] = [...intervals].sort(
+      (a, b) => Math.abs(a.level - this.policy.level) - Math.abs(b.level - this.policy.level),
+    );
+    return nearest ? { value: nearest.upper, quantile: 0.5 + nearest.level / 200 } : { value, quantile: 0.5 };
   }
 }
 
