@@ -8,6 +8,8 @@ import { brokerCommand } from './broker.js';
 import { detectCommand } from './detect.js';
 import { doctorCommand } from './doctor.js';
 import { forecastCommand } from './forecast.js';
+import { recordCommand } from './record.js';
+import { replayCommand } from './replay.js';
 import { startCommand } from './start.js';
 import { tailCommand } from './tail.js';
 import { paint } from './terminal.js';
@@ -28,6 +30,8 @@ export function program(): Command {
     tailCommand(),
     forecastCommand(),
     detectCommand(),
+    recordCommand(),
+    replayCommand(),
     doctorCommand(),
   ]) {
     root.addCommand(command.copyInheritedSettings(root));
