@@ -13,8 +13,8 @@ const SCORE_EVERY = 3;
  */
 export class Ensemble implements Forecaster {
   readonly name = 'ensemble';
-  /** Forecasts waiting for what comes: [horizon][member] rings by step number. */
-  private readonly waiting: Float64Array[][];
+  /** Forecasts waiting for what comes, by horizon: a ring of steps, one row of members a step; a row that waits for nothing begins with NaN. */
+  private readonly waiting: Float64Array[];
   /** Average absolute error of each member at each scored horizon; NaN before the first. */
   private readonly errors: Float64Array[];
   /** Weights by horizon, undefined when an error has changed since. */
@@ -22,33 +22,26 @@ export class Ensemble implements Forecaster {
   seen = 0;
 
   constructor(private readonly members: readonly Forecaster[]) {
-    this.waiting = scoredHorizons.map((h) => members.map(() => new Float64Array(h + 1).fill(Number.NaN)));
+    this.waiting = scoredHorizons.map((h) => new Float64Array((h + 1) * members.length).fill(Number.NaN));
     this.errors = scoredHorizons.map(() => new Float64Array(members.length).fill(Number.NaN));
   }
 
   learn(value: number): void {
     const step = this.seen++;
-    const finite = Number.isFinite(value);
+    const { members } = this;
     for (let k = 0; k < scoredHorizons.length; k++) {
-      const length = scoredHorizons[k]! + 1;
-      const errors = this.errors[k]!;
-      for (let m = 0; m < this.members.length; m++) {
-        const ring = this.waiting[k]![m]!;
-        const predicted = ring[step % length]!;
-        if (Number.isNaN(predicted)) continue;
-        ring[step % length] = Number.NaN;
-        if (!finite) continue;
-        const error = Math.abs(value - predicted);
-        this.cached[k] = undefined;
-        errors[m] = Number.isNaN(errors[m]!) ? error : errors[m]! + ERROR_WEIGHT * (error - errors[m]!);
-      }
+      const waiting = this.waiting[k]!;
+      const row = (step % (scoredHorizons[k]! + 1)) * members.length;
+      if (Number.isNaN(waiting[row]!)) continue;
+      if (Number.isFinite(value)) this.score(k, value, waiting, row);
+      waiting[row] = Number.NaN;
     }
-    for (const member of this.members) member.learn(value);
+    for (const member of members) member.learn(value);
     if (this.seen % SCORE_EVERY !== 0) return;
     for (let k = 0; k < scoredHorizons.length; k++) {
       const h = scoredHorizons[k]!;
-      const slot = (step + h) % (h + 1);
-      for (let m = 0; m < this.members.length; m++) this.waiting[k]![m]![slot] = this.members[m]!.at(h);
+      const row = ((step + h) % (h + 1)) * members.length;
+      for (let m = 0; m < members.length; m++) this.waiting[k]![row + m] = members[m]!.at(h);
     }
   }
 
@@ -84,7 +77,7 @@ export class Ensemble implements Forecaster {
     writer.u32(this.seen);
     for (const member of this.members) member.save(writer);
     for (const errors of this.errors) writer.f64s(errors);
-    for (const rings of this.waiting) for (const ring of rings) writer.f64s(ring);
+    for (const waiting of this.waiting) writer.f64s(waiting);
   }
 
   restore(reader: StateReader): void {
@@ -92,7 +85,16 @@ export class Ensemble implements Forecaster {
     for (const member of this.members) member.restore(reader);
     this.cached.length = 0;
     for (const errors of this.errors) errors.set(reader.f64s());
-    for (const rings of this.waiting) for (const ring of rings) ring.set(reader.f64s());
+    for (const waiting of this.waiting) waiting.set(reader.f64s());
+  }
+
+  private score(k: number, value: number, waiting: Float64Array, row: number): void {
+    const errors = this.errors[k]!;
+    for (let m = 0; m < errors.length; m++) {
+      const error = Math.abs(value - waiting[row + m]!);
+      errors[m] = Number.isNaN(errors[m]!) ? error : errors[m]! + ERROR_WEIGHT * (error - errors[m]!);
+    }
+    this.cached[k] = undefined;
   }
 
   private weightsAt(k: number): Float64Array {

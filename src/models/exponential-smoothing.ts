@@ -1,5 +1,6 @@
 import type { StateReader, StateWriter } from '../state.js';
 import type { Forecaster, ForecasterOptions } from './forecaster.js';
+import { powersOf } from './powers.js';
 
 export interface SmoothingParameters {
   /** Weight of the newest value in the level, 0–1. Default 0.3. */
@@ -23,6 +24,7 @@ export class ExponentialSmoothing implements Forecaster {
   private readonly beta: number;
   private readonly gamma: number;
   private readonly phi: number;
+  private readonly powers: Float64Array;
   private readonly season: number;
   private readonly indices: Float64Array;
   private level = 0;
@@ -35,6 +37,7 @@ export class ExponentialSmoothing implements Forecaster {
     this.beta = options.beta ?? 0.05;
     this.gamma = options.gamma ?? 0.15;
     this.phi = options.phi ?? 0.95;
+    this.powers = powersOf(this.phi);
     this.season = options.seasons.at(-1) ?? 1;
     this.indices = new Float64Array(this.season);
   }
@@ -92,7 +95,7 @@ export class ExponentialSmoothing implements Forecaster {
 
   at(horizon: number): number {
     const { phi } = this;
-    const damped = phi === 1 ? horizon : (phi * (1 - phi ** horizon)) / (1 - phi);
+    const damped = phi === 1 ? horizon : (phi * (1 - (this.powers[horizon] ?? phi ** horizon))) / (1 - phi);
     const seasonal = this.season > 1 && this.seen >= this.season;
     return this.level + damped * this.trend + (seasonal ? this.indices[(this.seen + horizon - 1) % this.season]! : 0);
   }

@@ -1,6 +1,7 @@
 import type { StateReader, StateWriter } from '../state.js';
 import { Ring } from '../stats/ring.js';
 import type { Forecaster, ForecasterOptions } from './forecaster.js';
+import { powersOf } from './powers.js';
 
 /** Weight of the newest deviation in a seasonal index. */
 const INDEX_WEIGHT = 0.2;
@@ -8,6 +9,7 @@ const INDEX_WEIGHT = 0.2;
 const REMAINDER_WEIGHT = 0.3;
 /** What is left of the present remainder one step later. */
 const REMAINDER_DECAY = 0.97;
+const decay = powersOf(REMAINDER_DECAY);
 
 /**
  * Trend + season + remainder, step by step: the trend is the mean of the last whole season (the centred average of classical decomposition, known half a
@@ -78,7 +80,11 @@ export class SeasonalDecomposition implements Forecaster {
 
   at(horizon: number): number {
     const trend = this.values.size === 0 ? 0 : this.sum / this.values.size;
-    return trend + this.indices[(this.seen + horizon - 1) % this.season]! + this.remainder * REMAINDER_DECAY ** horizon;
+    return (
+      trend +
+      this.indices[(this.seen + horizon - 1) % this.season]! +
+      this.remainder * (decay[horizon] ?? REMAINDER_DECAY ** horizon)
+    );
   }
 
   private resum(): void {
