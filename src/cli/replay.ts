@@ -13,6 +13,7 @@ import {
   playScaling,
   quantileOf,
   reactiveChanges,
+  reactiveTargetFor,
   type ScalingOutcome,
 } from '../simulator/replay-score.js';
 import { excerpt, onGrid, readTrace, type TraceSeries } from '../simulator/trace.js';
@@ -190,8 +191,10 @@ function scalingReport(
   fromMs: number,
 ): NonNullable<ReplayReport['scaling']> {
   const { initial, startupSeconds, targetPerInstance: target } = policy;
-  const play = (changes: ReturnType<typeof changesOf>): ScalingOutcome =>
-    playScaling(load, changes, { capacity, startupMs: startupSeconds * 1000, initial, fromMs });
+  const model = { capacity, startupMs: startupSeconds * 1000, initial, fromMs };
+  const play = (changes: ReturnType<typeof changesOf>): ScalingOutcome => playScaling(load, changes, model);
+  const iguana = play(changesOf(decisions));
+  const sameCost = reactiveTargetFor(load, policy, model, iguana.meanInstances);
   return {
     metric: load.series.canonical,
     capacity,
@@ -199,7 +202,11 @@ function scalingReport(
     startupSeconds,
     outcomes: [
       { policy: 'plain HPA', outcome: play(reactiveChanges(load, policy)) },
-      { policy: 'iguana', outcome: play(changesOf(decisions)) },
+      {
+        policy: `plain HPA, target ${figure(sameCost)}: as many instances as iguana`,
+        outcome: play(reactiveChanges(load, { ...policy, targetPerInstance: sameCost })),
+      },
+      { policy: 'iguana', outcome: iguana },
       { policy: 'perfect forecast', outcome: play(foresightChanges(load, policy)) },
     ],
   };

@@ -202,6 +202,26 @@ export function reactiveChanges(load: TraceSeries, policy: ScalingPolicy): Insta
   return planned(load, new Planner(policy));
 }
 
+/**
+ * The target at which the rule without forecasts pays for `meanInstances` over time: what the instances that a forecast costs would have brought when simply kept running.
+ * By bisection; cost: twelve plays.
+ */
+export function reactiveTargetFor(
+  load: TraceSeries,
+  policy: ScalingPolicy,
+  model: ServiceModel,
+  meanInstances: number,
+): number {
+  let [low, high] = [policy.targetPerInstance / 8, policy.targetPerInstance * 2];
+  for (let i = 0; i < 12; i++) {
+    const targetPerInstance = Math.sqrt(low * high);
+    const outcome = playScaling(load, reactiveChanges(load, { ...policy, targetPerInstance }), model);
+    if (outcome.meanInstances > meanInstances) low = targetPerInstance;
+    else high = targetPerInstance;
+  }
+  return Math.sqrt(low * high);
+}
+
 /** What it would do with a perfect forecast of the largest load until an instance started now serves and the next decision is due: the bound of what forecasts can give. */
 export function foresightChanges(load: TraceSeries, policy: ScalingPolicy): InstanceChange[] {
   const { timestamps, values } = load;
