@@ -33,7 +33,7 @@ export const seriesLimits = {
   maxSeries: 1_000_000,
 } as const;
 
-/** What the neural network learns from. @public */
+/** What the neural network learns from. */
 export const neuralLimits = {
   /** Windows kept to learn from, over all series: 480 bytes each; more make training slower, hardly better. */
   maxWindows: 4_096,
@@ -119,6 +119,8 @@ export const brokerLimits = {
 export const clusterLimits = {
   /** Most instances of one cluster on this machine. */
   maxInstances: 100,
+  /** Size of one log file of an instance, bytes; there are two at most. */
+  maxLogBytes: 10_485_760,
   /** Longest pause before an instance is started again, ms. */
   maxBackOffMs: 30_000,
   /** Running this long ends a series of restarts, ms. */

@@ -5,7 +5,7 @@ export interface PredictorOptions {
   readonly metricName: string;
   /** Default `ensemble`; see `modelNames`. */
   readonly model?: string;
-  /** Samples that `train` needs at least. Default 60. */
+  /** Samples of history that the model should see, default 60. `train` asks for as many, at most 60: models are of use from there on and get better. */
   readonly trainingWindow?: number;
   /** `predict` says `trusted: false` below this confidence, 0–1. Default 0. */
   readonly confidenceThreshold?: number;

@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { type Clock, wallClock } from '../clock.js';
-import { IguanaError } from '../errors.js';
+import { IguanaError, messageOf } from '../errors.js';
 import { clusterLimits } from '../limits.js';
+import { BoundedLog } from './bounded-log.js';
 import type { Cluster, Instance } from './cluster.js';
 
 export interface ProcessClusterOptions {
@@ -15,7 +17,9 @@ export interface ProcessClusterOptions {
   readonly graceMs?: number;
   /** Wait before the first restart of an instance that ended by itself, ms; doubled each time. Default 200. */
   readonly backOffMs?: number;
-  /** Takes what instances print, line by line. Default: it is thrown away. */
+  /** Folder for what instances print, a bounded file each. Default: none. */
+  readonly logDir?: string;
+  /** Takes what instances print, piece by piece as it comes. */
   readonly onOutput?: (id: string, text: string) => void;
   readonly clock?: Clock;
 }
@@ -24,6 +28,7 @@ interface Running {
   readonly id: string;
   readonly slot: number;
   child: ChildProcess | undefined;
+  log: BoundedLog | undefined;
   stopping: boolean;
   restarts: number;
   startedAt: number;
@@ -80,7 +85,10 @@ export class ProcessCluster implements Cluster {
       one.stopping = true;
       await this.end(one);
       one.stopping = false;
-      await this.start(one);
+      await this.start(one).catch((error: unknown) => {
+        this.startLater(one);
+        throw error;
+      });
     });
   }
 
@@ -98,12 +106,18 @@ export class ProcessCluster implements Cluster {
       id: `${this.name}-${slot}`,
       slot,
       child: undefined,
+      log: this.openLog(`${this.name}-${slot}`),
       stopping: false,
       restarts: 0,
       startedAt: 0,
       cancelRestart: undefined,
     };
-    await this.start(one);
+    try {
+      await this.start(one);
+    } catch (error) {
+      one.log?.close();
+      throw error;
+    }
     this.running.push(one);
   }
 
@@ -114,20 +128,45 @@ export class ProcessCluster implements Cluster {
       env: { ...process.env, ...env, ...port, INSTANCE: one.id },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    child.stdout.on('data', (text: Buffer) => onOutput?.(one.id, text.toString()));
-    child.stderr.on('data', (text: Buffer) => onOutput?.(one.id, text.toString()));
-    await new Promise<void>((resolve, reject) => {
-      child.once('spawn', resolve);
-      child.once('error', (cause) =>
-        reject(new IguanaError('IGU_ACTUATOR', { name: this.name, what: cause.message }, { cause })),
-      );
-    });
+    // known from the first moment on, so that a stop that comes meanwhile finds it
     one.child = child;
     one.startedAt = this.clock.now();
+    const take = (text: Buffer): void => {
+      this.keep(one, text);
+      onOutput?.(one.id, text.toString());
+    };
+    child.stdout.on('data', take);
+    child.stderr.on('data', take);
+    try {
+      await once(child, 'spawn');
+    } catch (cause) {
+      one.child = undefined;
+      throw new IguanaError('IGU_ACTUATOR', { name: this.name, what: messageOf(cause) }, { cause });
+    }
+    child.on('error', (error) => onOutput?.(one.id, messageOf(error)));
     child.once('exit', () => {
       one.child = undefined;
       if (!one.stopping) this.startLater(one);
     });
+  }
+
+  private openLog(id: string): BoundedLog | undefined {
+    if (this.options.logDir === undefined) return undefined;
+    try {
+      return new BoundedLog(this.options.logDir, id);
+    } catch (cause) {
+      throw new IguanaError('IGU_ACTUATOR', { name: this.name, what: messageOf(cause) }, { cause });
+    }
+  }
+
+  /** A log that cannot be written (disk full) is given up; the service goes on. */
+  private keep(one: Running, text: Buffer): void {
+    try {
+      one.log?.write(text);
+    } catch (error) {
+      one.log = undefined;
+      this.options.onOutput?.(one.id, `its log is given up: ${messageOf(error)}`);
+    }
   }
 
   private startLater(one: Running): void {
@@ -137,7 +176,9 @@ export class ProcessCluster implements Cluster {
     one.restarts++;
     one.cancelRestart = this.clock.after(pause * (0.75 + 0.5 * Math.random()), () => {
       one.cancelRestart = undefined;
-      this.start(one).catch(() => this.startLater(one));
+      this.start(one).catch(() => {
+        if (!one.stopping) this.startLater(one);
+      });
     });
   }
 
@@ -145,13 +186,18 @@ export class ProcessCluster implements Cluster {
     one.stopping = true;
     one.cancelRestart?.();
     await this.end(one);
+    one.log?.close();
+    one.log = undefined;
     this.running.splice(this.running.indexOf(one), 1);
   }
 
   private async end(one: Running): Promise<void> {
     const { child } = one;
     if (!child) return;
-    const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    const ended = new Promise<void>((resolve) => {
+      child.once('exit', () => resolve());
+      child.once('error', () => resolve());
+    });
     child.kill('SIGTERM');
     const cancel = this.clock.after(this.options.graceMs ?? 10_000, () => child.kill('SIGKILL'));
     await ended;
