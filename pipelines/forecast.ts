@@ -1,4 +1,5 @@
 import { encodeForecast } from '../src/codec/encode.js';
+import type { SharedNetwork } from '../src/models/neural/shared-network.js';
 import { SeriesForecaster } from '../src/models/series-forecaster.js';
 import { acknowledge } from '../src/operators/acknowledge.js';
 import { learnBySeries } from '../src/operators/learn-by-series.js';
@@ -11,6 +12,8 @@ export interface ForecastOptions extends SeriesPipelineOptions {
   readonly deadLetters: string;
   /** Name of a model. Default `ensemble`. */
   readonly model?: string;
+  /** The network over all series, for the neural member of the ensemble. Default: none. */
+  readonly shared?: SharedNetwork;
   /** Horizons in steps of the series. Default 1, 5, 15, 60. */
   readonly horizons?: readonly number[];
   /** Levels of the bounds, per cent. Default 80, 95. */
@@ -19,19 +22,16 @@ export interface ForecastOptions extends SeriesPipelineOptions {
   readonly everySteps?: number;
 }
 
-/** Steps learnt before the first forecast: a line through fewer says nothing. */
-const MIN_STEPS = 10;
-
 /** Metrics in, forecasts out: every series learns its samples; after every few steps it says what comes, with bounds and confidence. */
 export function forecast(options: ForecastOptions): Promise<RunningPipeline> {
-  const { horizons = [1, 5, 15, 60], levels = [80, 95], everySteps = 5, model = 'ensemble' } = options;
-  const create = (): SeriesForecaster => new SeriesForecaster({ model });
+  const { horizons = [1, 5, 15, 60], levels = [80, 95], everySteps = 5, model = 'ensemble', shared } = options;
+  const create = (): SeriesForecaster => new SeriesForecaster({ model, ...(shared ? { shared } : {}) });
 
   return seriesPipeline('forecast', options, create, ({ batches, table, states, sink }) =>
     batches.pipe(
       learnBySeries(table, states, options.output, (one: SeriesForecaster, series, timestamp, value, emit) => {
         const ended = one.learn(timestamp, value);
-        if (!ended || one.steps < MIN_STEPS || one.steps % everySteps !== 0) return;
+        if (!ended || !one.ready || one.steps % everySteps !== 0) return;
         const record = recordOf(one, series, model, horizons, levels);
         emit({ key: series.entity, value: encodeForecast(record) });
       }),

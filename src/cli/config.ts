@@ -42,6 +42,10 @@ export const configSchema = z.strictObject({
   host: z
     .strictObject({ enabled: z.boolean().default(true), everyMs: z.number().int().min(100).default(1000) })
     .prefault({}),
+  /** The neural member of the ensemble, trained here over all series; it makes a forecast about three times as dear. */
+  neural: z
+    .strictObject({ enabled: z.boolean().default(true), trainEveryMs: z.number().int().min(1000).default(20_000) })
+    .prefault({}),
   /** Scaling policies, inline. */
   policies: z.array(z.unknown()).default([]),
 });

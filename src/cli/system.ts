@@ -14,6 +14,7 @@ import { sink as openSink } from '../kafka/sink.js';
 import { stateTopic } from '../kafka/state-store.js';
 import { type TailedMessage, tail } from '../kafka/tail.js';
 import type { RunningPipeline } from '../operators/series-pipeline.js';
+import { trainedNetwork } from '../operators/trained-network.js';
 import { type AnomalyRecord, type DecisionRecord, type ForecastRecord, makeSeries, type Series } from '../records.js';
 import { policySchema, type ScalingPolicy } from '../scaling/policy.js';
 import type { Config } from './config.js';
@@ -86,15 +87,30 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   ];
   await ensureTopics(connection, wanted);
 
+  const network = config.neural.enabled
+    ? await trainedNetwork({
+        connection,
+        trainEveryMs: config.neural.trainEveryMs,
+        onError,
+        onTrained: ({ error, naiveError, swapped }) =>
+          note(
+            swapped ? 'the neural network was trained' : 'a training made the neural network no better',
+            `error ${(error / naiveError).toFixed(2)} of seasonal naive's on steps it had not seen`,
+          ),
+      })
+    : undefined;
+  if (network) stops.clients.push(() => network.stop());
+  const backend = network ? network.backend().then(({ name, why }) => `${name} (${why})`, messageOf) : 'not used';
+
   const model = new LiveModel();
   const dashboard = await startDashboard({ ...config.dashboard, model });
   stops.clients.push(() => dashboard.stop());
   const dataRow = config.kafka.brokers.length > 0 ? 'on the cluster' : (config.data ?? 'in memory, lost at the end');
-  model.info({ broker: brokerRow, dataDir: dataRow });
+  model.info({ broker: brokerRow, dataDir: dataRow, backend: await backend });
 
   const common = { connection, group: config.group, input: topics.metrics, deadLetters: topics.deadLetters, onError };
   const pipelines = await Promise.all([
-    forecast({ ...common, output: topics.forecasts }),
+    forecast({ ...common, output: topics.forecasts, ...(network ? { shared: network.shared } : {}) }),
     detect({ ...common, output: topics.anomalies }),
     scale({ ...common, forecasts: topics.forecasts, output: topics.decisions, policies }),
   ]);
@@ -130,6 +146,7 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
       ['page', dashboard.url],
       ['metrics', sources.length > 0 ? sources.join(' + ') : `what is produced to ${topics.metrics}`],
       ['data', dataRow],
+      ['tensorflow', await backend],
       [
         'scaling',
         `${policies.length} ${policies.length === 1 ? 'policy' : 'policies'}, ${policies.every((p) => p.dryRun) ? 'dry run' : 'acting'}`,

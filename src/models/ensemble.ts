@@ -1,3 +1,4 @@
+import { IguanaError } from '../errors.js';
 import type { StateReader, StateWriter } from '../state.js';
 import type { Forecaster } from './forecaster.js';
 import { indexOfHorizon, scoredHorizons } from './scored-horizons.js';
@@ -41,7 +42,11 @@ export class Ensemble implements Forecaster {
     for (let k = 0; k < scoredHorizons.length; k++) {
       const h = scoredHorizons[k]!;
       const row = ((step + h) % (h + 1)) * members.length;
-      for (let m = 0; m < members.length; m++) this.waiting[k]![row + m] = members[m]!.at(h);
+      for (let m = 0; m < members.length; m++) {
+        const member = members[m]!;
+        const due = member.scoreEvery === undefined || this.seen % member.scoreEvery === 0;
+        this.waiting[k]![row + m] = due ? member.at(h) : Number.NaN;
+      }
     }
   }
 
@@ -74,7 +79,7 @@ export class Ensemble implements Forecaster {
   }
 
   save(writer: StateWriter): void {
-    writer.u32(this.seen);
+    writer.u32(this.seen).text(this.memberNames());
     for (const member of this.members) member.save(writer);
     for (const errors of this.errors) writer.f64s(errors);
     for (const waiting of this.waiting) writer.f64s(waiting);
@@ -82,16 +87,25 @@ export class Ensemble implements Forecaster {
 
   restore(reader: StateReader): void {
     this.seen = reader.u32();
+    const saved = reader.text();
+    if (saved !== this.memberNames()) {
+      throw new IguanaError('IGU_STATE_INCOMPATIBLE', { what: 'the ensemble', why: `it had the members ${saved}` });
+    }
     for (const member of this.members) member.restore(reader);
     this.cached.length = 0;
     for (const errors of this.errors) errors.set(reader.f64s());
     for (const waiting of this.waiting) waiting.set(reader.f64s());
   }
 
+  private memberNames(): string {
+    return this.members.map((member) => member.name).join(' ');
+  }
+
   private score(k: number, value: number, waiting: Float64Array, row: number): void {
     const errors = this.errors[k]!;
     for (let m = 0; m < errors.length; m++) {
       const error = Math.abs(value - waiting[row + m]!);
+      if (Number.isNaN(error)) continue;
       errors[m] = Number.isNaN(errors[m]!) ? error : errors[m]! + ERROR_WEIGHT * (error - errors[m]!);
     }
     this.cached[k] = undefined;
@@ -106,10 +120,11 @@ export class Ensemble implements Forecaster {
     let worst = 0;
     for (const error of errors) if (error > worst) worst = error;
     for (let m = 0; m < errors.length; m++) {
-      const error = errors[m]!;
+      // a member not scored yet counts as the worst one
+      const error = Number.isNaN(errors[m]!) ? worst : errors[m]!;
       // a perfect member does not silence the others for ever: errors count from a thousandth of the worst one on
       const floor = Math.max(worst / 1000, Number.MIN_VALUE);
-      const weight = Number.isNaN(error) || worst === 0 ? 1 : (floor / Math.max(error, floor)) ** 2;
+      const weight = worst === 0 ? 1 : (floor / Math.max(error, floor)) ** 2;
       weights[m] = weight;
       sum += weight;
     }

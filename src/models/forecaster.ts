@@ -1,4 +1,5 @@
 import type { Stateful } from '../state.js';
+import type { SharedNetwork } from './neural/shared-network.js';
 
 /**
  * A forecaster of one series on a regular grid of steps. The contract suite in `test/contract/forecaster.test.ts` holds for all:
@@ -14,6 +15,8 @@ export interface Forecaster extends Stateful {
   forecast(horizon: number, out?: Float64Array): Float64Array;
   /** The point forecast of one step, `forecast(horizon)[horizon − 1]` but for rounding; cheaper than all of them. */
   at(horizon: number): number;
+  /** An ensemble scores it after every so many steps (a multiple of 3); default 3. Larger for a model that is dear to ask. */
+  readonly scoreEvery?: number;
   /** Steps learnt so far, missing ones included. */
   readonly seen: number;
 }
@@ -22,4 +25,6 @@ export interface Forecaster extends Stateful {
 export interface ForecasterOptions {
   /** Season lengths in steps, shortest first; empty: none. */
   readonly seasons: readonly number[];
+  /** The network over all series; with it the ensemble has a neural member. Default: none. */
+  readonly shared?: SharedNetwork;
 }

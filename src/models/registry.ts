@@ -4,6 +4,7 @@ import { Ensemble } from './ensemble.js';
 import { ExponentialSmoothing } from './exponential-smoothing.js';
 import type { Forecaster, ForecasterOptions } from './forecaster.js';
 import { LinearRegression } from './linear-regression.js';
+import { Neural } from './neural/neural.js';
 import { SeasonalDecomposition } from './seasonal-decomposition.js';
 import { SeasonalNaive } from './seasonal-naive.js';
 
@@ -13,6 +14,7 @@ const members = {
   'exponential-smoothing': ExponentialSmoothing,
   arima: Arima,
   'seasonal-decomposition': SeasonalDecomposition,
+  neural: Neural,
 } as const;
 
 export type ModelName = keyof typeof members | 'ensemble';
@@ -38,5 +40,6 @@ function ensembleMembers(options: ForecasterOptions): Forecaster[] {
     ]),
     new LinearRegression(),
     new Arima(options),
+    ...(options.shared ? [new Neural(options)] : []),
   ];
 }

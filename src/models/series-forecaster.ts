@@ -3,6 +3,7 @@ import type { Stateful, StateReader, StateWriter } from '../state.js';
 import { confidence } from './confidence.js';
 import { ConformalBounds } from './conformal.js';
 import type { Forecaster } from './forecaster.js';
+import type { SharedNetwork } from './neural/shared-network.js';
 import { createForecaster } from './registry.js';
 import { indexOfHorizon, scoredHorizons } from './scored-horizons.js';
 import { SeasonalNaive } from './seasonal-naive.js';
@@ -14,6 +15,8 @@ export interface SeriesForecasterOptions {
   readonly stepMs?: number;
   /** Seasons, ms; those of 2 to `maxSeasonSteps` steps are used. Default: a day. */
   readonly seasonsMs?: readonly number[];
+  /** The network over all series, for the models `neural` and `ensemble`. Default: none. */
+  readonly shared?: SharedNetwork;
 }
 
 const DAY_MS = 86_400_000;
@@ -25,6 +28,8 @@ const MAX_SEASON_STEPS = 2_016;
 const MAX_GAP_STEPS = 2_016;
 const ERROR_WEIGHT = 0.05;
 const SCORE_EVERY = 3;
+/** Forecasts that must have come true at a horizon before its bounds count. */
+const ENOUGH_SCORED = 5;
 /** Up to so many horizons are asked one by one. */
 const FEW_HORIZONS = 8;
 
@@ -43,6 +48,7 @@ interface Pending {
 export class SeriesForecaster implements Stateful {
   private readonly modelName: string;
   private readonly seasonsMs: readonly number[];
+  private readonly shared: SharedNetwork | undefined;
   private step: number;
   private readonly firstTimes: number[] = [];
   private readonly firstValues: number[] = [];
@@ -63,6 +69,7 @@ export class SeriesForecaster implements Stateful {
   constructor(options: SeriesForecasterOptions = {}) {
     this.modelName = options.model ?? 'ensemble';
     this.seasonsMs = options.seasonsMs ?? [DAY_MS];
+    this.shared = options.shared;
     this.step = options.stepMs ?? 0;
   }
 
@@ -132,8 +139,9 @@ export class SeriesForecaster implements Stateful {
     const madeAt = this.current * this.step;
     return horizons.map((h) => {
       const k = indexOfHorizon(h);
-      const bounds = this.bounds[k]!;
-      const widen = Math.max(1, Math.sqrt(h / scoredHorizons[k]!));
+      const known = this.knownHorizon(k);
+      const bounds = this.bounds[known]!;
+      const widen = Math.max(1, Math.sqrt(h / scoredHorizons[known]!));
       const value = all ? all[h - 1]! : model.at(h);
       return {
         horizonMs: h * this.step,
@@ -143,9 +151,14 @@ export class SeriesForecaster implements Stateful {
           const [lower, upper] = bounds.offsets(level / 100);
           return { level, lower: value + widen * lower, upper: value + widen * upper };
         }),
-        confidence: confidence(this.errors[k]!, this.naiveErrors[k]!, bounds.coverage, bounds.scored),
+        confidence: confidence(this.errors[k]!, this.naiveErrors[k]!, bounds.coverage, this.bounds[k]!.scored),
       };
     });
+  }
+
+  /** Whether enough forecasts came true for bounds to mean something. */
+  get ready(): boolean {
+    return this.bounds[0]!.scored >= ENOUGH_SCORED;
   }
 
   /** Recent mean absolute error at each scored horizon, beside seasonal naive's, and the coverage of the 90 % bounds. NaN before the first score. */
@@ -199,6 +212,13 @@ export class SeriesForecaster implements Stateful {
     }
   }
 
+  /** The longest horizon up to k whose bounds are known; those beyond it are widened by the square root of time, as a random walk's. */
+  private knownHorizon(k: number): number {
+    let known = k;
+    while (known > 0 && this.bounds[known]!.scored < ENOUGH_SCORED) known--;
+    return known;
+  }
+
   private findStep(timestamp: number, value: number): boolean {
     this.firstTimes.push(timestamp);
     this.firstValues.push(value);
@@ -223,7 +243,7 @@ export class SeriesForecaster implements Stateful {
     const seasons = [...new Set(this.seasonsMs.map((ms) => Math.round(ms / this.step)))]
       .filter((steps) => steps >= 2 && steps <= MAX_SEASON_STEPS)
       .sort((a, b) => a - b);
-    this.model = createForecaster(this.modelName, { seasons });
+    this.model = createForecaster(this.modelName, { seasons, ...(this.shared ? { shared: this.shared } : {}) });
     this.naive = new SeasonalNaive({ seasons });
     this.errors.fill(Number.NaN);
     this.naiveErrors.fill(Number.NaN);

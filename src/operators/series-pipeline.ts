@@ -49,7 +49,7 @@ export async function seriesPipeline<T extends Stateful>(
   const kafka = kafkaClient(options.connection);
   const sink = openSink(kafka);
   const table = new SeriesTable();
-  const states = new SeriesStates<T>(table, create);
+  const states = new SeriesStates<T>(table, create, (error) => options.onError?.(error));
   const counter = new StatusCounter(name, wallClock, () => states.size);
   const stateTopic = stateTopicOf(name);
   const checkpointEveryMs = options.checkpointEveryMs ?? kafkaLimits.checkpointEveryMs;

@@ -1,3 +1,4 @@
+import { IguanaError, messageOf } from '../errors.js';
 import { PartitionState, type StateCodec } from '../kafka/partition-state.js';
 import type { Series, SeriesTable } from '../records.js';
 import type { Stateful } from '../state.js';
@@ -16,6 +17,7 @@ export class SeriesStates<T extends Stateful> {
   constructor(
     private readonly table: SeriesTable,
     private readonly create: (series: Series) => T,
+    private readonly onIncompatible: (error: IguanaError) => void,
   ) {}
 
   of(partition: number): SeriesPartition<T> {
@@ -52,8 +54,16 @@ export class SeriesStates<T extends Stateful> {
       save: (state, writer) => state.save(writer),
       restore: (key, reader) => {
         const state = make(key);
-        state.restore(reader);
-        return state;
+        try {
+          state.restore(reader);
+          return state;
+        } catch (error) {
+          // saved by another version or with other settings: learnt anew from here on
+          this.onIncompatible(
+            new IguanaError('IGU_STATE_INCOMPATIBLE', { what: key, why: messageOf(error) }, { cause: error }),
+          );
+          return make(key);
+        }
       },
     };
     const state = new PartitionState<T>(codec);

@@ -1,7 +1,7 @@
 import type { StateReader, StateWriter } from '../../state.js';
 import { Ring } from '../../stats/ring.js';
 import type { Forecaster, ForecasterOptions } from '../forecaster.js';
-import type { SharedNetwork } from './shared-network.js';
+import { SharedNetwork } from './shared-network.js';
 import { AHEAD, LAGS, Window } from './window.js';
 
 /** A window to learn from is taken every so many steps: neighbours say nearly the same. */
@@ -15,14 +15,11 @@ const BLOCK = 240;
 const LEARN_BEFORE = 144;
 const HOLD_FROM = LEARN_BEFORE + AHEAD;
 const HOLD_BEFORE = BLOCK - AHEAD;
+/** Horizons up to here are asked together. */
+const USUAL = 60;
 
 /** Used by one call at a time, so one serves all series. */
 const window = new Window();
-
-export interface NeuralOptions extends ForecasterOptions {
-  /** The network of all series, trained elsewhere (`NeuralTrainer`). */
-  readonly shared: SharedNetwork;
-}
 
 /**
  * What the network of all series says of this one: ŷ(t+h) = seasonal naive(t+h) + scale · network(window)(h). Before the network is trained, seasonal naive (`trained` is false).
@@ -31,13 +28,18 @@ export interface NeuralOptions extends ForecasterOptions {
  */
 export class Neural implements Forecaster {
   readonly name = 'neural';
+  readonly scoreEvery = 12;
   private readonly shared: SharedNetwork;
   private readonly seasons: readonly number[];
   private readonly values: Ring;
+  private usual:
+    | { readonly seen: number; readonly version: number; readonly values: Float64Array<ArrayBuffer> }
+    | undefined;
   seen = 0;
 
-  constructor(options: NeuralOptions) {
-    this.shared = options.shared;
+  /** Without a network given it is the only series of its own. */
+  constructor(options: ForecasterOptions) {
+    this.shared = options.shared ?? new SharedNetwork();
     this.seasons = options.seasons;
     this.values = new Ring(Math.max(LAGS, options.seasons.at(-1) ?? 1) + AHEAD);
   }
@@ -73,7 +75,14 @@ export class Neural implements Forecaster {
   }
 
   at(horizon: number): number {
-    return this.forecast(horizon)[horizon - 1]!;
+    if (horizon > USUAL) return this.forecast(horizon)[horizon - 1]!;
+    // several horizons are asked after a step: the first question answers them all
+    if (this.usual?.seen !== this.seen || this.usual.version !== this.shared.version) {
+      const values = this.usual?.values ?? new Float64Array(USUAL);
+      this.forecast(USUAL, values);
+      this.usual = { seen: this.seen, version: this.shared.version, values };
+    }
+    return this.usual.values[horizon - 1]!;
   }
 
   save(writer: StateWriter): void {
@@ -84,6 +93,7 @@ export class Neural implements Forecaster {
   restore(reader: StateReader): void {
     this.seen = reader.u32();
     this.values.restore(reader);
+    this.usual = undefined;
   }
 
   /** What was seen 24 steps ago, with what came since. */
@@ -95,9 +105,4 @@ export class Neural implements Forecaster {
     window.look((position) => values.at(-position), -AHEAD, values.size - AHEAD, this.seasons);
     this.shared.pool.offer(window, (h) => values.at(AHEAD - h), held);
   }
-}
-
-/** A forecaster of one series over the shared network, for a registry of models. */
-export function createNeural(options: NeuralOptions): Neural {
-  return new Neural(options);
 }

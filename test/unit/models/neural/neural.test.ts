@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Backend, chooseBackend } from '../../../../src/models/neural/backend.js';
 import { Network, SHAPES } from '../../../../src/models/neural/network.js';
-import { createNeural, type Neural } from '../../../../src/models/neural/neural.js';
+import { Neural } from '../../../../src/models/neural/neural.js';
 import { NeuralTrainer } from '../../../../src/models/neural/neural-trainer.js';
 import { ridge } from '../../../../src/models/neural/ridge.js';
 import { SharedNetwork } from '../../../../src/models/neural/shared-network.js';
@@ -90,7 +90,7 @@ describe('network', () => {
     const other = new SharedNetwork();
     other.restore(new StateReader(saved(shared)));
     const values = weekly(300, 4);
-    const forecast = (of: SharedNetwork) => [...learn(createNeural({ seasons, shared: of }), values).forecast(60)];
+    const forecast = (of: SharedNetwork) => [...learn(new Neural({ seasons, shared: of }), values).forecast(60)];
     expect(forecast(other)).toEqual(forecast(shared));
     expect(saved(other).equals(saved(shared))).toBe(true);
     const empty = new SharedNetwork();
@@ -101,7 +101,7 @@ describe('network', () => {
 
 describe('forecaster', () => {
   it('forecasts seasonal naive and says so before any training', () => {
-    const model = createNeural({ seasons: [24], shared: new SharedNetwork() });
+    const model = new Neural({ seasons: [24], shared: new SharedNetwork() });
     const naive = new SeasonalNaive({ seasons: [24] });
     expect(model.trained).toBe(false);
     for (const value of weekly(200, 1)) {
@@ -113,7 +113,7 @@ describe('forecaster', () => {
 
   it('uses weights from the moment they are swapped in', () => {
     const shared = new SharedNetwork();
-    const model = learn(createNeural({ seasons, shared }), weekly(400, 1));
+    const model = learn(new Neural({ seasons, shared }), weekly(400, 1));
     const before = [...model.forecast(24)];
     shared.swap(someWeights(5));
     expect(model.trained).toBe(true);
@@ -122,14 +122,14 @@ describe('forecaster', () => {
 
   it('does not depend on level and size of the series', () => {
     const shared = trainedShared();
-    const small = learn(createNeural({ seasons, shared }), weekly(400, 1, 0, 1)).forecast(60);
-    const large = learn(createNeural({ seasons, shared }), weekly(400, 1, 5e6, 1000)).forecast(60);
+    const small = learn(new Neural({ seasons, shared }), weekly(400, 1, 0, 1)).forecast(60);
+    const large = learn(new Neural({ seasons, shared }), weekly(400, 1, 5e6, 1000)).forecast(60);
     for (let h = 0; h < 60; h++) expect((large[h]! - 5e6) / 1000).toBeCloseTo(small[h]!, 2);
   });
 
   it('stays finite through gaps, constants, huge values and little history, and keeps a constant', () => {
     const shared = trainedShared();
-    const model = createNeural({ seasons: [24], shared });
+    const model = new Neural({ seasons: [24], shared });
     expect([...model.forecast(3)]).toEqual([0, 0, 0]);
     for (let i = 0; i < 200; i++) {
       model.learn(i % 7 === 3 ? Number.NaN : 5);
@@ -145,9 +145,9 @@ describe('forecaster', () => {
   it('goes on after save and restore as if nothing had happened', () => {
     const shared = trainedShared();
     const values = weekly(500, 2);
-    const whole = learn(createNeural({ seasons, shared }), values);
-    const first = learn(createNeural({ seasons, shared }), values.slice(0, 333));
-    const restored = createNeural({ seasons, shared });
+    const whole = learn(new Neural({ seasons, shared }), values);
+    const first = learn(new Neural({ seasons, shared }), values.slice(0, 333));
+    const restored = new Neural({ seasons, shared });
     const reader = new StateReader(saved(first));
     restored.restore(reader);
     expect(reader.done).toBe(true);
@@ -161,7 +161,7 @@ describe('forecaster', () => {
 describe('ridge regression', () => {
   it('finds the minimum: the gradient of ‖XW − Y‖² + λn‖W‖² is zero', () => {
     const pool = new WindowPool(150);
-    learn(createNeural({ seasons, shared: { pool, network: undefined } as never }), weekly(1400, 3));
+    learn(new Neural({ seasons, shared: { pool, network: undefined } as never }), weekly(1400, 3));
     const windows = pool.windows();
     const rows = Array.from({ length: windows.count }, (_, i) => i);
     const x = (i: number, k: number) => windows.inputs[i * INPUTS + k]!;
@@ -221,7 +221,7 @@ describe('training', () => {
   it('runs in its own thread and beats seasonal naive on series it has not seen, at every part of the horizon', async () => {
     expect(await trainer.trainOnce()).toBeUndefined();
     for (let series = 0; series < 12; series++)
-      learn(createNeural({ seasons, shared }), weekly(1200, 10 + series, 50 * series, 1 + series));
+      learn(new Neural({ seasons, shared }), weekly(1200, 10 + series, 50 * series, 1 + series));
     const started = performance.now();
     const trained = await trainer.trainOnce();
     expect(performance.now() - started).toBeLessThan(10_000);
@@ -232,7 +232,7 @@ describe('training', () => {
     expect(await trainer.trainOnce()).toBeUndefined();
 
     const values = weekly(1400, 99, 7, 3);
-    const model = createNeural({ seasons, shared: shared });
+    const model = new Neural({ seasons, shared: shared });
     const naive = new SeasonalNaive({ seasons });
     const errors = [0, 0, 0].map(() => ({ neural: 0, naive: 0 }));
     values.forEach((value, i) => {
@@ -268,7 +268,7 @@ describe('training', () => {
     const next = uniform(1);
     // a random walk: the last value is the best forecast
     let value = 0;
-    const model = createNeural({ seasons: [], shared: noise });
+    const model = new Neural({ seasons: [], shared: noise });
     for (let i = 0; i < 3000; i++) {
       value += next() - 0.5;
       model.learn(value);
@@ -295,7 +295,7 @@ describe('training', () => {
   it('leaves no tensor behind', async () => {
     await chooseBackend(['wasm', 'cpu']);
     const few = new WindowPool(50);
-    const model = createNeural({
+    const model = new Neural({
       seasons: [24],
       shared: { pool: few, network: undefined } as unknown as SharedNetwork,
     });
