@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { LineCounter, parseDocument } from 'yaml';
+import { type Document, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { IguanaError } from '../errors.js';
+import { policySchema } from '../scaling/policy.js';
 import { nearest } from './suggest.js';
 
 export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const;
@@ -47,7 +48,7 @@ export const configSchema = z.strictObject({
     .strictObject({ enabled: z.boolean().default(true), trainEveryMs: z.number().int().min(1000).default(20_000) })
     .prefault({}),
   /** Scaling policies, inline. */
-  policies: z.array(z.unknown()).default([]),
+  policies: z.array(policySchema).default([]),
 });
 
 export type Config = z.infer<typeof configSchema>;
@@ -74,8 +75,7 @@ export function readConfig(path?: string): Config {
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const path_ = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]!] : issue.path;
-  const node = document.getIn(path_, true) as { range?: [number, number, number] } | undefined;
-  const at = node?.range ? lines.linePos(node.range[0]) : { line: 1, col: 1 };
+  const at = lines.linePos(placeOf(document, path_));
   throw new IguanaError('IGU_CONFIG', {
     where: `${file}:${at.line}:${at.col}`,
     what: `${path_.join('.')}: ${issue.message}`,
@@ -84,9 +84,21 @@ export function readConfig(path?: string): Config {
   });
 }
 
+/** Offset of a path in the text; of what is missing, its nearest parent that is there. */
+function placeOf(document: Document, path: PropertyKey[]): number {
+  for (let length = path.length; length > 0; length--) {
+    const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
+    if (node?.range) return node.range[0];
+  }
+  return 0;
+}
+
 function unknownKeyFix(path: PropertyKey[], key: string): string {
-  let shape: unknown = configSchema.parse({});
-  for (const step of path.slice(0, -1)) shape = (shape as Record<PropertyKey, unknown>)[step];
+  const policy = { name: 'x', entity: 'x', metric: 'x', targetPerInstance: 1, process: { command: 'x' } };
+  let shape: unknown = configSchema.parse({ policies: [policy] });
+  // all policies may say the same
+  for (const step of path.slice(0, -1))
+    shape = (shape as Record<PropertyKey, unknown>)?.[typeof step === 'number' ? 0 : step];
   const words = Object.keys((shape as object) ?? {});
   const near = nearest(key, words);
   return near ? `did you mean ${near}?` : `known here: ${words.join(', ')}`;

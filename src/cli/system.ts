@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { detect } from '../../pipelines/detect.js';
 import { forecast } from '../../pipelines/forecast.js';
 import { scale } from '../../pipelines/scale.js';
@@ -78,7 +79,7 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   const note = (what: string, why: string): void =>
     print(json ? JSON.stringify({ event: 'note', what, why }) : noteLine(Date.now(), what, why));
   const onError = (error: unknown): void => note('something failed and is tried again', messageOf(error));
-  const policies = policiesOf(config, options.demo);
+  const policies = options.demo ? [...config.policies, demoPolicy] : config.policies;
 
   const { connection, row: brokerRow, remark } = await reachBroker(config, stops);
   const wanted = [
@@ -118,7 +119,7 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
     await Promise.all(pipelines.map((one) => one.stop()));
   });
 
-  const actuators = new Actuators(clustersOf(policies), onError);
+  const actuators = new Actuators(clustersOf(policies, config.data), onError);
   stops.clients.push(() => actuators.stop());
   for (const { name, initial, dryRun } of policies) actuators.want(name, initial, dryRun);
   stops.clients.push(showEvents(connection, model, actuators, options, onError));
@@ -182,26 +183,11 @@ async function reachBroker(
   return { connection: connectionOf(config, [address]), row: address, ...(remark ? { remark } : {}) };
 }
 
-function policiesOf(config: Config, demo: boolean): ScalingPolicy[] {
-  const policies = config.policies.map((given, i) => {
-    const parsed = policySchema.safeParse(given);
-    if (parsed.success) return parsed.data;
-    const issue = parsed.error.issues[0]!;
-    throw new IguanaError('IGU_CONFIG', {
-      where: `policies[${i}].${issue.path.join('.')}`,
-      what: issue.message,
-      fix: 'see docs/cli.md for what a policy may say',
-    });
-  });
-  if (demo) policies.push(demoPolicy);
-  return policies;
-}
-
 /** Instances get this long to end, ms: the whole stop must be over within two seconds. */
 const INSTANCE_GRACE_MS = 1_500;
 
-/** One cluster of child processes for each policy that names a command. */
-function clustersOf(policies: readonly ScalingPolicy[]): Map<string, ProcessCluster> {
+/** One cluster of child processes for each policy that names a command; what they print goes to the data directory, if there is one. */
+function clustersOf(policies: readonly ScalingPolicy[], data: string | null): Map<string, ProcessCluster> {
   return new Map(
     policies.flatMap(({ name, process: run }) => {
       if (!run) return [];
@@ -214,6 +200,7 @@ function clustersOf(policies: readonly ScalingPolicy[]): Map<string, ProcessClus
             command,
             args,
             graceMs: INSTANCE_GRACE_MS,
+            ...(data === null ? {} : { logDir: path.join(data, 'logs') }),
             ...(basePort === undefined ? {} : { basePort }),
           }),
         ] as const,

@@ -31,6 +31,21 @@ it('names file, line, column and the word that was meant', () => {
   expect(() => readConfig(file('a: [1,\n'))).toThrow(/IGU_CONFIG .*iguana\.yaml:\d+:\d+/);
 });
 
+it('checks policies, with their place, and fills in their defaults', () => {
+  const policy = 'policies:\n  - name: web\n    entity: shop\n    metric: rps\n';
+  expect(readConfig(file(`${policy}    targetPerInstance: 60\n`)).policies[0]).toMatchObject({
+    max: 100,
+    dryRun: true,
+  });
+  expect(() => readConfig(file(`${policy}    targetPerInstanc: 60\n    targetPerInstance: 60\n`))).toThrow(
+    /iguana\.yaml:5:23: policies\.0\.targetPerInstanc: .*did you mean targetPerInstance\?/,
+  );
+  expect(() => readConfig(file(`${policy}    targetPerInstance: -1\n`))).toThrow(/iguana\.yaml:5:24: policies\.0\./);
+  expect(() => readConfig(file(policy))).toThrow(/iguana\.yaml:2:5: policies\.0\.targetPerInstance/);
+  const typo = `${policy}    targetPerInstance: 60\n    behaviour: { scaleUp: { polices: [] } }\n`;
+  expect(() => readConfig(file(typo))).toThrow(/iguana\.yaml:6:\d+: .*did you mean policies\?/);
+});
+
 it('says which file is missing', () => {
   expect(() => readConfig(path.join(folder, 'none.yaml'))).toThrow(/IGU_FILE_MISSING .*none\.yaml/);
 });
