@@ -29,7 +29,7 @@ const table = {
   },
   IGU_RECORD_MALFORMED: {
     message: 'record cannot be read: {what}',
-    fix: 'see the dead letter and docs/formats.md',
+    fix: 'see the dead letter and docs/topics.md',
     retriable: false,
   },
   IGU_SCHEMA_UNKNOWN: {

@@ -1,4 +1,5 @@
 import { encodeSamplesJson } from '../codec/encode.js';
+import type { KeptValue } from '../kafka/kept-value.js';
 import type { Sink } from '../kafka/sink.js';
 import { entityOf, type Labels } from '../records.js';
 import { generatedSamples } from '../simulator/web-service.js';
@@ -37,16 +38,21 @@ const HISTORY_CHUNK = 240;
 
 /**
  * Produces a generated web service's day at 60x speed: one sample of each of its metrics a generated minute, so one a second.
- * The first three generated days come at once, as history.
+ * The first three generated days come at once, as history;
+ * after a restart its clock goes on where it stood.
  */
 export function produceGeneratedService(
   sink: Sink,
   topic: string,
   seed: number,
+  kept: KeptValue,
   onError: (error: unknown) => void,
 ): Producing {
-  let time = Math.floor((Date.now() - GENERATED_LEAD_MS) / 86_400_000) * 86_400_000;
-  const historyEnd = time + GENERATED_HISTORY_MS;
+  const begin = Math.floor((Date.now() - GENERATED_LEAD_MS) / 86_400_000) * 86_400_000;
+  const resumed = Number(kept.value?.toString());
+  const goesOn = resumed > begin;
+  let time = goesOn ? resumed : begin;
+  const historyEnd = goesOn ? time : time + GENERATED_HISTORY_MS;
   const step = (): Sample[] => {
     const samples = generatedSamples(seed, time);
     time += GENERATED_STEP_MS;
@@ -59,6 +65,7 @@ export function produceGeneratedService(
       await produce(sink, topic, chunk);
     }
     if (time <= Date.now()) await produce(sink, topic, step());
+    await kept.keep(String(time));
   });
 }
 

@@ -11,6 +11,7 @@ import { startDashboard } from '../dashboard/server.js';
 import { IguanaError, messageOf } from '../errors.js';
 import { ensureTopics } from '../kafka/admin.js';
 import { assertReachable, type ConnectionOptions, kafkaClient } from '../kafka/client.js';
+import { keptValue } from '../kafka/kept-value.js';
 import { sink as openSink } from '../kafka/sink.js';
 import { stateTopic } from '../kafka/state-store.js';
 import { type TailedMessage, tail } from '../kafka/tail.js';
@@ -134,7 +135,15 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   });
   const sources: string[] = [];
   if (options.demo) {
-    producing.push(produceGeneratedService(producer, topics.metrics, DEMO_SEED, onError));
+    producing.push(
+      produceGeneratedService(
+        producer,
+        topics.metrics,
+        DEMO_SEED,
+        await keptValue(connection, producer, 'generated-day'),
+        onError,
+      ),
+    );
     sources.push("a generated web service's day at 60x speed");
   }
   if (config.host.enabled) {

@@ -1,9 +1,7 @@
 import { wallClock } from '../clock.js';
-import { ensureTopics } from '../kafka/admin.js';
 import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
-import { readPartition } from '../kafka/partition-reader.js';
+import { keptValue } from '../kafka/kept-value.js';
 import { sink as openSink } from '../kafka/sink.js';
-import { stateTopic } from '../kafka/state-store.js';
 import type { Backend } from '../models/neural/backend.js';
 import { NeuralTrainer } from '../models/neural/neural-trainer.js';
 import { SharedNetwork } from '../models/neural/shared-network.js';
@@ -29,29 +27,21 @@ export interface TrainedNetwork {
   stop(): Promise<void>;
 }
 
-const KEY = 'network';
-
 /**
  * The network over all series of this process: restored from its state topic, trained in a worker thread on a schedule, written back when a training made it better.
  * Several processes train each their own; the one written last is what the next start begins with.
  */
 export async function trainedNetwork(options: TrainedNetworkOptions): Promise<TrainedNetwork> {
   const { connection, onError } = options;
-  const wanted = stateTopic(KEY, 1);
-  await ensureTopics(connection, [wanted]);
+  const sink = openSink(kafkaClient(connection));
+  await sink.connect();
+  const kept = await keptValue(connection, sink, 'network');
   const shared = new SharedNetwork();
-  const kafka = kafkaClient(connection);
-  let newest: Buffer | undefined;
-  await readPartition(kafka, wanted.topic, 0, ({ value }) => {
-    if (value) newest = value;
-  });
   try {
-    if (newest) shared.restore(new StateReader(newest));
+    if (kept.value) shared.restore(new StateReader(kept.value));
   } catch (error) {
     onError?.(error);
   }
-  const sink = openSink(kafka);
-  await sink.connect();
   const trainer = new NeuralTrainer(shared);
   const round = async (): Promise<void> => {
     const result = await trainer.trainOnce();
@@ -60,7 +50,7 @@ export async function trainedNetwork(options: TrainedNetworkOptions): Promise<Tr
     if (!result.swapped) return;
     const writer = new StateWriter();
     shared.save(writer);
-    await sink.write(wanted.topic, [{ key: KEY, value: writer.finish(), partition: 0 }]);
+    await kept.keep(writer.finish());
   };
   let stopping = false;
   let underWay: Promise<void> = Promise.resolve();
