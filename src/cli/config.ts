@@ -73,7 +73,8 @@ export function readConfig(path?: string): Config {
   }
   const parsed = configSchema.safeParse(document.toJS() ?? {});
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
+  // a misspelt word is also why another one is missing
+  const issue = parsed.error.issues.find((one) => one.code === 'unrecognized_keys') ?? parsed.error.issues[0]!;
   const path_ = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]!] : issue.path;
   const at = lines.linePos(placeOf(document, path_));
   throw new IguanaError('IGU_CONFIG', {

@@ -250,6 +250,7 @@ function textOf(report: ReplayReport): string {
 }
 
 function forecastTable({ forecasts, stepMs }: ReplayReport): string {
+  if (forecasts.length === 0) return 'none: the trace is too short';
   const levels = [...new Set(forecasts.flatMap((f) => [...f.coverage.keys()]))];
   const header = ['ahead', 'forecasts', 'error', 'a day before', 'newest value', 'of a day before'];
   const rows = forecasts.map(({ horizonSteps, forecasts: n, error, seasonalNaiveError, naiveError, coverage }) => [

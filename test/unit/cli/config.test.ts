@@ -37,7 +37,7 @@ it('checks policies, with their place, and fills in their defaults', () => {
     max: 100,
     dryRun: true,
   });
-  expect(() => readConfig(file(`${policy}    targetPerInstanc: 60\n    targetPerInstance: 60\n`))).toThrow(
+  expect(() => readConfig(file(`${policy}    targetPerInstanc: 60\n`))).toThrow(
     /iguana\.yaml:5:23: policies\.0\.targetPerInstanc: .*did you mean targetPerInstance\?/,
   );
   expect(() => readConfig(file(`${policy}    targetPerInstance: -1\n`))).toThrow(/iguana\.yaml:5:24: policies\.0\./);
