@@ -3,6 +3,7 @@ import { type Document, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { IguanaError } from '../errors.js';
 import { policySchema } from '../scaling/policy.js';
+import { logLevels } from './log.js';
 import { nearest } from './suggest.js';
 
 export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const;
@@ -37,6 +38,8 @@ export const configSchema = z.strictObject({
     .prefault({}),
   /** Consumer group prefix: processes with the same one share the work. */
   group: z.string().min(1).default('iguana'),
+  /** Log of the Kafka client, JSON lines on standard error. */
+  log: z.enum(logLevels).default('silent'),
   /** Where records, offsets and learnt state are kept; null keeps them in memory. */
   data: z.string().nullable().default('.iguana'),
   /** This machine's own metrics. */

@@ -1,10 +1,12 @@
 import type { ConnectionOptions } from '../kafka/client.js';
 import type { Config } from './config.js';
+import { kafkaLog } from './log.js';
 
 /** What `src/kafka` needs to reach the cluster of a configuration; `brokers` wins over the configured ones. */
 export function connectionOf(config: Config, brokers: readonly string[] = config.kafka.brokers): ConnectionOptions {
   const { ssl, sasl } = config.kafka;
-  return { brokers, ...(ssl ? { ssl } : {}), ...(sasl ? { sasl } : {}) };
+  const log = config.log === 'silent' ? {} : { log: kafkaLog(config.log) };
+  return { brokers, ...log, ...(ssl ? { ssl } : {}), ...(sasl ? { sasl } : {}) };
 }
 
 /** The configured cluster, else the embedded broker's address. */

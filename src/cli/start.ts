@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import { type Config, readConfig, saslMechanisms } from './config.js';
+import { type LogLevel, logLevels } from './log.js';
 import { oneOf, wholeNumber } from './suggest.js';
 import { type RunningSystem, startSystem } from './system.js';
 import { aligned, paint } from './terminal.js';
@@ -18,6 +19,7 @@ interface StartOptions {
   port?: number;
   brokerPort?: number;
   demo?: boolean;
+  log?: LogLevel;
   json?: boolean;
 }
 
@@ -43,6 +45,7 @@ export function startCommand(): Command {
     .option('--port <n>', 'port of the page; 0: any free one (default: 4480)', wholeNumber(0, 65_535))
     .option('--broker-port <n>', 'port of the embedded broker; 0: any free one (default: 9092)', wholeNumber(0, 65_535))
     .option('--demo', "run a generated web service's day beside this machine's metrics, at 60x speed")
+    .option('--log <level>', `log of the Kafka client on standard error: ${logLevels.join(', ')}`, oneOf(logLevels))
     .option('--json', 'one JSON object per event instead of lines')
     .addHelpText(
       'after',
@@ -85,6 +88,7 @@ function configOf(options: StartOptions): Config {
     }
     config.kafka.sasl = { mechanism: options.saslMechanism, username: options.saslUsername, password };
   }
+  if (options.log) config.log = options.log;
   if (options.data !== undefined) config.data = options.data;
   if (options.memory) config.data = null;
   if (options.host !== undefined) config.dashboard.host = options.host;
