@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { messageOf } from '../errors.js';
 import { describeTopics } from '../kafka/admin.js';
 import { assertReachable } from '../kafka/client.js';
+import { chooseBackend } from '../models/neural/backend.js';
 import { type Config, readConfig } from './config.js';
 import { brokersOf, connectionOf } from './connection.js';
 import { paint, textTable } from './terminal.js';
@@ -20,7 +21,7 @@ interface Finding {
 /** `iguana doctor`: what a start would meet here, one line each with the fix. Exit code 1 when something would fail. */
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('Check broker, topics, clock, ports and data directory')
+    .description('Check broker, topics, clock, ports, data directory and TensorFlow.js backend')
     .option('--config <file>', 'configuration (default: iguana.yaml here, if there is one)')
     .option('--brokers <list>', 'the cluster to check, host:port[,host:port]')
     .option('--json', 'print an array of findings')
@@ -95,6 +96,14 @@ async function examine(config: Config, brokersFlag: string | undefined): Promise
     accessSync(folder, constants.W_OK);
     return path.resolve(config.data);
   });
+  await note(
+    'tensorflow',
+    'the ensemble goes on without its neural member; npm install @tensorflow/tfjs-node for the native library',
+    async () => {
+      const { name, why } = await chooseBackend();
+      return `${name} (${why})`;
+    },
+  );
   return findings;
 }
 

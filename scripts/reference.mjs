@@ -1,0 +1,87 @@
+// Writes docs/reference/ from the code: error codes, commands, limits, schemas. With --check it writes nothing and fails when a page is not what it would write.
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { program } from '../dist/src/cli/main.js';
+import { errorTable } from '../dist/src/errors.js';
+
+const folder = 'docs/reference';
+const check = process.argv.includes('--check');
+const cell = (text) => String(text).replaceAll('|', '\\|').replaceAll('\n', ' ');
+const head = (title) => `# ${title}\n\nMade from the code by \`npm run reference\`; do not edit.\n\n`;
+
+const pages = { 'errors.md': errors(), 'commands.md': commands(), 'limits.md': limits(), 'schemas.md': schemas() };
+let stale = 0;
+mkdirSync(folder, { recursive: true });
+for (const [name, text] of Object.entries(pages)) {
+  const file = `${folder}/${name}`;
+  if (existsSync(file) && readFileSync(file, 'utf8') === text) continue;
+  stale++;
+  if (check) console.error(`${file} is not what the code says; run npm run reference`);
+  else writeFileSync(file, text);
+}
+console.log(`reference: ${Object.keys(pages).length} pages, ${stale} ${check ? 'stale' : 'written'}`);
+if (check && stale > 0) process.exit(1);
+
+function errors() {
+  const rows = Object.entries(errorTable).map(
+    ([code, { message, fix, retriable }]) =>
+      `| \`${code}\` | ${cell(message)} | ${cell(fix)} | ${retriable ? 'yes' : 'no'} |`,
+  );
+  return `${head('Error codes')}| code | what happened | what to do | worth trying again |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
+}
+
+function commands() {
+  const parts = program().commands.map((command) => {
+    let text = '';
+    command.configureOutput({
+      writeOut: (part) => {
+        text += part;
+      },
+      getOutHelpWidth: () => 120,
+      getOutHasColors: () => false,
+    });
+    command.outputHelp();
+    return `## iguana ${command.name()}\n\n\`\`\`\n${text.trim()}\n\`\`\`\n`;
+  });
+  return `${head('Commands')}${parts.join('\n')}`;
+}
+
+/** `export const xLimits = {…}` with a comment before each bound, as src/limits.ts is written. */
+function limits() {
+  const rows = [];
+  let area = '';
+  let comment = '';
+  for (const line of readFileSync('src/limits.ts', 'utf8').split('\n')) {
+    const start = /^export const (\w+) = \{/.exec(line);
+    const note = /^\s*\/\*\* (.*?) ?\*\/$/.exec(line);
+    const bound = /^\s{2}(\w+): (.*),$/.exec(line);
+    if (start) {
+      area = start[1];
+      comment = '';
+    } else if (note) comment = note[1];
+    else if (bound) rows.push(`| ${area} | \`${bound[1]}\` | ${bound[2]} | ${cell(comment)} |`);
+  }
+  return `${head('Limits')}| area | bound | value | what for |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
+}
+
+function schemas() {
+  const parts = readdirSync('schemas')
+    .sort()
+    .map((file) => {
+      const schema = JSON.parse(readFileSync(`schemas/${file}`, 'utf8'));
+      const rows = schema.fields.map(
+        ({ name, type, doc }) => `| \`${name}\` | ${cell(typeOf(type))} | ${cell(doc ?? '')} |`,
+      );
+      return `## ${file.replace('.avsc', '')}\n\n${schema.doc ?? ''}\n\n| field | type | meaning |\n| --- | --- | --- |\n${rows.join('\n')}\n`;
+    });
+  return `${head('Schemas')}${parts.join('\n')}`;
+}
+
+function typeOf(type) {
+  if (Array.isArray(type)) return type.map(typeOf).join(' or ');
+  if (typeof type === 'string') return type;
+  if (type.type === 'array') return `array of ${typeOf(type.items)}`;
+  if (type.type === 'map') return `map of ${typeOf(type.values)}`;
+  if (type.type === 'record') return `${type.name} {${type.fields.map((f) => f.name).join(', ')}}`;
+  if (type.type === 'enum') return type.symbols.join(' \\| ');
+  return type.type;
+}
