@@ -19,6 +19,7 @@ import type { RunningPipeline } from '../operators/series-pipeline.js';
 import { trainedNetwork } from '../operators/trained-network.js';
 import { type AnomalyRecord, type DecisionRecord, type ForecastRecord, makeSeries, type Series } from '../records.js';
 import { policySchema, type ScalingPolicy } from '../scaling/policy.js';
+import { boundedLines } from './bounded-lines.js';
 import type { Config } from './config.js';
 import { connectionOf } from './connection.js';
 import { anomalyLine, decisionLine, forecastLine, noteLine } from './event-lines.js';
@@ -233,8 +234,19 @@ function showEvents(
   );
   const known = new Map<string, Series>();
   const lastForecastLine = new Map<string, number>();
+  const lines = boundedLines(print, (left) =>
+    print(
+      noteLine(
+        Date.now(),
+        `${left} more events`,
+        'too many at once to read here; they are on the page and in the topics',
+      ),
+    ),
+  );
   const tell = (event: string, line: string | undefined, record: unknown): void => {
-    if (line !== undefined) print(json ? JSON.stringify({ event, record }) : line);
+    if (line === undefined) return;
+    if (json) print(JSON.stringify({ event, record }));
+    else lines.print(line);
   };
   const take = ({ topic, message }: TailedMessage): void => {
     if (!message.value) return;
@@ -270,6 +282,7 @@ function showEvents(
     error: onError,
   });
   return async () => {
+    lines.stop();
     subscription.unsubscribe();
     await following.closed();
   };

@@ -1,7 +1,9 @@
 import { expect, it } from 'vitest';
+import { boundedLines } from '../../../src/cli/bounded-lines.js';
 import { anomalyLine, decisionLine, duration, forecastLine, number } from '../../../src/cli/event-lines.js';
 import { nearest, oneOf, wholeNumber } from '../../../src/cli/suggest.js';
 import { textTable } from '../../../src/cli/terminal.js';
+import { VirtualClock } from '../../../src/clock.js';
 import type { AnomalyRecord } from '../../../src/records.js';
 
 it('suggests the nearest word and lists them all', () => {
@@ -105,4 +107,26 @@ it('sets numeric columns right', () => {
       ],
     ),
   ).toBe('a     n\n--  ---\nx   1.5\nyy   10');
+});
+
+it('lets a few lines a second through and says how many it left out when it is calm again', () => {
+  const clock = new VirtualClock();
+  const seen: string[] = [];
+  const lines = boundedLines(
+    (line) => seen.push(line),
+    (left) => seen.push(`left ${left}`),
+    clock,
+  );
+  for (let i = 0; i < 20; i++) lines.print(`a${i}`);
+  expect(seen).toEqual(['a0', 'a1', 'a2', 'a3', 'a4', 'a5']);
+  clock.advance(1000);
+  for (let i = 0; i < 8; i++) lines.print(`b${i}`);
+  clock.advance(1000);
+  expect(seen.slice(6)).toEqual(['b0', 'b1', 'b2', 'b3', 'b4', 'b5']);
+  lines.print('c');
+  clock.advance(1000);
+  expect(seen.slice(12)).toEqual(['c', 'left 16']);
+  clock.advance(5000);
+  lines.stop();
+  expect(seen.length).toBe(14);
 });
