@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { modelNames } from '../dist/src/models/registry.js';
+import { findSeasons, seasonCandidates } from '../dist/src/models/season.js';
 import { SeriesForecaster } from '../dist/src/models/series-forecaster.js';
 
 const folder = path.join(process.argv[2] ?? '../shared/data', 'm4');
@@ -87,10 +88,11 @@ lines.push(
   `| Naive2 (M4's reference) | 24 | ${mean(reference.smape).toFixed(2)} | ${mean(reference.mase).toFixed(3)} | 1.000 | |`,
 );
 for (const model of modelNames) {
-  for (const seasons of [[24], [24, 168]]) {
+  for (const given of [[24], [24, 168], 'auto']) {
     const scores = { smape: [], mase: [] };
     let inside = 0;
     for (const [id, values] of train) {
+      const seasons = given === 'auto' ? findSeasons(Float64Array.from(values), seasonCandidates) : given;
       const points = forecast(model, seasons, values);
       const actual = test.get(id);
       scores.smape.push(
@@ -110,7 +112,7 @@ for (const model of modelNames) {
     }
     const owa = (mean(scores.smape) / mean(reference.smape) + mean(scores.mase) / mean(reference.mase)) / 2;
     lines.push(
-      `| ${model} | ${seasons.join(', ')} | ${mean(scores.smape).toFixed(2)} | ${mean(scores.mase).toFixed(3)} | ${owa.toFixed(3)} | ${((100 * inside) / (HORIZON * train.size)).toFixed(1)} % |`,
+      `| ${model} | ${given === 'auto' ? 'auto' : given.join(', ')} | ${mean(scores.smape).toFixed(2)} | ${mean(scores.mase).toFixed(3)} | ${owa.toFixed(3)} | ${((100 * inside) / (HORIZON * train.size)).toFixed(1)} % |`,
     );
   }
 }

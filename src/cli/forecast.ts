@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import type { CsvSeries } from '../codec/series-csv.js';
 import { modelNames } from '../models/registry.js';
-import { findSeasons } from '../models/season.js';
+import { findSeasons, seasonCandidates } from '../models/season.js';
 import { SeriesForecaster } from '../models/series-forecaster.js';
 import { csvNumber, readSeriesCsv, writeCsv } from './csv.js';
 import { oneOf, wholeNumber } from './suggest.js';
@@ -16,9 +16,6 @@ interface ForecastCommandOptions {
   output?: string;
   json?: boolean;
 }
-
-/** Season lengths looked for when none is given, steps: hours of a day and week, minutes of an hour and day, days of a week and year, months. */
-const SEASON_CANDIDATES = [7, 12, 24, 48, 60, 96, 144, 168, 288, 336, 1440, 2016];
 
 /** `iguana forecast`: the next steps of every series of a CSV file, with bounds and confidence. */
 export function forecastCommand(): Command {
@@ -66,7 +63,7 @@ function forecastSeries(
   { horizon, season, model, level }: ForecastCommandOptions,
 ): Row[] {
   const stepMs = medianGap(history.timestamps);
-  const seasons = season === 'auto' ? findSeasons(history.values, SEASON_CANDIDATES) : season;
+  const seasons = season === 'auto' ? findSeasons(history.values, seasonCandidates) : season;
   const forecaster = new SeriesForecaster({ model, stepMs, seasonsMs: seasons.map((steps) => steps * stepMs) });
   const order = [...history.timestamps.keys()].sort((a, b) => history.timestamps[a]! - history.timestamps[b]!);
   for (const i of order) forecaster.learn(history.timestamps[i]!, history.values[i]!);

@@ -1,3 +1,6 @@
+/** Season lengths looked for when none is given, steps: hours of a day and week, minutes of an hour and day, days of a week and year, months. */
+export const seasonCandidates: readonly number[] = [7, 12, 24, 48, 60, 96, 144, 168, 288, 336, 1440, 2016];
+
 /** Autocorrelation below which a season is not believed. */
 const BELIEVED = 0.3;
 /** A season needs this many whole repetitions to be seen. */
