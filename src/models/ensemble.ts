@@ -1,12 +1,11 @@
 import { IguanaError } from '../errors.js';
 import type { StateReader, StateWriter } from '../state.js';
+import { DueForecasts } from './due-forecasts.js';
 import type { Forecaster } from './forecaster.js';
-import { indexOfHorizon, scoredHorizons } from './scored-horizons.js';
+import { indexOfHorizon, SCORE_EVERY, scoredHorizons } from './scored-horizons.js';
 
 /** Weight of the newest error in a member's average. */
 const ERROR_WEIGHT = 0.05;
-/** Members are scored every so many steps: scoring costs a forecast of each. */
-const SCORE_EVERY = 3;
 
 /**
  * The weighted mean of its members, weights ∝ 1 / (recent mean absolute error)² at the horizon in question, so that a different member may lead at each horizon.
@@ -14,8 +13,8 @@ const SCORE_EVERY = 3;
  */
 export class Ensemble implements Forecaster {
   readonly name = 'ensemble';
-  /** Forecasts waiting for what comes, by horizon: a ring of steps, one row of members a step; a row that waits for nothing begins with NaN. */
-  private readonly waiting: Float64Array[];
+  /** A row of members' forecasts for each step to come. */
+  private readonly waiting: DueForecasts;
   /** Average absolute error of each member at each scored horizon; NaN before the first. */
   private readonly errors: Float64Array[];
   /** Weights by horizon, undefined when an error has changed since. */
@@ -23,7 +22,7 @@ export class Ensemble implements Forecaster {
   seen = 0;
 
   constructor(private readonly members: readonly Forecaster[]) {
-    this.waiting = scoredHorizons.map((h) => new Float64Array((h + 1) * members.length).fill(Number.NaN));
+    this.waiting = new DueForecasts(members.length);
     this.errors = scoredHorizons.map(() => new Float64Array(members.length).fill(Number.NaN));
   }
 
@@ -31,9 +30,9 @@ export class Ensemble implements Forecaster {
     const step = this.seen++;
     const { members } = this;
     for (let k = 0; k < scoredHorizons.length; k++) {
-      const waiting = this.waiting[k]!;
-      const row = (step % (scoredHorizons[k]! + 1)) * members.length;
-      if (Number.isNaN(waiting[row]!)) continue;
+      const row = this.waiting.due(step, k);
+      if (row < 0) continue;
+      const waiting = this.waiting.of(k);
       if (Number.isFinite(value)) this.score(k, value, waiting, row);
       waiting[row] = Number.NaN;
     }
@@ -41,11 +40,12 @@ export class Ensemble implements Forecaster {
     if (this.seen % SCORE_EVERY !== 0) return;
     for (let k = 0; k < scoredHorizons.length; k++) {
       const h = scoredHorizons[k]!;
-      const row = ((step + h) % (h + 1)) * members.length;
+      const waiting = this.waiting.of(k);
+      const row = this.waiting.place(step, k);
       for (let m = 0; m < members.length; m++) {
         const member = members[m]!;
         const due = member.scoreEvery === undefined || this.seen % member.scoreEvery === 0;
-        this.waiting[k]![row + m] = due ? member.at(h) : Number.NaN;
+        waiting[row + m] = due ? member.at(h) : Number.NaN;
       }
     }
   }
@@ -82,7 +82,7 @@ export class Ensemble implements Forecaster {
     writer.u32(this.seen).text(this.memberNames());
     for (const member of this.members) member.save(writer);
     for (const errors of this.errors) writer.f64s(errors);
-    for (const waiting of this.waiting) writer.f64s(waiting);
+    this.waiting.save(writer);
   }
 
   restore(reader: StateReader): void {
@@ -94,7 +94,7 @@ export class Ensemble implements Forecaster {
     for (const member of this.members) member.restore(reader);
     this.cached.length = 0;
     for (const errors of this.errors) errors.set(reader.f64s());
-    for (const waiting of this.waiting) waiting.set(reader.f64s());
+    this.waiting.restore(reader);
   }
 
   private memberNames(): string {

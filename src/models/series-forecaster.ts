@@ -2,10 +2,11 @@ import type { ForecastPoint } from '../records.js';
 import type { Stateful, StateReader, StateWriter } from '../state.js';
 import { confidence } from './confidence.js';
 import { ConformalBounds } from './conformal.js';
+import { DueForecasts } from './due-forecasts.js';
 import type { Forecaster } from './forecaster.js';
 import type { SharedNetwork } from './neural/shared-network.js';
 import { createForecaster } from './registry.js';
-import { indexOfHorizon, scoredHorizons } from './scored-horizons.js';
+import { indexOfHorizon, SCORE_EVERY, scoredHorizons } from './scored-horizons.js';
 import { SeasonalNaive } from './seasonal-naive.js';
 
 export interface SeriesForecasterOptions {
@@ -27,18 +28,13 @@ const MAX_SEASON_STEPS = 2_016;
 /** Longest gap filled with missing steps; after a longer one the series is learnt anew. */
 const MAX_GAP_STEPS = 2_016;
 const ERROR_WEIGHT = 0.05;
-const SCORE_EVERY = 3;
 /** Forecasts that must have come true at a horizon before its bounds count. */
 const ENOUGH_SCORED = 5;
 /** Up to so many horizons are asked one by one. */
 const FEW_HORIZONS = 8;
 
-interface Pending {
-  value: number;
-  naive: number;
-  lower: number;
-  upper: number;
-}
+/** Numbers kept of a forecast until it comes true: value, seasonal naive's, and the 90 % bounds. */
+const PENDING = 4;
 
 /**
  * All that is known of one series: puts samples on a regular grid, learns them in a model, scores its forecasts against seasonal naive as they come true, and gives bounds and
@@ -55,7 +51,7 @@ export class SeriesForecaster implements Stateful {
   private model: Forecaster | undefined;
   private naive: SeasonalNaive | undefined;
   private readonly bounds = scoredHorizons.map(() => new ConformalBounds());
-  private readonly pending: Pending[][] = scoredHorizons.map((h) => Array.from({ length: h + 1 }, blank));
+  private readonly pending = new DueForecasts(PENDING);
   private readonly errors = new Float64Array(scoredHorizons.length).fill(Number.NaN);
   private readonly naiveErrors = new Float64Array(scoredHorizons.length).fill(Number.NaN);
   /** Number of the grid step being filled, sum and count of its samples. */
@@ -186,7 +182,7 @@ export class SeriesForecaster implements Stateful {
     this.naive.save(writer);
     writer.f64s(this.errors).f64s(this.naiveErrors);
     for (const bounds of this.bounds) bounds.save(writer);
-    for (const ring of this.pending) for (const p of ring) writer.f64(p.value).f64(p.naive).f64(p.lower).f64(p.upper);
+    this.pending.save(writer);
   }
 
   restore(reader: StateReader): void {
@@ -205,11 +201,7 @@ export class SeriesForecaster implements Stateful {
     this.errors.set(reader.f64s());
     this.naiveErrors.set(reader.f64s());
     for (const bounds of this.bounds) bounds.restore(reader);
-    for (const ring of this.pending) {
-      for (let i = 0; i < ring.length; i++) {
-        ring[i] = { value: reader.f64(), naive: reader.f64(), lower: reader.f64(), upper: reader.f64() };
-      }
-    }
+    this.pending.restore(reader);
   }
 
   /** The longest horizon up to k whose bounds are known; those beyond it are widened by the square root of time, as a random walk's. */
@@ -247,7 +239,7 @@ export class SeriesForecaster implements Stateful {
     this.naive = new SeasonalNaive({ seasons });
     this.errors.fill(Number.NaN);
     this.naiveErrors.fill(Number.NaN);
-    for (const ring of this.pending) for (const p of ring) p.value = Number.NaN;
+    this.pending.clear();
   }
 
   private endStep(value: number): void {
@@ -255,32 +247,31 @@ export class SeriesForecaster implements Stateful {
     const naive = this.naive!;
     const step = model.seen;
     for (let k = 0; k < scoredHorizons.length; k++) {
-      const due = this.pending[k]![step % (scoredHorizons[k]! + 1)]!;
-      if (Number.isNaN(due.value)) continue;
+      const at = this.pending.due(step, k);
+      if (at < 0) continue;
+      const pending = this.pending.of(k);
       if (Number.isFinite(value)) {
-        this.bounds[k]!.learn(value, due.value, due.lower, due.upper);
-        this.errors[k] = smoothed(this.errors[k]!, Math.abs(value - due.value));
-        this.naiveErrors[k] = smoothed(this.naiveErrors[k]!, Math.abs(value - due.naive));
+        this.bounds[k]!.learn(value, pending[at]!, pending[at + 2]!, pending[at + 3]!);
+        this.errors[k] = smoothed(this.errors[k]!, Math.abs(value - pending[at]!));
+        this.naiveErrors[k] = smoothed(this.naiveErrors[k]!, Math.abs(value - pending[at + 1]!));
       }
-      due.value = Number.NaN;
+      pending[at] = Number.NaN;
     }
     model.learn(value);
     naive.learn(value);
     if (model.seen % SCORE_EVERY !== 0) return;
     for (let k = 0; k < scoredHorizons.length; k++) {
       const h = scoredHorizons[k]!;
-      const slot = this.pending[k]![(step + h) % (h + 1)]!;
+      const pending = this.pending.of(k);
+      const at = this.pending.place(step, k);
+      const forecast = model.at(h);
       const [lower, upper] = this.bounds[k]!.offsets(0.9);
-      slot.value = model.at(h);
-      slot.naive = naive.at(h);
-      slot.lower = slot.value + lower;
-      slot.upper = slot.value + upper;
+      pending[at] = forecast;
+      pending[at + 1] = naive.at(h);
+      pending[at + 2] = forecast + lower;
+      pending[at + 3] = forecast + upper;
     }
   }
-}
-
-function blank(): Pending {
-  return { value: Number.NaN, naive: 0, lower: 0, upper: 0 };
 }
 
 function smoothed(average: number, next: number): number {
