@@ -10,6 +10,7 @@ import { describe, expect, it } from 'vitest';
 import { ConformalRank } from '../../src/detectors/conformal-rank.js';
 import { Iqr } from '../../src/detectors/iqr.js';
 import { Mad } from '../../src/detectors/mad.js';
+import { MovingAverage } from '../../src/detectors/moving-average.js';
 import { createDetector, detectorNames } from '../../src/detectors/registry.js';
 import { SeriesDetector } from '../../src/detectors/series-detector.js';
 import { ZScore } from '../../src/detectors/z-score.js';
@@ -90,6 +91,21 @@ describe('references', () => {
     const odd = new Mad(61);
     for (const value of values) odd.learn(value);
     expect(odd.scale).toBeCloseTo(1.4826 * medianAbsoluteDeviation(values.slice(-61)), 9);
+  });
+
+  it('moving average is the exponentially weighted mean and mean absolute deviation, written out', () => {
+    const detector = learn(new MovingAverage(0.2));
+    let weighted = 0;
+    let deviation = 0;
+    values.forEach((value, i) => {
+      const weight = Math.max(0.2, 1 / (i + 1));
+      const off = i === 0 ? 0 : Math.abs(value - weighted);
+      deviation = i === 0 ? 0 : (1 - weight) * deviation + weight * off;
+      weighted = (1 - weight) * weighted + weight * value;
+    });
+    expect(detector.expected).toBeCloseTo(weighted, 6);
+    expect(detector.scale).toBeCloseTo(deviation, 6);
+    expect(detector.score(1e6 + 5)).toBeCloseTo(Math.abs(1e6 + 5 - weighted) / deviation, 4);
   });
 
   it('iqr measures from the quartiles', () => {

@@ -92,6 +92,34 @@ describe('references', () => {
     expect(model.forecast(4)[3]).toBeCloseTo(3 * 403 + 1, 3);
   });
 
+  it('exponential smoothing with all its parameters is that of statsmodels 0.15 (Holt-Winters, known initial states)', () => {
+    const model = new ExponentialSmoothing({ seasons: [6], alpha: 0.35, beta: 0.12, gamma: 0.25, phi: 0.9 });
+    // five steps each: at a whole season it takes an older index than the recursion's for the newest slot
+    const stored: Record<number, number[]> = {
+      60: [66.756528, 74.810927, 74.722178, 67.512966, 58.354167],
+      63: [69.616641, 60.597184, 60.672267, 70.89548, 76.984825],
+    };
+    for (let i = 0; i < 63; i++) {
+      model.learn(Number((50 + 0.3 * i + 10 * Math.sin((2 * Math.PI * i) / 6) + (((i * 37) % 11) - 5)).toFixed(3)));
+      const forecast = model.forecast(5);
+      stored[i + 1]?.forEach((value, h) => {
+        expect(forecast[h]).toBeCloseTo(value, 5);
+      });
+    }
+    expect.assertions(10);
+  });
+
+  it('seasonal decomposition continues an exact pattern exactly, and a level shift within its decay', () => {
+    const pattern = [10, -4, 3, -9, 6, -6];
+    const model = createForecaster('seasonal-decomposition', { seasons: [6] });
+    for (let i = 0; i < 240; i++) model.learn(100 + pattern[i % 6]!);
+    const exact = model.forecast(12);
+    for (let h = 0; h < 12; h++) expect(exact[h]).toBeCloseTo(100 + pattern[(240 + h) % 6]!, 6);
+    for (let i = 240; i < 246; i++) model.learn(120 + pattern[i % 6]!);
+    // after one season at the new level the mean over the season is there
+    expect(model.forecast(1)[0]).toBeGreaterThan(115);
+  });
+
   it('arima finds the coefficient of an AR(1) of changes', () => {
     const next = uniform(3);
     const model = createForecaster('arima', { seasons: [] });
