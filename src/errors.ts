@@ -17,6 +17,11 @@ const table = {
     fix: 'stop what uses it, or give another port (0 takes any free one)',
     retriable: false,
   },
+  IGU_LISTEN: {
+    message: 'cannot listen on {host}:{port}: {what}',
+    fix: 'give an address of this machine and a port that may be used',
+    retriable: false,
+  },
   IGU_BROKER_UNREACHABLE: {
     message: 'no Kafka broker answers at {brokers}',
     fix: 'check the address and that the broker is running; `iguana broker` starts one here',

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { type Clock, wallClock } from '../clock.js';
 import { IguanaError, messageOf } from '../errors.js';
 import { brokerLimits } from '../limits.js';
+import { lockDirectory } from './directory-lock.js';
 import { Groups } from './groups.js';
 import type { BrokerState } from './handlers.js';
 import type { PartitionLog } from './log/log.js';
@@ -13,8 +14,10 @@ import { Topics } from './topics.js';
 import { Transactions } from './transactions.js';
 
 export interface BrokerOptions {
-  /** Interface to listen on and address told to clients. Default 127.0.0.1. */
+  /** Interface to listen on. Default 127.0.0.1. */
   readonly host?: string;
+  /** Address told to clients. Default `host`; where that is all interfaces, the one a client's connection came in at. */
+  readonly advertisedHost?: string;
   /** Default 9092; 0 takes any free one. */
   readonly port?: number;
   /** Directory for topics, offsets and transactions; null (default) keeps all in memory. */
@@ -33,24 +36,34 @@ export interface RunningBroker {
 
 /**
  * Starts a Kafka protocol broker in the calling thread.
- * Errors: `IGU_PORT_TAKEN`; `IGU_DATA_DIR` when the directory cannot be written or another broker uses it.
+ * Errors: `IGU_PORT_TAKEN`; `IGU_LISTEN` for an address that cannot be used; `IGU_DATA_DIR` when the directory cannot be written or another broker uses it.
  */
 export async function startBroker(options: BrokerOptions & { readonly clock?: Clock } = {}): Promise<RunningBroker> {
   const { host = '127.0.0.1', port = 9092, dataDir = null, clock = wallClock } = options;
-  const unlock = dataDir === null ? () => undefined : lockDirectory(dataDir);
   const file = (name: string): string | null => (dataDir === null ? null : path.join(dataDir, name));
-  const topics = openOr(dataDir, unlock, () => new Topics(dataDir));
-  const groups = new Groups(clock, file('offsets.journal'));
-  const transactions = new Transactions(clock, topics, groups, file('transactions.journal'));
   const waiting = new Map<PartitionLog, Set<() => void>>();
-  const address = { host, port };
+  const appended = (log: PartitionLog): void => {
+    for (const wake of [...(waiting.get(log) ?? [])]) wake();
+  };
+  const unlock = dataDir === null ? () => undefined : inDirectory(dataDir, () => lockDirectory(dataDir));
+  let opened: Pick<BrokerState, 'topics' | 'groups' | 'transactions' | 'clusterId'>;
+  try {
+    opened = inDirectory(dataDir, () => {
+      const topics = new Topics(dataDir);
+      const groups = new Groups(clock, file('offsets.journal'));
+      const transactions = new Transactions(clock, topics, groups, appended, file('transactions.journal'));
+      return { topics, groups, transactions, clusterId: clusterIdOf(file('cluster-id')) };
+    });
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+  const { topics, groups, transactions } = opened;
+  const address = { host: options.advertisedHost ?? (isWildcard(host) ? null : host), port };
   const state: BrokerState = {
     clock,
-    topics,
-    groups,
-    transactions,
+    ...opened,
     address,
-    clusterId: clusterIdOf(file('cluster-id')),
     defaultPartitions: options.defaultPartitions ?? 4,
     autoCreateTopics: options.autoCreateTopics ?? true,
     onAppend(logs, wake) {
@@ -68,9 +81,7 @@ export async function startBroker(options: BrokerOptions & { readonly clock?: Cl
       }
       return forget;
     },
-    appended(log) {
-      for (const wake of [...(waiting.get(log) ?? [])]) wake();
-    },
+    appended,
   };
   const server = createProtocolServer(state);
   const sockets = new Set<{ destroy(): void }>();
@@ -93,7 +104,7 @@ export async function startBroker(options: BrokerOptions & { readonly clock?: Cl
     closeState();
     if ((cause as NodeJS.ErrnoException).code === 'EADDRINUSE')
       throw new IguanaError('IGU_PORT_TAKEN', { port, host }, { cause });
-    throw cause;
+    throw new IguanaError('IGU_LISTEN', { host, port, what: messageOf(cause) }, { cause });
   }
   address.port = (server.address() as AddressInfo).port;
   const stopCleaning = clock.every(brokerLimits.cleanEveryMs, () => topics.clean(clock.now()));
@@ -117,43 +128,15 @@ function clusterIdOf(file: string | null): string {
   return id;
 }
 
-function openOr<T>(directory: string | null, unlock: () => void, open: () => T): T {
+/** Runs what needs the data directory; what goes wrong there is the user's to mend. */
+function inDirectory<T>(directory: string | null, action: () => T): T {
   try {
-    return open();
+    return action();
   } catch (cause) {
-    unlock();
     throw new IguanaError('IGU_DATA_DIR', { path: directory ?? '', what: messageOf(cause) }, { cause });
   }
 }
 
-/** Makes the directory this process's own; the lock of a process that is gone is taken over. */
-function lockDirectory(directory: string): () => void {
-  const file = path.join(directory, 'lock');
-  try {
-    mkdirSync(directory, { recursive: true });
-    if (existsSync(file)) {
-      const owner = Number(readFileSync(file, 'utf8'));
-      if (owner !== process.pid && isAlive(owner)) throw new Error(`process ${owner} uses it`);
-      if (owner === process.pid && ownLocks.has(file)) throw new Error('this process uses it already');
-    }
-    writeFileSync(file, String(process.pid));
-  } catch (cause) {
-    throw new IguanaError('IGU_DATA_DIR', { path: directory, what: messageOf(cause) }, { cause });
-  }
-  ownLocks.add(file);
-  return () => {
-    ownLocks.delete(file);
-    rmSync(file, { force: true });
-  };
-}
-
-const ownLocks = new Set<string>();
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+function isWildcard(host: string): boolean {
+  return host === '0.0.0.0' || host === '::';
 }

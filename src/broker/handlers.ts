@@ -17,7 +17,8 @@ export interface BrokerState {
   readonly topics: Topics;
   readonly groups: Groups;
   readonly transactions: Transactions;
-  readonly address: { readonly host: string; readonly port: number };
+  /** Host null: each client is told the address that its connection came in at. */
+  readonly address: { readonly host: string | null; readonly port: number };
   readonly clusterId: string;
   readonly defaultPartitions: number;
   readonly autoCreateTopics: boolean;
@@ -30,6 +31,8 @@ export interface RequestContext {
   readonly version: number;
   readonly clientId: string;
   readonly clientHost: string;
+  /** This machine's address as the client sees it. */
+  readonly localAddress: string;
   /** The client's connection: what waits on its behalf is in `onClose` only while it waits. */
   readonly connection: { open: boolean; readonly onClose: Set<() => void> };
 }
@@ -78,10 +81,10 @@ export const handlers: Record<ApiName, Handler> = {
     })),
   }),
 
-  Metadata(state, request, { version }) {
+  Metadata(state, request, context) {
     const asked = request.topics as string[] | null;
     const names =
-      asked === null || (version === 0 && asked.length === 0) ? state.topics.all().map((t) => t.name) : asked;
+      asked === null || (context.version === 0 && asked.length === 0) ? state.topics.all().map((t) => t.name) : asked;
     const mayCreate = state.autoCreateTopics && (request.allowAutoTopicCreation ?? true) === true;
     const self = [NODE_ID];
     const topics = names.map((name) => {
@@ -99,7 +102,7 @@ export const handlers: Record<ApiName, Handler> = {
       }));
       return { errorCode: 0, name, partitions };
     });
-    const { host, port } = state.address;
+    const { host, port } = addressFor(state, context);
     return { brokers: [{ nodeId: NODE_ID, host, port }], clusterId: state.clusterId, controllerId: NODE_ID, topics };
   },
 
@@ -278,8 +281,8 @@ export const handlers: Record<ApiName, Handler> = {
     };
   },
 
-  FindCoordinator(state) {
-    const { host, port } = state.address;
+  FindCoordinator(state, _request, context) {
+    const { host, port } = addressFor(state, context);
     return { errorCode: 0, errorMessage: null, nodeId: NODE_ID, host, port };
   },
 
@@ -440,10 +443,13 @@ export const handlers: Record<ApiName, Handler> = {
       producerEpoch,
       request.committed as boolean,
     );
-    for (const topic of state.topics.all()) for (const log of topic.partitions) state.appended(log);
     return { errorCode: code(error) };
   },
 };
+
+function addressFor({ address }: BrokerState, context: RequestContext): { host: string; port: number } {
+  return { host: address.host ?? context.localAddress, port: address.port };
+}
 
 const TOPIC_RESOURCE = 2;
 
@@ -470,7 +476,7 @@ function alter(
   const topic = state.topics.get(name);
   const next = change(topic?.configs ?? new Map());
   if (!next) return { ...failure(name, 'INVALID_CONFIG', 'only setting and deleting is possible'), type };
-  const error = topic && validateOnly ? 'NONE' : state.topics.configure(name, next);
+  const error = topic && validateOnly ? 'NONE' : state.topics.configure(name, next, state.clock.now());
   return error === 'NONE'
     ? { errorCode: 0, errorMessage: null, type, name }
     : { ...failure(name, error, `${name}: ${error}`), type };

@@ -18,7 +18,10 @@ export function createProtocolServer(state: BrokerState): Server {
 
 function serve(socket: Socket, state: BrokerState): void {
   const connection: RequestContext['connection'] = { open: true, onClose: new Set() };
-  const clientHost = `/${socket.remoteAddress ?? ''}`;
+  const hosts = {
+    clientHost: `/${socket.remoteAddress ?? ''}`,
+    localAddress: (socket.localAddress ?? '127.0.0.1').replace(/^::ffff:/, ''),
+  };
   let answering: Promise<void> = Promise.resolve();
   socket.once('close', () => {
     connection.open = false;
@@ -28,7 +31,7 @@ function serve(socket: Socket, state: BrokerState): void {
   const frames = new FrameReader(
     (frame) => {
       answering = answering
-        .then(() => (connection.open ? answer(frame, state, clientHost, connection) : undefined))
+        .then(() => (connection.open ? answer(frame, state, hosts, connection) : undefined))
         .then((chunks) => {
           if (!chunks || !connection.open) return;
           socket.cork();
@@ -48,7 +51,7 @@ function serve(socket: Socket, state: BrokerState): void {
 async function answer(
   frame: Buffer,
   state: BrokerState,
-  clientHost: string,
+  hosts: Pick<RequestContext, 'clientHost' | 'localAddress'>,
   connection: RequestContext['connection'],
 ): Promise<Buffer[] | undefined> {
   const reader = new ByteReader(frame);
@@ -72,7 +75,7 @@ async function answer(
   }
   const clientId = reader.string() ?? '';
   const request = decode(known.api.request, version, reader);
-  const context: RequestContext = { version, clientId, clientHost, connection };
+  const context: RequestContext = { version, clientId, ...hosts, connection };
   const response = await handlers[known.name](state, request, context);
   if (!response) return undefined;
   encode(known.api.response, version, response, writer);

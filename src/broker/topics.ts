@@ -85,13 +85,15 @@ export class Topics {
     return 'NONE';
   }
 
-  configure(name: string, configs: ReadonlyMap<string, string>): KafkaError {
+  /** Sets a topic's settings; they act at once. */
+  configure(name: string, configs: ReadonlyMap<string, string>, nowMs: number): KafkaError {
     const topic = this.topics.get(name);
     if (!topic) return 'UNKNOWN_TOPIC_OR_PARTITION';
     if (!configsAreValid(configs)) return 'INVALID_CONFIG';
     topic.configs.clear();
     for (const [key, value] of configs) topic.configs.set(key, value);
     this.save();
+    for (const log of topic.partitions) log.clean(logConfigOf(topic.configs), nowMs);
     return 'NONE';
   }
 

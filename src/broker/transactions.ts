@@ -2,6 +2,7 @@ import type { Clock } from '../clock.js';
 import { brokerLimits } from '../limits.js';
 import type { CommittedOffset, Groups } from './groups.js';
 import { Journal } from './journal.js';
+import type { PartitionLog } from './log/log.js';
 import type { KafkaError } from './protocol/error-codes.js';
 import type { Topics } from './topics.js';
 
@@ -10,6 +11,8 @@ interface Transaction {
   epoch: number;
   timeoutMs: number;
   open: boolean;
+  /** What was decided of a transaction whose markers are being written: it is only finished, never changed. */
+  decided: boolean | undefined;
   /** True when the last transaction was committed: EndTxn may be sent again. */
   lastOutcome: boolean | undefined;
   readonly partitions: Set<string>;
@@ -18,12 +21,21 @@ interface Transaction {
   cancelTimeout: (() => void) | undefined;
 }
 
-/** The transactional id's producer, the partitions of its open transaction (o: true) or its end, or the next free producer id. */
-type JournalEntry = { next: string } | { id: string; pid: string; e: number; t: number; o: boolean; p: string[] };
+/** An offset that becomes committed with a transaction: group, topic/partition, offset, metadata. */
+type JournalledOffset = [group: string, key: string, offset: string, metadata: string | null];
+
+/**
+ * The next free producer id; or a transactional id's producer with the partitions of its open transaction (o: true) and, once it is decided, the outcome (d: true commit)
+ * with the offsets that go along (f).
+ */
+type JournalEntry =
+  | { next: string }
+  | { id: string; pid: string; e: number; t: number; o: boolean; p: string[]; d?: boolean; f?: JournalledOffset[] };
 
 /**
  * The transaction coordinator: producer ids, epochs and fencing, and the end of transactions as markers in every partition (KIP-98).
- * A transaction left open by a crash is aborted when the broker starts again, or after its timeout.
+ * A decision is written down before its markers and offsets, and finished at the next start if a crash comes between; what was open and undecided is aborted then, or after its
+ * timeout.
  */
 export class Transactions {
   private readonly byId = new Map<string, Transaction>();
@@ -34,6 +46,8 @@ export class Transactions {
     private readonly clock: Clock,
     private readonly topics: Topics,
     private readonly groups: Groups,
+    /** Told of every log that got a marker: who waits for records may now see more. */
+    private readonly appended: (log: PartitionLog) => void,
     journalFile: string | null,
   ) {
     this.journal = new Journal<JournalEntry>(
@@ -43,13 +57,20 @@ export class Transactions {
         else {
           const transaction = fresh(BigInt(entry.pid), entry.e, entry.t);
           transaction.open = entry.o;
+          transaction.decided = entry.d;
+          for (const [group, key, offset, metadata] of entry.f ?? []) {
+            const offsets = transaction.offsets.get(group) ?? new Map<string, CommittedOffset>();
+            offsets.set(key, { offset: BigInt(offset), metadata });
+            transaction.offsets.set(group, offsets);
+          }
           for (const key of entry.p) transaction.partitions.add(key);
           this.byId.set(entry.id, transaction);
         }
       },
       () => [{ next: this.nextProducerId.toString() }, ...[...this.byId].map(([id, t]) => journalled(id, t))],
     );
-    for (const [id, transaction] of this.byId) if (transaction.open) this.end(id, transaction, false);
+    for (const [id, transaction] of this.byId)
+      if (transaction.open) this.end(id, transaction, transaction.decided ?? false);
   }
 
   initProducer(
@@ -64,8 +85,8 @@ export class Transactions {
     let transaction = this.byId.get(transactionalId);
     if (transaction?.open) {
       // the older producer is fenced: its transaction ends with the new epoch
-      transaction.epoch++;
-      this.end(transactionalId, transaction, false);
+      if (transaction.decided === undefined) transaction.epoch++;
+      this.end(transactionalId, transaction, transaction.decided ?? false);
     }
     if (!transaction) transaction = fresh(this.newProducerId(), 0, timeoutMs);
     else if (transaction.epoch >= 32_766) transaction = fresh(this.newProducerId(), 0, timeoutMs);
@@ -121,6 +142,7 @@ export class Transactions {
     const transaction = this.checked(transactionalId, producerId, epoch);
     if (typeof transaction === 'string') return transaction;
     if (!transaction.open) return transaction.lastOutcome === commit ? 'NONE' : 'INVALID_TXN_STATE';
+    if (transaction.decided !== undefined && transaction.decided !== commit) return 'INVALID_TXN_STATE';
     this.end(transactionalId, transaction, commit);
     return 'NONE';
   }
@@ -156,12 +178,15 @@ export class Transactions {
   private end(id: string, transaction: Transaction, commit: boolean): void {
     transaction.cancelTimeout?.();
     transaction.cancelTimeout = undefined;
+    transaction.decided = commit;
+    this.journal.append(journalled(id, transaction));
     const now = this.clock.now();
     for (const key of transaction.partitions) {
       const cut = key.lastIndexOf('/');
-      this.topics
-        .partition(key.slice(0, cut), Number(key.slice(cut + 1)))
-        ?.appendMarker(transaction.producerId, transaction.epoch, commit, now);
+      const log = this.topics.partition(key.slice(0, cut), Number(key.slice(cut + 1)));
+      if (!log) continue;
+      log.appendMarker(transaction.producerId, transaction.epoch, commit, now);
+      this.appended(log);
     }
     if (commit) {
       for (const [groupId, offsets] of transaction.offsets) {
@@ -174,6 +199,7 @@ export class Transactions {
     transaction.partitions.clear();
     transaction.offsets.clear();
     transaction.open = false;
+    transaction.decided = undefined;
     transaction.lastOutcome = commit;
     this.journal.append(journalled(id, transaction));
   }
@@ -191,6 +217,7 @@ function fresh(producerId: bigint, epoch: number, timeoutMs: number): Transactio
     epoch,
     timeoutMs,
     open: false,
+    decided: undefined,
     lastOutcome: undefined,
     partitions: new Set(),
     offsets: new Map(),
@@ -199,5 +226,10 @@ function fresh(producerId: bigint, epoch: number, timeoutMs: number): Transactio
 }
 
 function journalled(id: string, t: Transaction): JournalEntry {
-  return { id, pid: t.producerId.toString(), e: t.epoch, t: t.timeoutMs, o: t.open, p: [...t.partitions] };
+  const entry = { id, pid: t.producerId.toString(), e: t.epoch, t: t.timeoutMs, o: t.open, p: [...t.partitions] };
+  if (t.decided === undefined) return entry;
+  const offsets = [...t.offsets].flatMap(([group, byPartition]) =>
+    [...byPartition].map(([key, { offset, metadata }]): JournalledOffset => [group, key, offset.toString(), metadata]),
+  );
+  return { ...entry, d: t.decided, f: offsets };
 }

@@ -18,6 +18,8 @@ export const configSchema = z.strictObject({
   broker: z
     .strictObject({
       host: z.string().default('127.0.0.1'),
+      /** Address told to clients; by default the one they came in at. */
+      advertisedHost: z.string().optional(),
       port: port.default(9092),
       partitions: z.number().int().min(1).max(1000).default(4),
     })

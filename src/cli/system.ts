@@ -179,9 +179,15 @@ async function reachBroker(
     await assertReachable(connection);
     return { connection, row: config.kafka.brokers.join(', ') };
   }
-  const { host, port, partitions } = config.broker;
+  const { host, port, partitions, advertisedHost } = config.broker;
   const start = (at: number) =>
-    startBrokerThread({ host, port: at, dataDir: config.data, defaultPartitions: partitions });
+    startBrokerThread({
+      host,
+      ...(advertisedHost ? { advertisedHost } : {}),
+      port: at,
+      dataDir: config.data,
+      defaultPartitions: partitions,
+    });
   let remark: string | undefined;
   const broker = await start(port).catch((error: unknown) => {
     if (!(error instanceof IguanaError) || error.code !== 'IGU_PORT_TAKEN') throw error;

@@ -12,12 +12,12 @@ export async function kafkaUnderTest(): Promise<{ brokers: string; real: boolean
   return { brokers: `${broker.host}:${broker.port}`, real: false, stop: () => broker.stop() };
 }
 
-export function kafkaClientFor(brokers: string): Kafka {
+export function kafkaClientFor(brokers: string, retries = 20): Kafka {
   return new Kafka({
     brokers: brokers.split(','),
     clientId: 'test',
     logLevel: logLevel.NOTHING,
-    retry: { initialRetryTime: 50, retries: 20 },
+    retry: { initialRetryTime: 50, retries },
   });
 }
 
