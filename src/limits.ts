@@ -93,6 +93,10 @@ export const kafkaLimits = {
   seriesPerChunk: 4,
   /** Longest wait for batches in flight when stopping, ms. */
   drainMs: 1_000,
+  /** Attempts of the client before it begins anew with joining the group: about half a minute. */
+  retries: 10,
+  /** A consumer that gave up runs again after so long, ms. */
+  runAgainMs: 1_000,
 } as const;
 
 /** What the embedded broker accepts. */

@@ -1,6 +1,7 @@
 import type { Consumer, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs';
 import { Observable } from 'rxjs';
 import { kafkaLimits } from '../limits.js';
+import { isRebalance, keepRunning, retriable } from './keep-running.js';
 import { OffsetTracker } from './offset-tracker.js';
 
 /** What one `eachBatch` call brought of one partition. It stays in flight until `ack`: that is the back pressure. */
@@ -48,6 +49,8 @@ export interface SourceOptions {
   ) => Promise<StartPoint>;
   readonly onAssigned?: (partitions: ReadonlyMap<string, readonly number[]>) => void;
   readonly onRevoked?: (topic: string, partition: number) => void;
+  /** Told of every batch that failed (it comes again) and of a client that gave up (it runs again). */
+  readonly onError?: (error: unknown) => void;
 }
 
 export interface Source {
@@ -65,6 +68,8 @@ interface Partition {
   readonly partition: number;
   readonly tracker: OffsetTracker;
   prepared: boolean;
+  /** False: the client fetches from where the group is, which may be beyond `position`. */
+  inPlace: boolean;
   /** Below it the input is in the state already. */
   position: bigint;
   /** Below it the outputs are written already. */
@@ -85,7 +90,7 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
     maxBytes: kafkaLimits.maxBytesPerFetch,
     sessionTimeout: kafkaLimits.sessionTimeoutMs,
     heartbeatInterval: kafkaLimits.heartbeatMs,
-    retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries: 1_000_000 },
+    retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries: kafkaLimits.retries },
   });
   const partitions = new Map<string, Partition>();
   const committed = new Map<string, bigint>();
@@ -103,7 +108,10 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
         committed.delete(key);
         options.onRevoked?.(topic, partition);
       }
-    for (const { tracker } of partitions.values()) tracker.reset();
+    for (const at of partitions.values()) {
+      at.tracker.reset();
+      at.inPlace = false;
+    }
     options.onAssigned?.(assigned);
   });
 
@@ -111,7 +119,8 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
     const key = `${topic}/${partition}`;
     let known = partitions.get(key);
     if (!known) {
-      known = { topic, partition, tracker: new OffsetTracker(), prepared: false, position: 0n, written: 0n, cuts: [] };
+      const tracker = new OffsetTracker();
+      known = { topic, partition, tracker, prepared: false, inPlace: false, position: 0n, written: 0n, cuts: [] };
       partitions.set(key, known);
     }
     return known;
@@ -121,13 +130,16 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
     const { batch, resolveOffset, heartbeat, isRunning, isStale } = payload;
     if (draining || isStale() || batch.messages.length === 0) return;
     const at = partitionOf(batch.topic, batch.partition);
+    const first = BigInt(batch.messages[0]?.offset ?? 0);
     if (!at.prepared) {
-      const first = BigInt(batch.messages[0]?.offset ?? 0);
       const start = await options.prepare?.(batch.topic, batch.partition, first, heartbeat);
-      at.written = first;
+      if (at.written < first) at.written = first;
       at.position = start?.position ?? first;
-      at.cuts = [...new Set([...(start?.cuts ?? []), at.position, first])].sort((a, b) => (a < b ? -1 : 1));
+      at.cuts = [...new Set([...(start?.cuts ?? []), at.position, at.written])].sort((a, b) => (a < b ? -1 : 1));
       at.prepared = true;
+    }
+    if (!at.inPlace) {
+      at.inPlace = true;
       if (at.position < first) {
         consumer.seek({ topic: batch.topic, partition: batch.partition, offset: at.position.toString() });
         return;
@@ -155,9 +167,11 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
           fail: (error) => {
             // the state has learnt from a batch whose outputs are not written: begin again from the last checkpoint
             at.tracker.reset();
+            if (at.written < at.position) at.written = at.position;
             at.prepared = false;
+            at.inPlace = false;
             options.onRevoked?.(at.topic, at.partition);
-            reject(error instanceof Error ? error : new Error(String(error)));
+            reject(retriable(error));
           },
         });
       });
@@ -184,12 +198,23 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
     }
   };
 
+  const report = (error: unknown): void => {
+    if (!isRebalance(error)) options.onError?.(error);
+  };
+  const commitEveryMs = options.commitEveryMs ?? kafkaLimits.commitEveryMs;
   let started = false;
+  let stopRunning = (): void => undefined;
   const batches = new Observable<AckBatch>((subscriber) => {
     if (started) throw new Error('a source has one subscriber');
     started = true;
     complete = () => subscriber.complete();
     let lastCommit = Date.now();
+    // one that fails is made good by the next; a group that changes is found out by the heartbeat
+    const commitIfDue = async (): Promise<void> => {
+      if (Date.now() - lastCommit < commitEveryMs) return;
+      lastCommit = Date.now();
+      await commit().catch(() => undefined);
+    };
     const run = async (): Promise<void> => {
       await consumer.connect();
       await consumer.subscribe({ topics: [...options.topics], fromBeginning: options.fromBeginning ?? true });
@@ -201,10 +226,10 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
           working++;
           try {
             await eachBatch(payload, (batch) => subscriber.next(batch));
-            if (Date.now() - lastCommit >= (options.commitEveryMs ?? kafkaLimits.commitEveryMs)) {
-              lastCommit = Date.now();
-              await commit();
-            }
+            await commitIfDue();
+          } catch (error) {
+            report(error);
+            throw error;
           } finally {
             working--;
             if (working === 0) idle?.();
@@ -212,21 +237,11 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
         },
       });
     };
-    run().catch((error) => subscriber.error(error));
-    consumer.on(consumer.events.CRASH, ({ payload }) => {
-      if (!payload.restart) subscriber.error(payload.error);
-    });
+    stopRunning = keepRunning(consumer, run, report);
     // a partition that falls silent is committed too
     const timer = setInterval(() => {
-      if (
-        working === 0 &&
-        !draining &&
-        Date.now() - lastCommit >= (options.commitEveryMs ?? kafkaLimits.commitEveryMs)
-      ) {
-        lastCommit = Date.now();
-        commit().catch(() => undefined);
-      }
-    }, options.commitEveryMs ?? kafkaLimits.commitEveryMs);
+      if (working === 0 && !draining) void commitIfDue();
+    }, commitEveryMs);
     return () => clearInterval(timer);
   });
 
@@ -235,6 +250,12 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
     commit,
     async drain(timeoutMs) {
       draining = true;
+      try {
+        // without it the client would fetch the batches that are not let in over and over
+        consumer.pause(options.topics.map((topic) => ({ topic })));
+      } catch {
+        // it does not run
+      }
       if (working === 0) return;
       let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
@@ -245,6 +266,7 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
     },
     close() {
       draining = true;
+      stopRunning();
       closing ??= consumer.disconnect().then(() => complete?.());
       return closing;
     },

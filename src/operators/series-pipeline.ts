@@ -37,8 +37,10 @@ export interface SeriesPipelineParts<T extends Stateful> {
 }
 
 /**
- * The frame of every pipeline with state by series: source, restored state, the chain that `build` makes, checkpoints, offsets, status. Order of effects for a batch: outputs are written,
- * then (when due) the state, then the batch is acknowledged and its offsets are committed; so a crash at any point is made good by reading the input again from the checkpoint.
+ * The frame of every pipeline with state by series: source, restored state, the chain that `build` makes, checkpoints, offsets, status.
+ * Order of effects for a batch: its outputs are written, then it is acknowledged; offsets and, beside them, the state as of an acknowledged
+ * batch are written when due. A crash at any point is made good by reading the input again from the checkpoint: what lies below the
+ * committed offset is learnt without writing, what lies above it is written again under the same ids.
  */
 export async function seriesPipeline<T extends Stateful>(
   name: string,
@@ -58,6 +60,7 @@ export async function seriesPipeline<T extends Stateful>(
   await sink.connect();
   const input = source(kafka, {
     topics: [options.input],
+    onError: (error) => options.onError?.(error),
     groupId: `${options.group}-${name}`,
     prepare: (_topic, partition, first, heartbeat) =>
       restoreState(kafka, sink, stateTopic, partition, states.of(partition).state, first, heartbeat),
@@ -110,8 +113,11 @@ export async function seriesPipeline<T extends Stateful>(
     status: () => counter.status(),
     async stop() {
       await input.drain(kafkaLimits.drainMs);
-      await Promise.all(states.numbers.filter((one) => !between.has(one)).map(checkpoint));
-      await input.commit().catch((error) => options.onError?.(error));
+      // what cannot be written now is learnt again at the next start
+      const report = (error: unknown): void => options.onError?.(error);
+      const settled = states.numbers.filter((one) => !between.has(one));
+      await Promise.all(settled.map((one) => checkpoint(one).catch(report)));
+      await input.commit().catch(report);
       await input.close();
       subscription.unsubscribe();
       await sink.close();
