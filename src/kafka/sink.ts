@@ -28,21 +28,37 @@ export interface Sink {
 
 /**
  * Packs what is written at the same time, by whichever partition, into one `sendBatch`; one in flight, so that order is kept.
- * Idempotent, acks −1. Bounded: what waits belongs to callers that wait for it, at most one batch of each partition.
+ * Idempotent, acks −1. After a request that failed a new producer writes: the fate of the old one's records is unknown, kafkajs would number
+ * the next ones like them, and the broker take those for repetitions or refuse all that come. Bounded: what waits belongs to callers that wait for it, at most one batch of each partition.
  */
 export function sink(kafka: Kafka): Sink {
-  const producer: Producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: true });
+  const open = (): Producer =>
+    kafka.producer({ idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: true });
+  let producer = open();
+  let connected = false;
   const queue: Pending[] = [];
   const counts = { records: 0, flushes: 0 };
   let flushing = false;
   let idle: (() => void) | undefined;
 
+  const connect = async (): Promise<void> => {
+    if (connected) return;
+    await producer.connect();
+    connected = true;
+  };
+  const renew = async (): Promise<void> => {
+    const broken = producer;
+    producer = open();
+    connected = false;
+    await broken.disconnect().catch(() => undefined);
+  };
   const flush = async (): Promise<void> => {
     // what other partitions write in the same turn of the event loop goes along
     await new Promise<void>((resolve) => setImmediate(resolve));
     while (queue.length > 0) {
       const taken = take(queue);
       try {
+        await connect();
         await producer.sendBatch({ acks: -1, topicMessages: byTopic(taken) });
         counts.flushes++;
         for (const pending of taken) {
@@ -50,6 +66,7 @@ export function sink(kafka: Kafka): Sink {
           pending.resolve();
         }
       } catch (error) {
+        await renew();
         for (const pending of taken) pending.reject(error);
       }
     }
@@ -59,7 +76,7 @@ export function sink(kafka: Kafka): Sink {
 
   return {
     counts,
-    connect: () => producer.connect(),
+    connect,
     async write(topic, records) {
       if (records.length === 0) return;
       const written = split(records).map(
