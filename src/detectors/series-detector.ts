@@ -16,6 +16,7 @@ export interface SeriesDetectorOptions {
   readonly calmToResolve?: number;
 }
 
+/** What was judged of a value. The detector uses one object again and again: read it before the next value. */
 export interface Observation {
   readonly expected: number;
   readonly lower: number;
@@ -63,6 +64,19 @@ export class SeriesDetector implements Stateful {
   private readonly openAt: number;
   private readonly closeAt: number;
   private readonly calmToResolve: number;
+  private readonly scores: Float64Array;
+  private readonly judged: { -readonly [K in keyof Observation]: Observation[K] } = {
+    expected: 0,
+    lower: 0,
+    upper: 0,
+    score: 0,
+    alert: false,
+    active: false,
+    event: null,
+    severity: null,
+    type: null,
+    episode: null,
+  };
   private episode: Episode | undefined;
   private last = Number.NaN;
   private lastTime = 0;
@@ -73,6 +87,7 @@ export class SeriesDetector implements Stateful {
   ) {
     this.detectors = (options.methods ?? ['z-score', 'mad', 'moving-average']).map(createDetector);
     this.ranks = this.detectors.map(() => new ConformalRank());
+    this.scores = new Float64Array(this.detectors.length);
     this.openAt = options.openAt ?? 4;
     this.closeAt = options.closeAt ?? 1.5;
     this.calmToResolve = options.calmToResolve ?? 5;
@@ -85,38 +100,40 @@ export class SeriesDetector implements Stateful {
 
   /** Judges a value, then learns it. A value that is not finite changes nothing. */
   observe(timestamp: number, value: number): Observation {
-    const leader = this.detectors[0]!;
+    const { judged, detectors, ranks, scores } = this;
+    const leader = detectors[0]!;
     const expected = leader.ready ? leader.expected : value;
     const half = leader.ready ? BAND * leader.scale : 0;
-    const lower = expected - half;
-    const upper = expected + half;
-    if (!Number.isFinite(value)) return this.result({ expected, lower, upper, score: 0, alert: false, event: null });
+    judged.expected = expected;
+    judged.lower = expected - half;
+    judged.upper = expected + half;
+    judged.score = 0;
+    judged.alert = false;
+    judged.event = null;
+    if (!Number.isFinite(value)) return judged;
     let inverse = 0;
-    const loud: string[] = [];
-    const scores = this.detectors.map((detector, i) => {
-      const score = detector.score(value);
-      const p = this.ranks[i]!.p(score);
-      inverse += 1 / p;
-      if (-Math.log10(p) >= this.openAt) loud.push(detector.name);
-      return score;
-    });
-    const joint = Math.min(1, (2 * this.detectors.length) / inverse);
-    const score = joint < 1 ? -Math.log10(joint) : 0;
-    const before = this.last;
+    for (let i = 0; i < detectors.length; i++) {
+      const score = detectors[i]!.score(value);
+      scores[i] = score;
+      inverse += 1 / ranks[i]!.p(score);
+    }
+    const joint = (2 * detectors.length) / inverse;
+    judged.score = joint < 1 ? -Math.log10(joint) : 0;
     const wasOpen = this.episode !== undefined;
-    const event = this.episode
-      ? this.goOn(timestamp, value, score, expected, lower, upper)
-      : score >= this.openAt
-        ? this.open(timestamp, value, score, expected, lower, upper, before, loud)
-        : null;
-    this.detectors.forEach((detector, i) => {
-      if (!wasOpen && this.episode === undefined) this.ranks[i]!.learn(scores[i]!);
-      else if (score < this.openAt) this.ranks[i]!.learn(scores[i]!);
-      detector.learn(value);
-    });
+    if (wasOpen) judged.event = this.goOn(timestamp, value);
+    else if (judged.score >= this.openAt) {
+      judged.event = this.open(timestamp, value);
+      judged.alert = true;
+    }
+    const ordinary = (!wasOpen && !judged.alert) || judged.score < this.openAt;
+    for (let i = 0; i < detectors.length; i++) {
+      if (ordinary) ranks[i]!.learn(scores[i]!);
+      detectors[i]!.learn(value);
+    }
     this.last = value;
-    this.lastTime = Math.max(this.lastTime, timestamp);
-    return this.result({ expected, lower, upper, score, alert: !wasOpen && this.episode !== undefined, event });
+    if (timestamp > this.lastTime) this.lastTime = timestamp;
+    this.describeEpisode();
+    return judged;
   }
 
   save(writer: StateWriter): void {
@@ -135,19 +152,14 @@ export class SeriesDetector implements Stateful {
     this.lastTime = reader.f64();
     const episode = reader.text();
     this.episode = episode === '' ? undefined : (JSON.parse(episode) as Episode);
+    this.describeEpisode();
   }
 
-  private open(
-    timestamp: number,
-    value: number,
-    score: number,
-    expected: number,
-    lower: number,
-    upper: number,
-    before: number,
-    loud: string[],
-  ): AnomalyRecord {
+  private open(timestamp: number, value: number): AnomalyRecord {
+    const { expected, lower, upper, score } = this.judged;
+    const before = this.last;
     const jump = Number.isFinite(before) && Math.abs(value - before) > 0.8 * Math.abs(value - expected);
+    const loud = this.detectors.filter((_, i) => -Math.log10(this.ranks[i]!.p(this.scores[i]!)) >= this.openAt);
     this.episode = {
       id: hash64(`${this.series.id}/${timestamp}`),
       openedAt: timestamp,
@@ -160,19 +172,13 @@ export class SeriesDetector implements Stateful {
       calm: 0,
       length: 1,
       type: jump ? 'rate-change' : 'statistical',
-      detectors: loud.length > 0 ? loud : this.detectors.map((d) => d.name),
+      detectors: (loud.length > 0 ? loud : this.detectors).map((detector) => detector.name),
     };
     return this.record(this.episode, 'open', timestamp);
   }
 
-  private goOn(
-    timestamp: number,
-    value: number,
-    score: number,
-    expected: number,
-    lower: number,
-    upper: number,
-  ): AnomalyRecord | null {
+  private goOn(timestamp: number, value: number): AnomalyRecord | null {
+    const { expected, lower, upper, score } = this.judged;
     const episode = this.episode!;
     episode.length++;
     episode.calm = score < this.closeAt ? episode.calm + 1 : 0;
@@ -219,15 +225,12 @@ export class SeriesDetector implements Stateful {
     };
   }
 
-  private result(part: Pick<Observation, 'expected' | 'lower' | 'upper' | 'score' | 'alert' | 'event'>): Observation {
-    const episode = this.episode;
-    return {
-      ...part,
-      active: episode !== undefined,
-      severity: episode ? severityOf(episode.score) : null,
-      type: episode?.type ?? null,
-      episode: episode?.id ?? null,
-    };
+  private describeEpisode(): void {
+    const { judged, episode } = this;
+    judged.active = episode !== undefined;
+    judged.severity = episode ? severityOf(episode.score) : null;
+    judged.type = episode?.type ?? null;
+    judged.episode = episode?.id ?? null;
   }
 }
 

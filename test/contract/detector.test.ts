@@ -135,7 +135,7 @@ describe('references', () => {
 describe('episodes', () => {
   const series = makeSeries('response_time_ms', { service: 'shop' });
   const run = (values: readonly number[], detector = new SeriesDetector(series), from = 0) =>
-    values.map((value, i) => detector.observe((from + i) * 1000, value));
+    values.map((value, i) => ({ ...detector.observe((from + i) * 1000, value) }));
   const quiet = [...normals(400, 5)].map((v) => 100 + v);
 
   it('opens once, names type, severity, reason and recommendation, and resolves after calm', () => {
