@@ -1,5 +1,5 @@
 import type { StateReader, StateWriter } from '../state.js';
-import { SortedWindow } from './sorted-window.js';
+import { SortedWindow } from '../stats/sorted-window.js';
 
 /** Scores ranked against: the smallest p-value that rank alone can give is 1 / (window + 1). */
 const WINDOW = 240;

@@ -1,6 +1,6 @@
 import type { StateReader, StateWriter } from '../state.js';
+import { SortedWindow } from '../stats/sorted-window.js';
 import type { Detector } from './detector.js';
-import { SortedWindow } from './sorted-window.js';
 import { distance } from './z-score.js';
 
 const READY = 10;

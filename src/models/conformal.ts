@@ -1,5 +1,5 @@
 import type { StateReader, StateWriter } from '../state.js';
-import { quantileOfSorted, Ring } from '../stats/ring.js';
+import { SortedWindow } from '../stats/sorted-window.js';
 
 /** Residuals kept a horizon. */
 const WINDOW = 120;
@@ -15,7 +15,7 @@ const ENOUGH = 10;
  * Source: Gibbs & Candès 2021 (adaptive conformal inference).
  */
 export class ConformalBounds {
-  private readonly residuals = new Ring(WINDOW);
+  private readonly residuals = new SortedWindow(WINDOW);
   private alpha = 1 - WATCHED;
   private covered = WATCHED;
   private seen = 0;
@@ -33,14 +33,14 @@ export class ConformalBounds {
 
   /** Lower and upper offsets (to add to the forecast) at a level of 0–1. Before enough is known: the widest residuals seen, or zero. */
   offsets(level: number): [number, number] {
-    const sorted = this.residuals.sorted();
-    if (sorted.length === 0) return [0, 0];
+    const { residuals } = this;
+    if (residuals.size === 0) return [0, 0];
     // the correction learnt at 90 % scales the miss rate of every level
     const miss = Math.min(0.98, (1 - level) * (this.alpha / (1 - WATCHED)));
-    let lower = quantileOfSorted(sorted, miss / 2);
-    let upper = quantileOfSorted(sorted, 1 - miss / 2);
+    let lower = residuals.quantile(miss / 2);
+    let upper = residuals.quantile(1 - miss / 2);
     // beyond the sample's own resolution the bounds are widened in proportion
-    const resolution = 2 / (sorted.length + 1);
+    const resolution = 2 / (residuals.size + 1);
     if (miss < resolution) {
       const widen = 1 + 0.25 * Math.log2(1 + resolution / Math.max(miss, 0.001));
       lower *= widen;

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type ForecastRecord, makeSeries } from '../../../src/records.js';
 import { PlannerSet } from '../../../src/scaling/planner-set.js';
 import { policySchema } from '../../../src/scaling/policy.js';
+import { StateReader, StateWriter } from '../../../src/state.js';
 
 const series = makeSeries('rps', { service: 'shop' });
 const policy = policySchema.parse({
@@ -25,6 +26,19 @@ function forecast(madeAt: number, uppers: readonly number[], confidence = 0.5): 
   }));
   return { id: String(madeAt), series: id, name, labels, entity, model: 'm', madeAt, stepMs: 60_000, points };
 }
+
+it('a sample that is late or comes again decides nothing, after a restart neither', () => {
+  const planners = new PlannerSet([policy]).forSeries(series);
+  expect(planners.decide(60_000, 100)).toEqual([]);
+  expect(planners.decide(30_000, 1000)).toEqual([]);
+  expect(planners.decide(60_000, 1000)).toEqual([]);
+  const writer = new StateWriter();
+  planners.save(writer);
+  const back = new PlannerSet([policy]).forSeries(series);
+  back.restore(new StateReader(writer.finish()));
+  expect(back.decide(60_000, 1000)).toEqual([]);
+  expect(back.decide(60_001, 1000)).toMatchObject([{ current: 2, timestamp: 60_001 }]);
+});
 
 describe('forecasts beside metrics', () => {
   it('count only from the time they were made, however early they arrive', () => {

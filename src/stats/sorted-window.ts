@@ -1,5 +1,5 @@
 import type { StateReader, StateWriter } from '../state.js';
-import { quantileOfSorted, Ring } from '../stats/ring.js';
+import { Ring } from './ring.js';
 
 /** The last `capacity` values both in order of time and sorted: O(log window) to find, a short move of memory to insert. */
 export class SortedWindow {
@@ -29,8 +29,14 @@ export class SortedWindow {
     this.count++;
   }
 
+  /** Quantile by linear interpolation; NaN without values. */
   quantile(q: number): number {
-    return quantileOfSorted(this.values.subarray(0, this.count), q);
+    const last = this.count - 1;
+    if (last < 0) return Number.NaN;
+    const position = Math.min(Math.max(q, 0), 1) * last;
+    const low = Math.floor(position);
+    const value = this.values[low]!;
+    return low === last ? value : value + (position - low) * (this.values[low + 1]! - value);
   }
 
   /** How many values are at least `value`. */
@@ -65,7 +71,8 @@ export class SortedWindow {
   restore(reader: StateReader): void {
     this.ring.restore(reader);
     this.count = this.ring.size;
-    this.values.set(this.ring.sorted());
+    for (let i = 0; i < this.count; i++) this.values[i] = this.ring.at(i);
+    this.values.subarray(0, this.count).sort();
   }
 
   private lowerBound(value: number): number {
