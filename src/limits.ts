@@ -13,6 +13,10 @@ export const sampleLimits = {
   maxNameLength: 512,
   /** Most labels of one series. */
   maxLabels: 64,
+  /** Longest names and values of all labels of one series together, characters: they travel in every forecast. */
+  maxLabelsLength: 16_384,
+  /** Largest value: sums and squares of larger ones are no numbers any more, and a series that has seen one never recovers. */
+  maxMagnitude: 1e100,
   /** Most samples in one Kafka message. */
   maxSamplesPerMessage: 100_000,
 } as const;
@@ -25,6 +29,12 @@ export const codecLimits = {
   maxPrefixBytes: 536_870_912,
   /** Longest name and labels remembered, bytes. */
   longestPrefix: 2_048,
+  /** Of a value in dead letters, bytes: with key and headers it stays below the usual max.message.bytes of 1 MiB. */
+  maxDeadLetterBytes: 900_000,
+  /** Of a key in dead letters, bytes. */
+  maxDeadLetterKeyBytes: 65_536,
+  /** Of the reason in dead letters, characters. */
+  maxReasonLength: 1_000,
 } as const;
 
 /** What one process keeps in memory. */

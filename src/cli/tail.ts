@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { readableValue } from '../codec/readable.js';
+import { parseTime } from '../codec/series-csv.js';
 import { messageOf } from '../errors.js';
 import { assertReachable, kafkaClient } from '../kafka/client.js';
 import { type TailedMessage, type TailFrom, tail } from '../kafka/tail.js';
@@ -55,8 +56,8 @@ export function tailCommand(): Command {
 
 function parseFrom(given: string): TailFrom {
   if (given === 'earliest' || given === 'latest') return given;
-  const time = Date.parse(given);
-  if (Number.isNaN(time))
+  const time = parseTime(given);
+  if (time === undefined)
     throw new InvalidArgumentError('earliest, latest or an ISO time such as 2026-01-31T12:00:00Z is needed.');
   return time;
 }

@@ -6,6 +6,7 @@ import { decodeBody, type SchemaName, SINGLE_OBJECT_HEADER, schemaOf } from './a
 import { AvroScanner } from './avro-scanner.js';
 import { JsonScanner } from './json-scanner.js';
 import { MessageBytes } from './message-bytes.js';
+import { parseIsoTime } from './series-csv.js';
 
 /** What the decoder needs of a Kafka message. */
 export interface InputMessage {
@@ -274,8 +275,13 @@ export class SampleDecoder {
   }
 
   private accept(series: number, timestamp: number, value: number, index: number, n: number | null): void {
-    if (!Number.isFinite(value)) {
-      this.fail(index, n, new IguanaError('IGU_VALUE_NOT_FINITE', { series: this.table.get(series).canonical, value }));
+    const { maxMagnitude } = this.limits;
+    if (!(Math.abs(value) <= maxMagnitude)) {
+      const of = { series: this.table.get(series).canonical, value };
+      const error = Number.isFinite(value)
+        ? new IguanaError('IGU_RECORD_MALFORMED', { what: `value of ${of.series} is beyond ±${maxMagnitude}` })
+        : new IguanaError('IGU_VALUE_NOT_FINITE', of);
+      this.fail(index, n, error);
       return;
     }
     if (!(timestamp >= this.oldest && timestamp <= this.newest)) {
@@ -309,7 +315,7 @@ export class SampleDecoder {
   }
 }
 
-/** A parsed value as a sample, times in ISO form read too. Errors: `IGU_RECORD_MALFORMED`, `IGU_VALUE_NOT_FINITE`. */
+/** A parsed value as a sample, times in ISO form (UTC without a zone) read too. Errors: `IGU_RECORD_MALFORMED`, `IGU_VALUE_NOT_FINITE`. */
 function shaped(
   parsed: unknown,
   limits: SampleLimits,
@@ -323,8 +329,13 @@ function shaped(
     throw malformed('"labels" is an object of texts');
   const entries = Object.entries(labels as Record<string, unknown>);
   if (entries.length > limits.maxLabels) throw malformed(`more than ${limits.maxLabels} labels`);
-  if (entries.some(([, v]) => typeof v !== 'string')) throw malformed('"labels" is an object of texts');
-  const time = typeof timestamp === 'string' ? Date.parse(timestamp) : timestamp;
+  let length = 0;
+  for (const [key, label] of entries) {
+    if (typeof label !== 'string') throw malformed('"labels" is an object of texts');
+    length += key.length + label.length;
+  }
+  if (length > limits.maxLabelsLength) throw malformed(`"labels" are longer than ${limits.maxLabelsLength}`);
+  const time = typeof timestamp === 'string' ? parseIsoTime(timestamp) : timestamp;
   if (typeof time !== 'number' || Number.isNaN(time)) throw malformed('"timestamp" is ms since 1970 or an ISO time');
   if (typeof value !== 'number') {
     if (value === null || value === 'NaN' || value === 'Infinity' || value === '-Infinity') {

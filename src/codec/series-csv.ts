@@ -16,9 +16,13 @@ const SECONDS_BELOW = 1e11;
 export function parseSeriesCsv(text: string, path: string): Map<string, CsvSeries> {
   const rows = new Map<string, { timestamps: number[]; values: number[] }>();
   const lines = text.split('\n');
+  let begun = false;
   for (let n = 0; n < lines.length; n++) {
     const line = lines[n]!.trim();
-    if (line === '' || (n === 0 && isHeader(line))) continue;
+    if (line === '') continue;
+    const first = !begun;
+    begun = true;
+    if (first && isHeader(line)) continue;
     const bad = (what: string, fix: string): IguanaError =>
       new IguanaError('IGU_CSV_ROW', { path, line: n + 1, what, fix });
     const cells = line.split(',').map((cell) => cell.trim().replace(/^"(.*)"$/, '$1'));
@@ -64,7 +68,11 @@ export function parseTime(text: string): number | undefined {
   if (text === '') return undefined;
   const number = Number(text);
   if (Number.isFinite(number)) return number < SECONDS_BELOW ? number * 1000 : number;
-  // a time without zone is UTC, whatever machine reads it
+  return parseIsoTime(text);
+}
+
+/** ms since 1970 of ISO text; a time without zone is UTC, whatever machine reads it. Undefined for anything else. */
+export function parseIsoTime(text: string): number | undefined {
   const iso = /[zZ]|[+-]\d\d:?\d\d$/.test(text) ? text : `${text.replace(' ', 'T')}${text.length > 10 ? 'Z' : ''}`;
   const time = Date.parse(iso);
   return Number.isNaN(time) ? undefined : time;

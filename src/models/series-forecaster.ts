@@ -1,3 +1,4 @@
+import { sampleLimits } from '../limits.js';
 import type { ForecastPoint } from '../records.js';
 import type { Stateful, StateReader, StateWriter } from '../state.js';
 import { confidence } from './confidence.js';
@@ -84,9 +85,9 @@ export class SeriesForecaster implements Stateful {
     return this.lastTime;
   }
 
-  /** Takes a sample; returns true when it ended a step, so that a new forecast is possible. Not finite values are left out. */
+  /** Takes a sample; returns true when it ended a step, so that a new forecast is possible. Values that are not finite, or too large to reckon with, are left out. */
   learn(timestamp: number, value: number): boolean {
-    if (!Number.isFinite(value)) return false;
+    if (!(Math.abs(value) <= sampleLimits.maxMagnitude)) return false;
     if (this.step === 0) return this.findStep(timestamp, value);
     if (!this.model) this.begin();
     const number = Math.floor(timestamp / this.step);

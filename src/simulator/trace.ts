@@ -62,10 +62,12 @@ export async function readTrace(path: string, options: TraceOptions = {}): Promi
       number++;
       if (number > traceLimits.maxLines)
         throw new IguanaError('IGU_LIMIT', { limit: 'lines of a trace', value: traceLimits.maxLines });
-      if (line === '') continue;
-      format ??= formatOf(line);
-      if (format === 'csv') {
+      if (line !== '') format ??= formatOf(line);
+      // empty lines count too: errors name the line of the file
+      if (format === 'csv' || format === undefined) {
         csv.push(line);
+      } else if (line === '') {
+        // nothing
       } else if (format === 'counts') {
         const value = Number(line);
         if (!Number.isFinite(value)) throw badRow(path, number, `"${line}" is not a number`, 'give one count a line');

@@ -205,6 +205,15 @@ describe('one series', () => {
     expect(one.steps).toBe(0);
   });
 
+  it('leaves out values that no model could reckon with', () => {
+    const one = new SeriesForecaster({ stepMs: STEP });
+    for (let i = 0; i < 300; i++) one.learn(i * STEP, i === 100 || i === 101 ? 1.7e308 : 5);
+    for (const { value, intervals } of one.forecast([1, 60], [95])) {
+      expect(value).toBeCloseTo(5, 6);
+      expect(intervals.every(({ lower, upper }) => Number.isFinite(lower + upper))).toBe(true);
+    }
+  });
+
   it('goes on after save and restore as if nothing had happened, also while the step is not known', () => {
     for (const split of [3, 700]) {
       const values = daily(1000, 10);

@@ -227,4 +227,12 @@ describe('dead letter', () => {
       },
     });
   });
+
+  it('cuts what would not fit into a message, and says how long it was', () => {
+    const source = { topic: 'metrics', partition: 0, offset: '1', key: Buffer.alloc(2e6), value: Buffer.alloc(3e6) };
+    const { key, value, headers } = deadLetter(source, 'IGU_RECORD_MALFORMED', 'x'.repeat(1e6));
+    const size = key!.length + value!.length + Object.values(headers).join('').length;
+    expect(size).toBeLessThan(1_000_000);
+    expect(headers['iguana-cut']).toBe('3000000');
+  });
 });

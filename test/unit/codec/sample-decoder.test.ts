@@ -1,16 +1,20 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { VirtualClock } from '../../../src/clock.js';
 import { encodeAvro } from '../../../src/codec/avro.js';
 import { encodeSamplesColumnar, encodeSamplesJson } from '../../../src/codec/encode.js';
-import { SampleDecoder } from '../../../src/codec/sample-decoder.js';
+import { SampleDecoder, type SampleLimits } from '../../../src/codec/sample-decoder.js';
 import { canonicalSeries, SeriesTable } from '../../../src/records.js';
 
 const NOW = 1_700_000_000_000;
 
-function decoder(schemaIds = new Map<number, 'metrics'>()) {
+/** Takes every number there is, unless told otherwise. */
+function decoder(
+  schemaIds = new Map<number, 'metrics'>(),
+  limits: Partial<SampleLimits> = { maxMagnitude: Number.MAX_VALUE },
+) {
   const table = new SeriesTable();
-  const one = new SampleDecoder(table, { clock: new VirtualClock(NOW), schemaIds });
+  const one = new SampleDecoder(table, { clock: new VirtualClock(NOW), schemaIds, limits });
   const decode = (...values: (string | Buffer | null)[]) => {
     const messages = values.map((v, i) => ({ offset: String(i), value: v === null ? null : Buffer.from(v) }));
     const { batch, failed } = one.decode('metrics', 0, messages);
@@ -194,6 +198,28 @@ describe('json', () => {
       ]);
     }
     expect(table.size).toBe(2);
+  });
+
+  it('refuses values too large to reckon with and labels too long for an output record, and takes the rest', () => {
+    const { decode } = decoder(new Map(), {});
+    const { samples, failed } = decode(
+      JSON.stringify([sample(1e100), sample(-2e100), sample(1)]),
+      JSON.stringify({ ...sample(2), labels: { service: 'x'.repeat(20_000) } }),
+    );
+    expect(samples.map((s) => s.value)).toEqual([1e100, 1]);
+    expect(failed).toMatchObject([
+      { index: 0, sampleIndex: 1, code: 'IGU_RECORD_MALFORMED' },
+      { index: 1, sampleIndex: null, code: 'IGU_RECORD_MALFORMED' },
+    ]);
+  });
+
+  it('takes an ISO time without a zone as UTC, wherever it is read', () => {
+    // the zone of the test's own process cannot be changed; without the Z it would count
+    const parse = vi.spyOn(Date, 'parse');
+    const { samples } = decoder().decode(JSON.stringify({ ...sample(1), timestamp: '2023-11-14T22:13:20' }));
+    expect(samples.map((s) => s.timestamp)).toEqual([NOW]);
+    expect(parse).toHaveBeenCalledWith('2023-11-14T22:13:20Z');
+    parse.mockRestore();
   });
 
   it('reads other orders of keys, spaces, escapes, ISO times and missing labels', () => {

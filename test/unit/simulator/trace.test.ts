@@ -44,6 +44,9 @@ describe('reading a trace', () => {
       /IGU_CSV_ROW .*bad\.ndjson:2: not a sample/,
     );
     await expect(readTrace(file('bad.txt', '1\nx\n'))).rejects.toThrow(/bad\.txt:2: "x" is not a number/);
+    await expect(readTrace(file('bad.csv', '\n\ntime,value\n\n1,2\n\nx,3\n'))).rejects.toThrow(
+      /bad\.csv:7: "x" is not/,
+    );
     await expect(readTrace(file('empty', ''))).rejects.toThrow(/empty:1: there is no sample/);
     await expect(readTrace(path.join(folder, 'none'))).rejects.toMatchObject({ code: 'IGU_FILE_MISSING' });
     await expect(readTrace(file('torn.gz', gzipSync('1\n2\n').subarray(0, 12)))).rejects.toMatchObject({
