@@ -1,13 +1,12 @@
 import { lastValueFrom, share, take } from 'rxjs';
+import { decodeForecast } from '../src/codec/decode.js';
 import { encodeDecision } from '../src/codec/encode.js';
-import { readableValue } from '../src/codec/readable.js';
 import { kafkaClient } from '../src/kafka/client.js';
 import { tail } from '../src/kafka/tail.js';
 import { acknowledge } from '../src/operators/acknowledge.js';
 import { learnBySeries } from '../src/operators/learn-by-series.js';
 import { type RunningPipeline, type SeriesPipelineOptions, seriesPipeline } from '../src/operators/series-pipeline.js';
 import { write } from '../src/operators/write.js';
-import type { ForecastRecord } from '../src/records.js';
 import { PlannerSet, type SeriesPlanners } from '../src/scaling/planner-set.js';
 import type { ScalingPolicy } from '../src/scaling/policy.js';
 
@@ -16,13 +15,16 @@ export interface ScaleOptions extends SeriesPipelineOptions {
   readonly output: string;
   readonly deadLetters: string;
   readonly policies: readonly ScalingPolicy[];
-  /** Wait until so many forecasts, from the oldest on, are there before the first sample is judged: for a replay. Default: those that come from now on. */
+  /**
+   * Wait until so many forecasts, from the oldest on, are there before the first sample is judged: for a replay. Default: those that come
+   * from now on.
+   */
   readonly awaitForecasts?: number;
 }
 
 /**
- * Metrics and forecasts in, decisions out. The metric drives: each sample is an evaluation of the policies that watch its series. Forecasts are read by every process
- * on the side, since they only raise a floor and the next one is never far.
+ * Metrics and forecasts in, decisions out. The metric drives: each sample is an evaluation of the policies that watch its series. Forecasts
+ * are read by every process on the side, since they only raise a floor and the next one is never far.
  */
 export async function scale(options: ScaleOptions): Promise<RunningPipeline> {
   const planners = new PlannerSet(options.policies);
@@ -34,7 +36,14 @@ export async function scale(options: ScaleOptions): Promise<RunningPipeline> {
   );
   const messages = forecasts.messages.pipe(share());
   const following = messages.subscribe({
-    next: ({ message }) => message.value && planners.forecast(readableValue(message.value) as ForecastRecord),
+    next: ({ message }) => {
+      try {
+        if (message.value) planners.forecast(decodeForecast(message.value));
+      } catch (error) {
+        // anybody may write to the topic
+        options.onError?.(error);
+      }
+    },
     error: (error) => options.onError?.(error),
   });
   if (awaitForecasts > 0) await lastValueFrom(messages.pipe(take(awaitForecasts)));

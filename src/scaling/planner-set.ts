@@ -6,14 +6,22 @@ import type { ScalingPolicy } from './policy.js';
 
 /** The planners of one series: one a policy that watches it, often none. */
 export class SeriesPlanners implements Stateful {
+  /** Time of the newest sample judged, ms. */
+  private newest = Number.NEGATIVE_INFINITY;
+
   /** `forecasts` of the series in the order they were made, taken from as time comes to them. */
   constructor(
     private readonly planners: readonly Planner[],
     private readonly forecasts: ForecastRecord[],
   ) {}
 
-  /** Only forecasts that had been made at the sample's time count: a pipeline that is behind must not know what comes. */
+  /**
+   * Only forecasts that had been made at the sample's time count: a pipeline that is behind must not know what comes. A sample that is late,
+   * or comes again, says nothing about now and decides nothing.
+   */
   decide(timestamp: number, value: number): DecisionRecord[] {
+    if (timestamp <= this.newest) return [];
+    this.newest = timestamp;
     let known = 0;
     while (known < this.forecasts.length && this.forecasts[known]!.madeAt <= timestamp) known++;
     const newest = this.forecasts.splice(0, known).at(-1);
@@ -22,7 +30,7 @@ export class SeriesPlanners implements Stateful {
   }
 
   save(writer: StateWriter): void {
-    writer.u32(this.planners.length);
+    writer.f64(this.newest).u32(this.planners.length);
     for (const planner of this.planners) {
       writer.text(planner.policy.name).nested((w) => planner.save(w));
     }
@@ -30,6 +38,7 @@ export class SeriesPlanners implements Stateful {
 
   /** A policy that has gone is left out; one that is new begins at its initial count. */
   restore(reader: StateReader): void {
+    this.newest = reader.f64();
     for (let n = reader.u32(); n > 0; n--) {
       const name = reader.text();
       const saved = new StateReader(reader.bytes());

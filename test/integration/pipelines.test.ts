@@ -1,7 +1,8 @@
-import type { Kafka } from 'kafkajs';
+import { CompressionTypes, type Kafka } from 'kafkajs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { detect } from '../../pipelines/detect.js';
 import { forecast } from '../../pipelines/forecast.js';
+import { scale } from '../../pipelines/scale.js';
 import { readableValue } from '../../src/codec/readable.js';
 import { ensureTopics } from '../../src/kafka/admin.js';
 import { stateTopic } from '../../src/kafka/state-store.js';
@@ -43,7 +44,7 @@ async function topicsFor(): Promise<Names> {
   const { group: _, ...topics } = names;
   await ensureTopics({ brokers: [broker.brokers] }, [
     ...Object.values(topics).map((topic) => ({ topic, partitions: 2 })),
-    ...['forecast', 'detect'].map((one) => stateTopic(one, 2)),
+    ...['forecast', 'detect', 'scale'].map((one) => stateTopic(one, 2)),
   ]);
   return names;
 }
@@ -124,6 +125,46 @@ it('turns metrics into forecasts, and sends what cannot be read to dead letters 
     'iguana-offset': expect.stringMatching(/^\d+$/),
   });
   await Promise.all([forecasts.closed(), letters.closed()]);
+});
+
+it('goes on when what cannot be read is larger than a dead letter may be', async () => {
+  const names = await topicsFor();
+  const pipeline = await detect(optionsFor(names, names.anomalies));
+  running.push(pipeline);
+  const letters = await collect<unknown>(names.deadLetters);
+  const producer = kafka.producer();
+  await producer.connect();
+  // packed it is small
+  const value = `{${'x'.repeat(3_000_000)}`;
+  await producer.send({ topic: names.input, compression: CompressionTypes.GZIP, messages: [{ key: 'shop', value }] });
+  await producer.disconnect();
+  await produce(names.input, quiet(5, 1));
+  await until('all is read', () => pipeline.status().samples >= 5);
+  await until('the dead letter', () => letters.seen.length >= 1);
+  expect(letters.seen[0]!.headers).toMatchObject({ 'iguana-cut': String(value.length) });
+  await letters.closed();
+});
+
+it('scales on when something else than forecasts is written to their topic', async () => {
+  const names = await topicsFor();
+  const errors: string[] = [];
+  const pipeline = await scale({
+    ...optionsFor(names, uniqueName('decisions')),
+    forecasts: names.forecasts,
+    policies: [],
+    onError: (error) => errors.push(String(error)),
+  });
+  running.push(pipeline);
+  const producer = kafka.producer();
+  await producer.connect();
+  const strange = [Buffer.from([0xc3, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]), 'null', '{"points":1}'];
+  await until('the errors', async () => {
+    await producer.send({ topic: names.forecasts, messages: strange.map((value) => ({ value })) });
+    return ['IGU_SCHEMA_UNKNOWN', 'IGU_RECORD_MALFORMED'].every((code) => errors.some((e) => e.includes(code)));
+  });
+  await producer.disconnect();
+  await produce(names.input, quiet(5, 1));
+  await until('all is read', () => pipeline.status().samples >= 5);
 });
 
 it('opens an anomaly once, goes on after a restart with what it had learnt, and writes nothing twice', async () => {
