@@ -1,3 +1,4 @@
+import { matchesRule } from '../detectors/rule.js';
 import { SeriesDetector } from '../detectors/series-detector.js';
 import { IguanaError, messageOf } from '../errors.js';
 import { type AnomalyRecord, hash64, makeSeries, type Series, type Severity } from '../records.js';
@@ -126,7 +127,7 @@ class AnomalyDetection {
   ): boolean {
     let broken = false;
     for (const rule of this.rules) {
-      if (!matches(rule.pattern, series.name)) continue;
+      if (!matchesRule(rule.pattern, series.name)) continue;
       const id = hash64(`${handle.id}/${rule.name}`);
       if (value <= rule.threshold) {
         this.resolve(id);
@@ -189,12 +190,4 @@ function scoreOfDeviations(z: number): number {
   const density = Math.exp((-z * z) / 2) / Math.sqrt(2 * Math.PI);
   const tail = (2 * density * z) / (z * z + 1 - 2 / (z * z + 2));
   return Math.max(1, -Math.log10(tail));
-}
-
-function matches(pattern: string, name: string): boolean {
-  const expression = pattern
-    .split('*')
-    .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
-    .join('.*');
-  return new RegExp(`^${expression}$`).test(name);
 }

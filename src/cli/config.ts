@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { type Document, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { ruleSchema } from '../detectors/rule.js';
 import { IguanaError } from '../errors.js';
 import { policySchema } from '../scaling/policy.js';
 import { logLevels } from './log.js';
@@ -52,6 +53,8 @@ export const configSchema = z.strictObject({
   neural: z
     .strictObject({ enabled: z.boolean().default(true), trainEveryMs: z.number().int().min(1000).default(20_000) })
     .prefault({}),
+  /** What is to be called an anomaly beside what the detectors find. */
+  rules: z.array(ruleSchema).default([]),
   /** Scaling policies, inline. */
   policies: z.array(policySchema).default([]),
 });

@@ -114,7 +114,7 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   const common = { connection, group: config.group, input: topics.metrics, deadLetters: topics.deadLetters, onError };
   const pipelines = await Promise.all([
     forecast({ ...common, output: topics.forecasts, ...(network ? { shared: network.shared } : {}) }),
-    detect({ ...common, output: topics.anomalies }),
+    detect({ ...common, output: topics.anomalies, rules: config.rules }),
     scale({ ...common, forecasts: topics.forecasts, output: topics.decisions, policies }),
   ]);
   stops.clients.push(async () => {

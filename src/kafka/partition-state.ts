@@ -76,6 +76,11 @@ export class PartitionState<T> {
     return this.live[slot] ?? this.materialise(slot);
   }
 
+  /** Calls `visit` for every state in use; what it changes is saved with the series' next sample. */
+  eachLive(visit: (state: T) => void): void {
+    for (const state of this.live) if (state !== undefined) visit(state);
+  }
+
   /** The state to be looked at. */
   peek(slot: number): T {
     return this.live[slot] ?? this.materialise(slot);

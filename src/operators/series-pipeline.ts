@@ -1,5 +1,5 @@
 import { type Observable, type Subscription, tap } from 'rxjs';
-import { wallClock } from '../clock.js';
+import { type Clock, wallClock } from '../clock.js';
 import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
 import { type PipelineStatus, StatusCounter } from '../kafka/pipeline-status.js';
 import { sink as openSink, type Sink } from '../kafka/sink.js';
@@ -19,6 +19,8 @@ export interface SeriesPipelineOptions {
   /** Write changed state this often, ms. Default 5,000. */
   readonly checkpointEveryMs?: number;
   readonly onError?: (error: unknown) => void;
+  /** Default the wall clock. */
+  readonly clock?: Clock;
 }
 
 export interface RunningPipeline {
@@ -47,12 +49,13 @@ export async function seriesPipeline<T extends Stateful>(
   options: SeriesPipelineOptions,
   create: (series: Series) => T,
   build: (parts: SeriesPipelineParts<T>) => Observable<Work>,
+  beside?: (parts: SeriesPipelineParts<T>) => Observable<unknown>,
 ): Promise<RunningPipeline> {
   const kafka = kafkaClient(options.connection);
   const sink = openSink(kafka);
   const table = new SeriesTable();
   const states = new SeriesStates<T>(table, create, (error) => options.onError?.(error));
-  const counter = new StatusCounter(name, wallClock, () => states.size);
+  const counter = new StatusCounter(name, options.clock ?? wallClock, () => states.size);
   const stateTopic = stateTopicOf(name);
   const checkpointEveryMs = options.checkpointEveryMs ?? kafkaLimits.checkpointEveryMs;
   const lastCheckpoint = new Map<number, number>();
@@ -102,16 +105,19 @@ export async function seriesPipeline<T extends Stateful>(
       await checkpoint(batch.partition);
     }
   };
-  const subscription: Subscription = build({ batches: input.batches.pipe(begin), table, states, sink })
+  const parts = { batches: input.batches.pipe(begin), table, states, sink };
+  const subscription: Subscription = build(parts)
     .pipe(count)
     .subscribe({
       next: (work) => void saving(work.input).catch((error) => options.onError?.(error)),
       error: (error) => options.onError?.(error),
     });
+  const sideline = beside?.(parts).subscribe({ error: (error: unknown) => options.onError?.(error) });
   return {
     name,
     status: () => counter.status(),
     async stop() {
+      sideline?.unsubscribe();
       await input.drain(kafkaLimits.drainMs);
       // what cannot be written now is learnt again at the next start
       const report = (error: unknown): void => options.onError?.(error);

@@ -39,6 +39,11 @@ export class SeriesStates<T extends Stateful> {
     return size;
   }
 
+  /** Calls `visit` for the state of every series that has come since the start. */
+  each(visit: (state: T) => void): void {
+    for (const { state } of this.partitions.values()) state.eachLive(visit);
+  }
+
   forget(partition: number): void {
     this.partitions.delete(partition);
   }
