@@ -22,8 +22,15 @@ export const constellation = {
     if (clusters.has(options.name))
       throw new IguanaError('IGU_USAGE', { what: `there is a cluster named ${options.name}` });
     const cluster = new ProcessCluster(options);
-    await cluster.scaleTo(options.instances ?? 1);
     clusters.set(options.name, cluster);
+    try {
+      await cluster.scaleTo(options.instances ?? 1);
+    } catch (error) {
+      // those that did start would be nobody's
+      await cluster.scaleTo(0);
+      clusters.delete(options.name);
+      throw error;
+    }
     return cluster.instances();
   },
   /** Adds instances (default 1). */

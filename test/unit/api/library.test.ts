@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { anomaly, predictive } from '../../../src/index.js';
+import { anomaly, constellation, predictive } from '../../../src/index.js';
 import { normals } from '../../support/random.js';
 
 it('predicts seconds ahead with bounds, says how it does, and refuses use after destroy', async () => {
@@ -58,4 +58,20 @@ it('detects by statistics and by rules, tells once an episode, and resolves', ()
   expect(anomaly.stats().detected - before.detected).toBe(2);
   unsubscribe();
   expect(() => anomaly.detect({ metric: 'x', id: 'none' }, 1)).toThrow(/IGU_NOT_FOUND/);
+});
+
+it('makes one cluster of a name, also when it is asked for twice at the same time', async () => {
+  const options = { name: 'twice', command: process.execPath, args: ['-e', 'setInterval(() => {}, 1000)'] };
+  const outcomes = await Promise.allSettled([
+    constellation.createCluster(options),
+    constellation.createCluster(options),
+  ]);
+  expect(outcomes.map((o) => o.status)).toEqual(['fulfilled', 'rejected']);
+  await constellation.destroy('twice');
+  await expect(constellation.createCluster({ ...options, command: '/no/such/command' })).rejects.toThrow(
+    /IGU_ACTUATOR/,
+  );
+  // the name is free again
+  expect(await constellation.createCluster(options)).toHaveLength(1);
+  await constellation.destroy('twice');
 });

@@ -62,3 +62,50 @@ it('reports what fails and goes on with the next decision', async () => {
   await until('the next', () => calls === 2);
   expect(errors.length).toBe(1);
 });
+
+it('starts nothing again once it is stopped, whatever was wanted meanwhile', async () => {
+  const done: number[] = [];
+  const finish: (() => void)[] = [];
+  const cluster = {
+    name: 'c',
+    instances: () => [],
+    restart: async () => undefined,
+    scaleTo: (count: number) =>
+      new Promise<void>((resolve) => {
+        done.push(count);
+        finish.push(resolve);
+      }),
+  };
+  const actuators = new Actuators(new Map([['p', cluster]]), (error) => expect.fail(String(error)));
+  actuators.apply(decision(2, false));
+  actuators.apply(decision(3, false));
+  const stopped = actuators.stop();
+  expect(actuators.apply(decision(4, false))).toBe(false);
+  for (const one of finish) one();
+  await stopped;
+  expect(done).toEqual([2, 0]);
+});
+
+it('carries out what came while a change was failing', async () => {
+  const done: number[] = [];
+  const errors: unknown[] = [];
+  let fail: (error: Error) => void = () => undefined;
+  const cluster = {
+    name: 'c',
+    instances: () => [],
+    restart: async () => undefined,
+    scaleTo: (count: number) => {
+      done.push(count);
+      if (done.length > 1) return Promise.resolve();
+      return new Promise<void>((_, reject) => {
+        fail = reject;
+      });
+    },
+  };
+  const actuators = new Actuators(new Map([['p', cluster]]), (error) => errors.push(error));
+  actuators.apply(decision(2, false));
+  actuators.apply(decision(3, false));
+  fail(new Error('no'));
+  await until('the newer one', () => done.length === 2);
+  expect([done, errors.length]).toEqual([[2, 3], 1]);
+});
