@@ -10,8 +10,9 @@ const FORGETTING = 0.998;
 const WARM_UP = 20;
 
 /**
- * ARIMA(2,1,1): the change of the series is w(t) = φ1 w(t−1) + φ2 w(t−2) + θ e(t−1) + e(t). The coefficients are learnt step by step by recursive extended
- * least squares with forgetting, so nothing is ever refitted. Cost: O(1), 3 × 3 matrix. Source: Box & Jenkins; Ljung & Söderström 1983, section 2.2.
+ * ARIMA(2,1,1): the change of the series is w(t) = φ1 w(t−1) + φ2 w(t−2) + θ e(t−1) + e(t). The coefficients are learnt step by step by
+ * recursive extended least squares with forgetting, so nothing is ever refitted. Cost: O(1), 3 × 3 matrix.
+ * Source: Box & Jenkins; Ljung & Söderström 1983, section 2.2.
  */
 export class Arima implements Forecaster {
   readonly name = 'arima';
@@ -38,7 +39,7 @@ export class Arima implements Forecaster {
     const change = Number.isFinite(value) ? value - this.last : predicted;
     const error = change - predicted;
     this.scale = Math.max(Math.abs(change), 0.99 * this.scale);
-    if (Number.isFinite(value) && this.scale > 0) this.update(error);
+    if (Number.isFinite(value) && this.scale > 0) this.update(change);
     this.last += change;
     this.changes[1] = this.changes[0]!;
     this.changes[0] = change;
@@ -99,9 +100,14 @@ export class Arima implements Forecaster {
     return [Math.max(-room, Math.min(room, this.coefficients[0]!)), phi2, theta];
   }
 
-  /** One step of recursive least squares; regressors are divided by the scale, so that the covariance has no unit. */
-  private update(error: number): void {
+  /**
+   * One step of recursive least squares towards the change that came. All is divided by the scale, so that the covariance has no unit. What
+   * corrects the coefficients is their own error, not that of the forecast, which is drawn into the stable region and zero while warming up.
+   */
+  private update(change: number): void {
     const x = [this.changes[0]! / this.scale, this.changes[1]! / this.scale, this.residual / this.scale];
+    let innovation = change / this.scale;
+    for (let i = 0; i < K; i++) innovation -= this.coefficients[i]! * x[i]!;
     const p = this.covariance;
     let denominator = FORGETTING;
     for (let i = 0; i < K; i++) {
@@ -110,7 +116,7 @@ export class Arima implements Forecaster {
       this.gain[i] = sum;
       denominator += sum * x[i]!;
     }
-    for (let i = 0; i < K; i++) this.coefficients[i]! += (this.gain[i]! / denominator) * (error / this.scale);
+    for (let i = 0; i < K; i++) this.coefficients[i]! += (this.gain[i]! / denominator) * innovation;
     for (let i = 0; i < K; i++) {
       for (let j = 0; j < K; j++) {
         const next = (p[i * K + j]! - (this.gain[i]! * this.gain[j]!) / denominator) / FORGETTING;

@@ -5,7 +5,7 @@ import { LinearRegression } from '../../src/models/linear-regression.js';
 import { createForecaster, modelNames } from '../../src/models/registry.js';
 import { SeriesForecaster } from '../../src/models/series-forecaster.js';
 import { StateReader, StateWriter } from '../../src/state.js';
-import { uniform } from '../support/random.js';
+import { normals, uniform } from '../support/random.js';
 
 function daily(length: number, noise: number, seed = 1): number[] {
   const next = uniform(seed);
@@ -118,6 +118,25 @@ describe('references', () => {
     for (let i = 240; i < 246; i++) model.learn(120 + pattern[i % 6]!);
     // after one season at the new level the mean over the season is there
     expect(model.forecast(1)[0]).toBeGreaterThan(115);
+  });
+
+  it('arima comes close to the best forecast of an AR(1) of changes after a hundred steps', () => {
+    let [squares, best] = [0, 0];
+    for (let run = 0; run < 200; run++) {
+      const model = createForecaster('arima', { seasons: [] });
+      let [change, level] = [0, 0];
+      normals(110, run + 1).forEach((noise, i) => {
+        change = 0.8 * change + noise;
+        level += change;
+        if (i >= 100) {
+          squares += (level - model.at(1)) ** 2;
+          best += noise ** 2;
+        }
+        model.learn(level);
+      });
+    }
+    // the noise itself is what nobody can forecast
+    expect(squares / best).toBeLessThan(1.06);
   });
 
   it('arima finds the coefficient of an AR(1) of changes', () => {
