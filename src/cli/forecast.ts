@@ -1,8 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import type { CsvSeries } from '../codec/series-csv.js';
-import { modelNames } from '../models/registry.js';
-import { findSeasons, seasonCandidates } from '../models/season.js';
-import { SeriesForecaster } from '../models/series-forecaster.js';
+import { batchModelNames, forecastHistory } from '../models/batch-forecast.js';
+import { calendarSeasons, toGrid } from '../models/grid.js';
 import { csvNumber, readSeriesCsv, writeCsv } from './csv.js';
 import { oneOf, wholeNumber } from './suggest.js';
 import { progress } from './terminal.js';
@@ -24,7 +23,7 @@ export function forecastCommand(): Command {
     .requiredOption('--input <file>', 'CSV timestamp,value or series,timestamp,value; - reads standard input')
     .requiredOption('--horizon <n>', 'steps to forecast', wholeNumber(1, 10_000))
     .option('--season <steps>', 'auto, or season lengths in steps such as 24,168', parseSeason, 'auto' as const)
-    .option('--model <name>', `one of ${modelNames.join(', ')}`, oneOf(modelNames), 'ensemble')
+    .option('--model <name>', `one of ${batchModelNames.join(', ')}`, oneOf(batchModelNames), 'fitted')
     .option('--level <list>', 'levels of the bounds, per cent', parseLevels, [80, 95])
     .option('--output <file>', 'CSV file to write (default: standard output)')
     .option('--json', 'an array of rows instead of CSV')
@@ -62,18 +61,13 @@ function forecastSeries(
   history: CsvSeries,
   { horizon, season, model, level }: ForecastCommandOptions,
 ): Row[] {
-  const stepMs = medianGap(history.timestamps);
-  const seasons = season === 'auto' ? findSeasons(history.values, seasonCandidates) : season;
-  const forecaster = new SeriesForecaster({ model, stepMs, seasonsMs: seasons.map((steps) => steps * stepMs) });
-  const order = [...history.timestamps.keys()].sort((a, b) => history.timestamps[a]! - history.timestamps[b]!);
-  for (const i of order) forecaster.learn(history.timestamps[i]!, history.values[i]!);
-  forecaster.finish();
-  const horizons = Array.from({ length: horizon }, (_, h) => h + 1);
-  return forecaster.forecast(horizons, level).map((point, h) => {
+  const { stepMs, lastMs, values } = toGrid(history.timestamps, history.values);
+  const calendar = calendarSeasons(stepMs);
+  return forecastHistory(values, horizon, { seasons: season, calendar, model, levels: level }).map((point, h) => {
     const row: Row = {
       series: name,
       step: h + 1,
-      timestamp: new Date(point.timestamp).toISOString(),
+      timestamp: new Date(lastMs + (h + 1) * stepMs).toISOString(),
       value: point.value,
     };
     for (const { level: one, lower, upper } of point.intervals) {
@@ -88,14 +82,6 @@ function forecastSeries(
 function csvRow(row: Row, bounds: readonly string[]): string {
   const cell = (key: string): string => csvNumber(row[key] as number);
   return [row.series, row.step, row.timestamp, cell('value'), ...bounds.map(cell), row.confidence].join(',');
-}
-
-function medianGap(timestamps: Float64Array): number {
-  const sorted = Float64Array.from(timestamps).sort();
-  const gaps: number[] = [];
-  for (let i = 1; i < sorted.length; i++) if (sorted[i]! > sorted[i - 1]!) gaps.push(sorted[i]! - sorted[i - 1]!);
-  gaps.sort((a, b) => a - b);
-  return gaps[gaps.length >> 1] ?? 1000;
 }
 
 function parseSeason(given: string): 'auto' | number[] {
