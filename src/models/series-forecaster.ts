@@ -25,7 +25,7 @@ const DAY_MS = 86_400_000;
 /** Gaps looked at before the step is settled. */
 const GAPS_FOR_STEP = 5;
 /** Longest season in steps: a week of five-minute steps; longer ones would cost more memory than they are worth here. */
-export const MAX_SEASON_STEPS = 2_016;
+const MAX_SEASON_STEPS = 2_016;
 /** Longest gap filled with missing steps; after a longer one the series is learnt anew. */
 const MAX_GAP_STEPS = 2_016;
 const ERROR_WEIGHT = 0.05;

@@ -88,10 +88,6 @@ describe('wrong use', () => {
       code: 2,
       err: expect.stringContaining('Did you mean --model?'),
     });
-    expect(iguana('forecast', '--input', 'x', '--horizon', '5', '--season', '24,8760')).toMatchObject({
-      code: 2,
-      err: expect.stringContaining('from 2 to 2016'),
-    });
     expect(iguana('strat')).toMatchObject({ code: 2, err: expect.stringContaining('Did you mean start?') });
     expect(iguana('tail', 'metrics', '--brokers', '127.0.0.1:1')).toMatchObject({
       code: 1,
