@@ -8,6 +8,8 @@ const RATE = 0.02;
 /** Level at which coverage is watched. */
 const WATCHED = 0.9;
 const ENOUGH = 10;
+/** Bounds that were too wide are narrowed at most as if twice the misses were asked for. */
+const MAX_ALPHA = 2 * (1 - WATCHED);
 
 /**
  * Bounds of one horizon at any level from its last residuals, signed so that skewed errors give skewed bounds. The miscoverage asked for is adapted by what
@@ -24,7 +26,7 @@ export class ConformalBounds {
   learn(actual: number, forecast: number, lower: number, upper: number): void {
     if (this.residuals.size >= ENOUGH) {
       const missed = actual < lower || actual > upper ? 1 : 0;
-      this.alpha = Math.min(0.5, Math.max(0, this.alpha + RATE * (1 - WATCHED - missed)));
+      this.alpha = Math.min(MAX_ALPHA, Math.max(0, this.alpha + RATE * (1 - WATCHED - missed)));
       this.covered += 0.02 * (1 - missed - this.covered);
     }
     this.residuals.push(actual - forecast);
@@ -35,8 +37,9 @@ export class ConformalBounds {
   offsets(level: number): [number, number] {
     const { residuals } = this;
     if (residuals.size === 0) return [0, 0];
-    // the correction learnt at 90 % scales the miss rate of every level
-    const miss = Math.min(0.98, (1 - level) * (this.alpha / (1 - WATCHED)));
+    // the correction learnt at 90 % scales the miss rate of wider bounds in full, of narrower ones by ever less: their residuals are many and need it less
+    const share = Math.min(1, (1 - WATCHED) / (1 - level));
+    const miss = Math.min(0.98, (1 - level) * (this.alpha / (1 - WATCHED)) ** share);
     let lower = residuals.quantile(miss / 2);
     let upper = residuals.quantile(1 - miss / 2);
     // beyond the sample's own resolution the bounds are widened in proportion
