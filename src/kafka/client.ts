@@ -21,15 +21,15 @@ export interface ConnectionOptions {
   readonly log?: KafkaLog;
 }
 
-/** A kafkajs client; connects to nothing yet. */
-export function kafkaClient(options: ConnectionOptions): Kafka {
+/** A kafkajs client; connects to nothing yet. `retries` of a request or connection: 8 take about 20 s. */
+export function kafkaClient(options: ConnectionOptions, retries = 8): Kafka {
   const { log } = options;
   process.env.KAFKAJS_NO_PARTITIONER_WARNING ??= '1';
   return new Kafka({
     brokers: [...options.brokers],
     clientId: options.clientId ?? 'iguana',
     connectionTimeout: 3_000,
-    retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries: 8 },
+    retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries },
     logLevel: log ? logLevel.WARN : logLevel.NOTHING,
     logCreator: () => (entry) => log?.(levelName(entry), entry.log.message, entry.log),
     ...(options.ssl === undefined ? {} : { ssl: options.ssl }),
@@ -39,7 +39,8 @@ export function kafkaClient(options: ConnectionOptions): Kafka {
 
 /** Asks the brokers for the cluster once, with few retries. Errors: `IGU_BROKER_UNREACHABLE`. */
 export async function assertReachable(options: ConnectionOptions, timeoutMs = 5_000): Promise<void> {
-  const admin = kafkaClient(options).admin({ retry: { retries: 1, initialRetryTime: 100 } });
+  // with more retries the client would keep the process alive long after the answer is known
+  const admin = kafkaClient(options, 1).admin();
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);

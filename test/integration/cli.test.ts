@@ -89,10 +89,13 @@ describe('wrong use', () => {
       err: expect.stringContaining('Did you mean --model?'),
     });
     expect(iguana('strat')).toMatchObject({ code: 2, err: expect.stringContaining('Did you mean start?') });
+    const asked = Date.now();
     expect(iguana('tail', 'metrics', '--brokers', '127.0.0.1:1')).toMatchObject({
       code: 1,
       err: expect.stringContaining('IGU_BROKER_UNREACHABLE'),
     });
+    // the answer is known at once: nothing may keep the user waiting after it
+    expect(Date.now() - asked).toBeLessThan(8_000);
     expect(iguana('start', '--config', path.join(folder, 'none.yaml'))).toMatchObject({
       code: 1,
       err: expect.stringContaining('IGU_FILE_MISSING'),
