@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { readConfig } from '../../../src/cli/config.js';
+import { configSchema, readConfig } from '../../../src/cli/config.js';
 
 let folder: string;
 beforeAll(() => {
@@ -48,4 +48,13 @@ it('checks policies, with their place, and fills in their defaults', () => {
 
 it('says which file is missing', () => {
   expect(() => readConfig(path.join(folder, 'none.yaml'))).toThrow(/IGU_FILE_MISSING .*none\.yaml/);
+});
+
+it('the example configuration says the defaults, and its commented parts are right too', () => {
+  const text = readFileSync('iguana.yaml', 'utf8');
+  expect(readConfig('iguana.yaml')).toEqual(configSchema.parse({}));
+  const uncommented = text.replace(/^(rules|policies): \[\]$/gm, '$1:').replace(/^#( {2}.*)$/gm, '$1');
+  const config = readConfig(file(uncommented));
+  expect(config.rules.map((r) => r.name)).toEqual(['long-queue']);
+  expect(config.policies.map((p) => p.name)).toEqual(['checkout']);
 });
