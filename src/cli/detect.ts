@@ -5,6 +5,7 @@ import { SeriesDetector } from '../detectors/series-detector.js';
 import { makeSeries } from '../records.js';
 import { csvNumber, readSeriesCsv, writeCsv } from './csv.js';
 import { oneOf } from './suggest.js';
+import { progress } from './terminal.js';
 
 interface DetectCommandOptions {
   input: string;
@@ -34,7 +35,15 @@ export function detectCommand(): Command {
       '\nExamples:\n  iguana detect --input latency.csv\n  iguana detect --input latency.csv --method mad --sensitivity 3 --output alerts.csv',
     )
     .action(async (options: DetectCommandOptions) => {
-      const rows = [...readSeriesCsv(options.input)].flatMap(([name, history]) => detectSeries(name, history, options));
+      const series = readSeriesCsv(options.input);
+      const bar = progress('detect', series.size);
+      const rows: (string | number)[][] = [];
+      let done = 0;
+      for (const [name, history] of series) {
+        for (const row of detectSeries(name, history, options)) rows.push(row);
+        bar.update(++done);
+      }
+      bar.end();
       if (options.json) {
         const keys = HEADER.split(',');
         const objects = rows.map((row) => Object.fromEntries(keys.map((key, i) => [key, row[i]])));
