@@ -5,7 +5,9 @@ import { scale } from '../../pipelines/scale.js';
 import { startBrokerThread } from '../broker/broker-thread.js';
 import { Actuators } from '../cluster/actuators.js';
 import { ProcessCluster } from '../cluster/process-cluster.js';
+import { decodeDecision } from '../codec/decode.js';
 import { readableValue } from '../codec/readable.js';
+import { SampleDecoder } from '../codec/sample-decoder.js';
 import { LiveModel } from '../dashboard/live-model.js';
 import { startDashboard } from '../dashboard/server.js';
 import { IguanaError, messageOf } from '../errors.js';
@@ -15,9 +17,10 @@ import { keptValue } from '../kafka/kept-value.js';
 import { sink as openSink } from '../kafka/sink.js';
 import { stateTopic } from '../kafka/state-store.js';
 import { type TailedMessage, tail } from '../kafka/tail.js';
+import { dashboardLimits } from '../limits.js';
 import type { RunningPipeline } from '../operators/series-pipeline.js';
 import { trainedNetwork } from '../operators/trained-network.js';
-import { type AnomalyRecord, type DecisionRecord, type ForecastRecord, makeSeries, type Series } from '../records.js';
+import { type AnomalyRecord, type ForecastRecord, SeriesTable } from '../records.js';
 import { policySchema, type ScalingPolicy } from '../scaling/policy.js';
 import { boundedLines } from './bounded-lines.js';
 import type { Config } from './config.js';
@@ -202,11 +205,14 @@ async function reachBroker(
 /** Instances get this long to end, ms: the whole stop must be over within two seconds. */
 const INSTANCE_GRACE_MS = 1_500;
 
-/** One cluster of child processes for each policy that names a command; what they print goes to the data directory, if there is one. */
+/**
+ * One cluster of child processes for each policy that names a command and is no dry run, whatever decisions say; what they print goes to
+ * the data directory, if there is one.
+ */
 function clustersOf(policies: readonly ScalingPolicy[], data: string | null): Map<string, ProcessCluster> {
   return new Map(
-    policies.flatMap(({ name, process: run }) => {
-      if (!run) return [];
+    policies.flatMap(({ name, dryRun, process: run }) => {
+      if (!run || dryRun) return [];
       const { command, args, basePort } = run;
       return [
         [
@@ -238,7 +244,9 @@ function showEvents(
     [topics.metrics, topics.forecasts, topics.anomalies, topics.decisions],
     'latest',
   );
-  const known = new Map<string, Series>();
+  // the page shows what the pipelines read, in whichever form it was produced
+  const table = new SeriesTable();
+  const decoder = new SampleDecoder(table, { limits: { maxSeries: 100 * dashboardLimits.maxSeries } });
   const lastForecastLine = new Map<string, number>();
   const lines = boundedLines(print, (left) =>
     print(
@@ -254,24 +262,26 @@ function showEvents(
     if (json) print(JSON.stringify({ event, record }));
     else lines.print(line);
   };
-  const take = ({ topic, message }: TailedMessage): void => {
+  const take = ({ topic, partition, message }: TailedMessage): void => {
     if (!message.value) return;
-    const value = readableValue(message.value);
     if (topic === topics.metrics) {
-      for (const sample of Array.isArray(value) ? value : [value]) showSample(model, known, sample);
+      const { batch } = decoder.decode(topic, partition, [message]);
+      for (let i = 0; i < batch.length; i++)
+        model.sample(table.get(batch.seriesIndex[i]!), batch.timestamps[i]!, batch.values[i]!);
     } else if (topic === topics.forecasts) {
-      const record = value as ForecastRecord;
+      const record = readableValue(message.value) as ForecastRecord;
       model.forecast(record);
       const now = Date.now();
       if (now - (lastForecastLine.get(record.entity) ?? 0) < FORECAST_LINE_EVERY_MS || record.labels.core) return;
       lastForecastLine.set(record.entity, now);
       tell('forecast', forecastLine(record), record);
     } else if (topic === topics.anomalies) {
-      const record = value as AnomalyRecord;
+      const record = readableValue(message.value) as AnomalyRecord;
       model.anomaly(record);
       if (record.severity !== 'info') tell('anomaly', anomalyLine(record), record);
     } else {
-      const record = value as DecisionRecord;
+      // anybody may write to the topic, and this is acted upon: all of its fields are checked
+      const record = decodeDecision(message.value);
       model.decision(record);
       actuators.apply(record);
       tell('decision', decisionLine(record), record);
@@ -292,23 +302,6 @@ function showEvents(
     subscription.unsubscribe();
     await following.closed();
   };
-}
-
-function showSample(model: LiveModel, known: Map<string, Series>, sample: unknown): void {
-  const { name, labels, timestamp, value } = sample as {
-    name: unknown;
-    labels?: Record<string, string>;
-    timestamp: unknown;
-    value: unknown;
-  };
-  if (typeof name !== 'string' || typeof timestamp !== 'number' || typeof value !== 'number') return;
-  const key = `${name}${JSON.stringify(labels ?? {})}`;
-  let series = known.get(key);
-  if (!series) {
-    series = makeSeries(name, labels ?? {});
-    known.set(key, series);
-  }
-  model.sample(series, timestamp, value);
 }
 
 /** Shows once a second how pipelines stand; says so when a verdict changes. */
