@@ -56,7 +56,17 @@ export const configSchema = z.strictObject({
   /** What is to be called an anomaly beside what the detectors find. */
   rules: z.array(ruleSchema).default([]),
   /** Scaling policies, inline. */
-  policies: z.array(policySchema).default([]),
+  policies: z
+    .array(policySchema)
+    .default([])
+    .superRefine((policies, context) => {
+      policies.forEach(({ name, min, max }, i) => {
+        if (min > max)
+          context.addIssue({ code: 'custom', path: [i, 'min'], message: `${min} is more than max, ${max}` });
+        if (policies.findIndex((one) => one.name === name) < i)
+          context.addIssue({ code: 'custom', path: [i, 'name'], message: `there is a policy named ${name} already` });
+      });
+    }),
 });
 
 export type Config = z.infer<typeof configSchema>;
@@ -69,7 +79,7 @@ export function readConfig(path?: string): Config {
     return configSchema.parse({});
   }
   const lines = new LineCounter();
-  const document = parseDocument(readFileSync(file, 'utf8'), { lineCounter: lines });
+  const document = parseDocument(textOf(file), { lineCounter: lines });
   const syntax = document.errors[0];
   if (syntax) {
     const at = lines.linePos(syntax.pos[0]);
@@ -83,14 +93,22 @@ export function readConfig(path?: string): Config {
   if (parsed.success) return parsed.data;
   // a misspelt word is also why another one is missing
   const issue = parsed.error.issues.find((one) => one.code === 'unrecognized_keys') ?? parsed.error.issues[0]!;
-  const path_ = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]!] : issue.path;
-  const at = lines.linePos(placeOf(document, path_));
+  const place = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]!] : issue.path;
+  const at = lines.linePos(placeOf(document, place));
   throw new IguanaError('IGU_CONFIG', {
     where: `${file}:${at.line}:${at.col}`,
-    what: `${path_.join('.')}: ${issue.message}`,
+    what: `${place.join('.')}: ${issue.message}`,
     fix:
-      issue.code === 'unrecognized_keys' ? unknownKeyFix(path_, issue.keys[0]!) : 'see docs/cli.md for what it may be',
+      issue.code === 'unrecognized_keys' ? unknownKeyFix(place, issue.keys[0]!) : 'see docs/cli.md for what it may be',
   });
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new IguanaError('IGU_FILE_MISSING', { path: file }, { cause });
+  }
 }
 
 /** Offset of a path in the text; of what is missing, its nearest parent that is there. */

@@ -46,8 +46,19 @@ it('checks policies, with their place, and fills in their defaults', () => {
   expect(() => readConfig(file(typo))).toThrow(/iguana\.yaml:6:\d+: .*did you mean policies\?/);
 });
 
+it('refuses policies that contradict themselves or each other', () => {
+  const one = (rest: string): string => `  - {name: web, entity: shop, metric: rps, targetPerInstance: 6${rest}}\n`;
+  expect(() => readConfig(file(`policies:\n${one(', min: 5, max: 2')}`))).toThrow(
+    /iguana\.yaml:2:71: policies\.0\.min: 5 is more than max, 2/,
+  );
+  expect(() => readConfig(file(`policies:\n${one('')}${one('')}`))).toThrow(
+    /iguana\.yaml:3:12: policies\.1\.name: there is a policy named web already/,
+  );
+});
+
 it('says which file is missing', () => {
   expect(() => readConfig(path.join(folder, 'none.yaml'))).toThrow(/IGU_FILE_MISSING .*none\.yaml/);
+  expect(() => readConfig(folder)).toThrow(/IGU_FILE_MISSING cannot read /);
 });
 
 it('the example configuration says the defaults, and its commented parts are right too', () => {
