@@ -78,7 +78,10 @@ class AnomalyDetection {
     this.rules.push(rule);
   }
 
-  /** Judges a value, then learns it; true when an episode is open afterwards. `timestamp` in ms, default now. Errors: `IGU_VALUE_NOT_FINITE`, `IGU_NOT_FOUND`. */
+  /**
+   * Judges a value, then learns it; true when an episode is open afterwards. `timestamp` in ms, default now. Errors:
+   * `IGU_VALUE_NOT_FINITE`, `IGU_NOT_FOUND`.
+   */
   detect(handle: DetectorHandle, value: number, timestamp = Date.now()): boolean {
     const detector = this.detectors.get(handle.id);
     if (!detector)

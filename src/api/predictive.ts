@@ -5,7 +5,10 @@ export interface PredictorOptions {
   readonly metricName: string;
   /** Default `ensemble`; see `modelNames`. */
   readonly model?: string;
-  /** Samples of history that the model should see, default 60. `train` asks for as many, at most 60: models are of use from there on and get better. */
+  /**
+   * Samples of history that the model should see, default 60. `train` asks for as many, at most 60: models are of use from there on and get
+   * better.
+   */
   readonly trainingWindow?: number;
   /** `predict` says `trusted: false` below this confidence, 0–1. Default 0. */
   readonly confidenceThreshold?: number;

@@ -5,8 +5,8 @@ const LINES_PER_SECOND = 6;
 const WINDOW_MS = 1_000;
 
 /**
- * Lets the first lines of each second through and counts the rest, so that a burst (a history that is read at once, an incident in many series) does not push what matters
- * off the screen. When the burst is over, `summary` says how many were left out.
+ * Lets the first lines of each second through and counts the rest, so that a burst (a history that is read at once, an incident in many
+ * series) does not push what matters off the screen. When the burst is over, `summary` says how many were left out.
  */
 export function boundedLines(
   print: (line: string) => void,

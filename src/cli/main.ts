@@ -1,5 +1,8 @@
 #!/usr/bin/env node
-/** The `iguana` command: parses, runs one command, turns what went wrong into one line and an exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted). */
+/**
+ * The `iguana` command: parses, runs one command, turns what went wrong into one line and an exit code (0 done, 1 failed, 2 wrong usage,
+ * 130 interrupted).
+ */
 import { readFileSync, realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';

@@ -38,8 +38,9 @@ const STALLED_MS = 60_000;
 const FAR_MS = 86_400_000;
 
 /**
- * The whole chain on a trace, through an embedded broker in memory. As fast as it goes, scaling follows when all forecasts are there, so that it always knows those that had been made
- * by a sample's time, however the pipelines race; at a given speed everything runs at the same time, as it does live.
+ * The whole chain on a trace, through an embedded broker in memory. As fast as it goes, scaling follows when all forecasts are there, so
+ * that it always knows those that had been made by a sample's time, however the pipelines race; at a given speed everything runs at the
+ * same time, as it does live.
  */
 export async function runReplay(options: ReplayRunOptions): Promise<void> {
   const { policies, model, speed, onProgress } = options;

@@ -3,8 +3,9 @@ import path from 'node:path';
 import { clusterLimits } from '../limits.js';
 
 /**
- * What one instance prints, in `<folder>/<id>.log`: appended to; a full file becomes `<id>.log.1` and replaces the one before it. Nothing waits in memory: a write is made before the
- * next is taken, so an instance that prints faster than the disk takes it is slowed down by its pipe. Disk: twice `maxBytes` an instance.
+ * What one instance prints, in `<folder>/<id>.log`: appended to; a full file becomes `<id>.log.1` and replaces the one before it. Nothing
+ * waits in memory: a write is made before the next is taken, so an instance that prints faster than the disk takes it is slowed down by its
+ * pipe. Disk: twice `maxBytes` an instance.
  */
 export class BoundedLog {
   private readonly file: string;

@@ -36,8 +36,8 @@ interface Running {
 }
 
 /**
- * Runs N copies of a command as supervised child processes: each with a port of its own, started again with growing pauses when it ends by itself, stopped with SIGTERM
- * and, after a grace, SIGKILL. Cost: one process an instance, at most `clusterLimits.maxInstances`.
+ * Runs N copies of a command as supervised child processes: each with a port of its own, started again with growing pauses when it ends by
+ * itself, stopped with SIGTERM and, after a grace, SIGKILL. Cost: one process an instance, at most `clusterLimits.maxInstances`.
  */
 export class ProcessCluster implements Cluster {
   readonly name: string;

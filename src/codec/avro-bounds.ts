@@ -7,8 +7,9 @@ interface Walk {
 }
 
 /**
- * Whether bytes are exactly one value of a schema. To be asked before avsc decodes bytes from outside: it finds torn records only at their end, and an array
- * count of 2^50 in a damaged record would keep it busy, and fill memory, until the process dies. Cost: one pass over the bytes.
+ * Whether bytes are exactly one value of a schema. To be asked before avsc decodes bytes from outside: it finds torn records only at their
+ * end, and an array count of 2^50 in a damaged record would keep it busy, and fill memory, until the process dies. Cost: one pass over the
+ * bytes.
  */
 export function fits(type: avro.Type, bytes: Buffer): boolean {
   const walk: Walk = { bytes, at: 0 };

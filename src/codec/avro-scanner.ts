@@ -4,9 +4,10 @@ import { ByteTable } from './byte-table.js';
 import type { MessageBytes } from './message-bytes.js';
 
 /**
- * Reads the bodies of `metrics` and `metrics-batch` records straight into columns. Both begin a series with its name and labels; those bytes are looked up among
- * the ones seen before, so that no text and no object is made for a known series. Whatever is not plainly right returns false and is left to the Avro library,
- * which then says what is wrong. Cost: about 0.05 µs a sample, and 0.1 µs a series of a batch.
+ * Reads the bodies of `metrics` and `metrics-batch` records straight into columns. Both begin a series with its name and labels; those
+ * bytes are looked up among the ones seen before, so that no text and no object is made for a known series. Whatever is not plainly right
+ * returns false and is left to the Avro library, which then says what is wrong. Cost: about 0.05 µs a sample, and 0.1 µs a series of a
+ * batch.
  */
 export class AvroScanner {
   readonly names = new ByteTable(codecLimits.maxPrefixes, codecLimits.maxPrefixBytes);

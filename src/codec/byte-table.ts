@@ -1,6 +1,6 @@
 /**
  * Remembers byte strings and a number for each: open addressing over one arena, so that a million of them are a few arrays and not a million
- * objects. Compared byte by byte, so a hash that collides is never taken for another. `findAfter` first tries what followed the last find
+ * objects. Compared byte by byte, so a hash that collides is never taken for another. `guess` tries what followed the last find
  * the time before: producers send their series in the same order again and again, and then nothing is hashed at all.
  * Cost: a quarter of a step a byte; 28 bytes an entry beside its own.
  */

@@ -10,7 +10,8 @@ export interface CsvSeries {
 const SECONDS_BELOW = 1e11;
 
 /**
- * Parses `timestamp,value` or `series,timestamp,value` rows (epoch ms, epoch s or ISO; a header is optional). An empty value is a missing sample and left out.
+ * Parses `timestamp,value` or `series,timestamp,value` rows (epoch ms, epoch s or ISO; a header is optional). An empty value is a missing
+ * sample and left out.
  * `path` is for messages. Errors: `IGU_CSV_ROW` with path and line.
  */
 export function parseSeriesCsv(text: string, path: string): Map<string, CsvSeries> {

@@ -29,7 +29,8 @@ export interface Sink {
 /**
  * Packs what is written at the same time, by whichever partition, into one `sendBatch`; one in flight, so that order is kept.
  * Idempotent, acks −1. After a request that failed a new producer writes: the fate of the old one's records is unknown, kafkajs would number
- * the next ones like them, and the broker take those for repetitions or refuse all that come. Bounded: what waits belongs to callers that wait for it, at most one batch of each partition.
+ * the next ones like them, and the broker take those for repetitions or refuse all that come. Bounded: what waits belongs to callers that
+ * wait for it, at most one batch of each partition.
  */
 export function sink(kafka: Kafka): Sink {
   const open = (): Producer =>

@@ -37,10 +37,11 @@ const REPETITIONS = 3;
 const LEAST_STEPS = 30;
 
 /**
- * Forecasts a history at once, with bounds and confidence. `fitted` is the median of several fits over the history (see `FittedMedian`). It is fitted also at up to 16
- * earlier ends: the errors from there choose between the seasons, scale the bounds (conformal: each error in proportion to the mean error of the other ends at
- * nearly the same horizon) and are compared with seasonal naive's for the confidence. A history too short for that goes to the `ensemble`. Steps beyond those tried
- * take the furthest one's bounds, widened by the square root of time.
+ * Forecasts a history at once, with bounds and confidence. `fitted` is the median of several fits over the history (see `FittedMedian`). It
+ * is fitted also at up to 16 earlier ends: the errors from there choose between the seasons, scale the bounds (conformal: each error in
+ * proportion to the mean error of the other ends at nearly the same horizon) and are compared with seasonal naive's for the confidence. A
+ * history too short for that goes to the `ensemble`. Steps beyond those tried take the furthest one's bounds, widened by the square root of
+ * time.
  * Cost: about 2 ms for 1,000 steps and the seasons 24 and 168. Errors: `IGU_NOT_FOUND` for a model of another name.
  *
  * @param values one a step, oldest first; NaN where a step is missing

@@ -4,8 +4,8 @@ const ENOUGH = 30;
 const TOLERANCE = 0.05;
 
 /**
- * How far a forecast may be trusted, 0–1: its skill against seasonal naive at the horizon, 1 − MAE / MAE(naive), capped while few forecasts were scored and when
- * the bounds do not hold what they promise. 0 means no better than last season. Errors never make it negative.
+ * How far a forecast may be trusted, 0–1: its skill against seasonal naive at the horizon, 1 − MAE / MAE(naive), capped while few forecasts
+ * were scored and when the bounds do not hold what they promise. 0 means no better than last season. Errors never make it negative.
  */
 export function confidence(error: number, naiveError: number, coverage: number, scored: number): number {
   if (scored === 0 || !Number.isFinite(error) || !Number.isFinite(naiveError)) return 0;

@@ -12,8 +12,9 @@ const ENOUGH = 10;
 const MAX_ALPHA = 2 * (1 - WATCHED);
 
 /**
- * Bounds of one horizon at any level from its last residuals, signed so that skewed errors give skewed bounds. The miscoverage asked for is adapted by what
- * came: α ← α + γ(0.1 − missed), so coverage holds over time also when the series changes. Cost: O(1) to learn, O(window log window) to ask.
+ * Bounds of one horizon at any level from its last residuals, signed so that skewed errors give skewed bounds. The miscoverage asked for is
+ * adapted by what came: α ← α + γ(0.1 − missed), so coverage holds over time also when the series changes. Cost: O(1) to learn, O(window
+ * log window) to ask.
  * Source: Gibbs & Candès 2021 (adaptive conformal inference).
  */
 export class ConformalBounds {
@@ -37,7 +38,8 @@ export class ConformalBounds {
   offsets(level: number): [number, number] {
     const { residuals } = this;
     if (residuals.size === 0) return [0, 0];
-    // the correction learnt at 90 % scales the miss rate of wider bounds in full, of narrower ones by ever less: their residuals are many and need it less
+    // the correction learnt at 90 % scales the miss rate of wider bounds in full, of narrower ones by ever less: their residuals are many
+    // and need it less
     const share = Math.min(1, (1 - WATCHED) / (1 - level));
     const miss = Math.min(0.98, (1 - level) * (this.alpha / (1 - WATCHED)) ** share);
     let lower = residuals.quantile(miss / 2);

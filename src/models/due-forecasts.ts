@@ -2,8 +2,8 @@ import type { Stateful, StateReader, StateWriter } from '../state.js';
 import { SCORE_EVERY, scoredHorizons } from './scored-horizons.js';
 
 /**
- * Forecasts that wait for what comes: one row of numbers for each scored horizon and each step at which forecasts are scored (every third). A row that waits for nothing
- * begins with NaN. Memory: 32 rows.
+ * Forecasts that wait for what comes: one row of numbers for each scored horizon and each step at which forecasts are scored (every third).
+ * A row that waits for nothing begins with NaN. Memory: 32 rows.
  */
 export class DueForecasts implements Stateful {
   private readonly rows: Float64Array[];

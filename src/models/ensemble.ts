@@ -8,7 +8,8 @@ import { indexOfHorizon, SCORE_EVERY, scoredHorizons } from './scored-horizons.j
 const ERROR_WEIGHT = 0.05;
 
 /**
- * The weighted mean of its members, weights ∝ 1 / (recent mean absolute error)² at the horizon in question, so that a different member may lead at each horizon.
+ * The weighted mean of its members, weights ∝ 1 / (recent mean absolute error)² at the horizon in question, so that a different member may
+ * lead at each horizon.
  * Cost: members' cost, and every third step a forecast of each at each scored horizon.
  */
 export class Ensemble implements Forecaster {

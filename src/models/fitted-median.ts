@@ -16,8 +16,9 @@ interface Member {
 }
 
 /**
- * The median, at each step ahead, of five forecasts of a whole history: autoregressions with the season's lags on the values, on their logarithms and on their
- * differences over a season; the mean shape of the last longest seasons at the last one's level; seasonal naive. One of them may fail without harm.
+ * The median, at each step ahead, of five forecasts of a whole history: autoregressions with the season's lags on the values, on their
+ * logarithms and on their differences over a season; the mean shape of the last longest seasons at the last one's level; seasonal naive.
+ * One of them may fail without harm.
  * All are fitted at several ends of the history in one pass; at each end only what came before is known.
  * Cost: n · lags² · 3 / 2 with up to 4 + 11 · seasons lags.
  */
@@ -165,7 +166,10 @@ export class FittedMedian {
   }
 }
 
-/** The last steps, half a season, the steps around one and two seasons, a third; of longer seasons the steps around them and around them less a short one. */
+/**
+ * The last steps, half a season, the steps around one and two seasons, a third; of longer seasons the steps around them and around them
+ * less a short one.
+ */
 function lagsOf([season, ...longer]: readonly number[]): number[] {
   const lags = new Set([1, 2, 3, 4]);
   const around = (lag: number): void => {

@@ -14,7 +14,8 @@ export interface Grid {
 }
 
 /**
- * Puts samples in any order on a regular grid of the median gap between different times. A step's value is the mean of its samples; values that are not finite, or too large to reckon with, are left out.
+ * Puts samples in any order on a regular grid of the median gap between different times. A step's value is the mean of its samples; values
+ * that are not finite, or too large to reckon with, are left out.
  * The grid begins after the last gap longer than 2,016 steps. Cost: O(n log n).
  */
 export function toGrid(timestamps: Float64Array, values: Float64Array): Grid {

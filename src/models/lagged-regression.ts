@@ -13,8 +13,9 @@ export interface LaggedRegressionOptions {
 export type LaggedCoefficients = Float64Array;
 
 /**
- * y(t) = c + Σ βᵢ y(t − lagᵢ), fitted by least squares with exponential forgetting and a ridge penalty on β, at each of several ends of the history: one pass over the
- * rows, one small system an end. Rows whose target is not known count nothing. Returns undefined for an end that fewer rows precede than there are lags.
+ * y(t) = c + Σ βᵢ y(t − lagᵢ), fitted by least squares with exponential forgetting and a ridge penalty on β, at each of several ends of the
+ * history: one pass over the rows, one small system an end. Rows whose target is not known count nothing. Returns undefined for an end that
+ * fewer rows precede than there are lags.
  * Cost: n · lags² / 2 and lags³ / 6 an end. Source: Hoerl & Kennard 1970.
  *
  * @param values the history without gaps
@@ -92,7 +93,10 @@ function solve(
   return coefficients;
 }
 
-/** Goes on from the first `end` values step by step, each forecast feeding the next ones; every value is kept between `low` and `high`. Cost: horizon · lags. */
+/**
+ * Goes on from the first `end` values step by step, each forecast feeding the next ones; every value is kept between `low` and `high`.
+ * Cost: horizon · lags.
+ */
 export function continueLagged(
   values: Float64Array,
   end: number,

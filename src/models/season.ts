@@ -7,8 +7,8 @@ const BELIEVED = 0.3;
 const REPETITIONS = 2;
 
 /**
- * Seasons of a history among candidates, in steps, shortest first: those whose lag has a local maximum of autocorrelation of the differenced series above 0.3.
- * A multiple of a season is kept only when it explains clearly more. Cost: O(length × candidates).
+ * Seasons of a history among candidates, in steps, shortest first: those at whose lag the autocorrelation of the differenced series is 0.3
+ * or more. A multiple of a season is kept only when it explains clearly more. Cost: O(length × candidates).
  */
 export function findSeasons(values: Float64Array, candidates: readonly number[]): number[] {
   const changes = new Float64Array(Math.max(0, values.length - 1));

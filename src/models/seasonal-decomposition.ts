@@ -12,9 +12,10 @@ const REMAINDER_DECAY = 0.97;
 const decay = powersOf(REMAINDER_DECAY);
 
 /**
- * Trend + season + remainder, step by step: the trend is the mean of the last whole season (the centred average of classical decomposition, known half a
- * season late), indices are smoothed deviations from it, and the remainder of the last steps fades out in the forecast. Without a season: the faded remainder around
- * the mean of the last 60 steps. Cost: O(1), two seasons of memory. Source: Macaulay 1931; Cleveland et al. 1990 for the order of operations.
+ * Trend + season + remainder, step by step: the trend is the mean of the last whole season (the centred average of classical decomposition,
+ * known half a season late), indices are smoothed deviations from it, and the remainder of the last steps fades out in the forecast.
+ * Without a season: the faded remainder around the mean of the last 60 steps. Cost: O(1), two seasons of memory. Source: Macaulay 1931;
+ * Cleveland et al. 1990 for the order of operations.
  */
 export class SeasonalDecomposition implements Forecaster {
   readonly name = 'seasonal-decomposition';

@@ -15,7 +15,7 @@ export interface SeriesForecasterOptions {
   readonly model?: string;
   /** Grid step, ms; default: the median of the first gaps. */
   readonly stepMs?: number;
-  /** Seasons, ms; those of 2 to `maxSeasonSteps` steps are used. Default: a day. */
+  /** Seasons, ms; those of 2 to 2,016 steps are used. Default: a day. */
   readonly seasonsMs?: readonly number[];
   /** The network over all series, for the models `neural` and `ensemble`. Default: none. */
   readonly shared?: SharedNetwork;
@@ -38,9 +38,9 @@ const FEW_HORIZONS = 8;
 const PENDING = 4;
 
 /**
- * All that is known of one series: puts samples on a regular grid, learns them in a model, scores its forecasts against seasonal naive as they come true, and gives bounds and
- * confidence. A step's value is the mean of its samples; a step that is over takes no more (late samples are counted and left out); steps without a sample are
- * missing. Cost: about the model's.
+ * All that is known of one series: puts samples on a regular grid, learns them in a model, scores its forecasts against seasonal naive as
+ * they come true, and gives bounds and confidence. A step's value is the mean of its samples; a step that is over takes no more (late
+ * samples are counted and left out); steps without a sample are missing. Cost: about the model's.
  */
 export class SeriesForecaster implements Stateful {
   private readonly modelName: string;
@@ -85,7 +85,10 @@ export class SeriesForecaster implements Stateful {
     return this.lastTime;
   }
 
-  /** Takes a sample; returns true when it ended a step, so that a new forecast is possible. Values that are not finite, or too large to reckon with, are left out. */
+  /**
+   * Takes a sample; returns true when it ended a step, so that a new forecast is possible. Values that are not finite, or too large to
+   * reckon with, are left out.
+   */
   learn(timestamp: number, value: number): boolean {
     if (!(Math.abs(value) <= sampleLimits.maxMagnitude)) return false;
     if (this.step === 0) return this.findStep(timestamp, value);

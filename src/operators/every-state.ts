@@ -4,8 +4,8 @@ import type { Stateful } from '../state.js';
 import type { SeriesPipelineParts } from './series-pipeline.js';
 
 /**
- * Beside a chain: looks at the state of every series that has come since the start, every `everyMs`, and writes what it says to a topic. For what shows in the absence
- * of input. A round that is still under way skips the next. Cost: O(series) a round.
+ * Beside a chain: looks at the state of every series that has come since the start, every `everyMs`, and writes what it says to a topic.
+ * For what shows in the absence of input. A round that is still under way skips the next. Cost: O(series) a round.
  */
 export function everyState<T extends Stateful>(
   everyMs: number,

@@ -17,7 +17,8 @@ export type LearnSample<T extends Stateful> = (
 ) => void;
 
 /**
- * Decodes a batch and lets every sample be learnt by the state of its series, in one synchronous step: the decoder's columns are used before the next batch overwrites them.
+ * Decodes a batch and lets every sample be learnt by the state of its series, in one synchronous step: the decoder's columns are used
+ * before the next batch overwrites them.
  * While state is being rebuilt (`replay`) nothing is emitted. Cost: the decoder's and the learner's, plus two array look-ups a sample.
  */
 export function learnBySeries<T extends Stateful>(

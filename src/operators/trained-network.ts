@@ -28,7 +28,8 @@ export interface TrainedNetwork {
 }
 
 /**
- * The network over all series of this process: restored from its state topic, trained in a worker thread on a schedule, written back when a training made it better.
+ * The network over all series of this process: restored from its state topic, trained in a worker thread on a schedule, written back when a
+ * training made it better.
  * Several processes train each their own; the one written last is what the next start begins with.
  */
 export async function trainedNetwork(options: TrainedNetworkOptions): Promise<TrainedNetwork> {

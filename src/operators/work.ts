@@ -12,8 +12,8 @@ export interface Work {
 }
 
 /**
- * One asynchronous step over batches. As many run at a time as partitions are in flight, one each, so order within a partition is kept. A step that fails gives its batch
- * back to Kafka (nothing is committed, it comes again) and the chain goes on.
+ * One asynchronous step over batches. As many run at a time as partitions are in flight, one each, so order within a partition is kept. A
+ * step that fails gives its batch back to Kafka (nothing is committed, it comes again) and the chain goes on.
  */
 export function step<I extends { readonly input: AckBatch }, O>(
   action: (work: I) => Promise<O> | O,

@@ -1,6 +1,7 @@
 /**
- * The reactive rule of Kubernetes' Horizontal Pod Autoscaler (autoscaling/v2): desired = ⌈current × value / target⌉ outside of a tolerance, then stabilisation windows, rate
- * policies and bounds. Pure: time comes with each call. Source: Kubernetes documentation, "Horizontal Pod Autoscaling", algorithm details.
+ * The reactive rule of Kubernetes' Horizontal Pod Autoscaler (autoscaling/v2): desired = ⌈current × value / target⌉ outside of a tolerance,
+ * then stabilisation windows, rate policies and bounds. Pure: time comes with each call. Source: Kubernetes documentation, "Horizontal Pod
+ * Autoscaling", algorithm details.
  */
 import type { Stateful, StateReader, StateWriter } from '../state.js';
 

@@ -12,8 +12,9 @@ interface Predicted {
 }
 
 /**
- * Decides for one policy. The reactive rule on the current value is always the lower bound; the forecast's upper quantile at the start-up horizon only raises the floor early,
- * and only while it is trusted; scale-in follows real demand. A dry run follows its own decisions, so that it shows what would have been. Cost: O(recommendations in the window).
+ * Decides for one policy. The reactive rule on the current value is always the lower bound; the forecast's upper quantile at the start-up
+ * horizon only raises the floor early, and only while it is trusted; scale-in follows real demand. A dry run follows its own decisions, so
+ * that it shows what would have been. Cost: O(recommendations in the window).
  */
 export class Planner implements Stateful {
   private current: number;
@@ -87,8 +88,8 @@ export class Planner implements Stateful {
   }
 
   /**
-   * What an instance started now would meet when it serves. Between two horizons the upper bound is interpolated; a forecast that does not reach so far
-   * (short steps, or it has grown old) speaks with its last point, at most for twice its own reach.
+   * What an instance started now would meet when it serves. Between two horizons the upper bound is interpolated; a forecast that does not
+   * reach so far (short steps, or it has grown old) speaks with its last point, at most for twice its own reach.
    */
   private predicted(timestamp: number): Predicted | undefined {
     const last = this.newest?.points.at(-1);

@@ -1,6 +1,6 @@
 /**
- * What a replay is judged by: the error of forecasts at each horizon beside seasonal and plain naive, the coverage of their bounds, and what scaling would have
- * done to a service that carried the trace's load. Pure: records and numbers in, figures out.
+ * What a replay is judged by: the error of forecasts at each horizon beside seasonal and plain naive, the coverage of their bounds, and
+ * what scaling would have done to a service that carried the trace's load. Pure: records and numbers in, figures out.
  */
 import type { DecisionRecord, ForecastRecord } from '../records.js';
 import { Planner } from '../scaling/planner.js';
@@ -153,9 +153,11 @@ export interface ServiceModel {
 }
 
 /**
- * Plays changes of a service's size against a load. Fluid model without a queue: in each interval between two samples work = load × time arrives, instances that
- * serve carry `capacity` × time of it, the rest is lost. A new instance serves `startupMs` after its decision; scale-in takes the youngest at once.
- * The sample at a time is the mean load since the sample before; gaps of more than twice the usual interval are left out. Cost: O(samples × instances).
+ * Plays changes of a service's size against a load. Fluid model without a queue: in each interval between two samples work = load × time
+ * arrives, instances that serve carry `capacity` × time of it, the rest is lost. A new instance serves `startupMs` after its decision;
+ * scale-in takes the youngest at once.
+ * The sample at a time is the mean load since the sample before; gaps of more than twice the usual interval are left out. Cost: O(samples ×
+ * instances).
  */
 export function playScaling(
   load: TraceSeries,
@@ -203,7 +205,8 @@ export function reactiveChanges(load: TraceSeries, policy: ScalingPolicy): Insta
 }
 
 /**
- * The target at which the rule without forecasts pays for `meanInstances` over time: what the instances that a forecast costs would have brought when simply kept running.
+ * The target at which the rule without forecasts pays for `meanInstances` over time: what the instances that a forecast costs would have
+ * brought when simply kept running.
  * By bisection; cost: twelve plays.
  */
 export function reactiveTargetFor(
@@ -222,7 +225,10 @@ export function reactiveTargetFor(
   return Math.sqrt(low * high);
 }
 
-/** What it would do with a perfect forecast of the largest load until an instance started now serves and the next decision is due: the bound of what forecasts can give. */
+/**
+ * What it would do with a perfect forecast of the largest load until an instance started now serves and the next decision is due: the bound
+ * of what forecasts can give.
+ */
 export function foresightChanges(load: TraceSeries, policy: ScalingPolicy): InstanceChange[] {
   const { timestamps, values } = load;
   const startupMs = policy.startupSeconds * 1000;

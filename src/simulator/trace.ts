@@ -36,8 +36,8 @@ export interface TraceOptions {
 const NASA_BEGINS = Date.UTC(1995, 6, 1, 4);
 
 /**
- * Reads a trace, `.gz` or not: NDJSON samples `{"name","labels","timestamp","value"}` (what `iguana record` writes), CSV `timestamp,value` or `series,timestamp,value`,
- * or one count a line for every second. Cost: 16 bytes of memory a sample, for CSV and counts the text too.
+ * Reads a trace, `.gz` or not: NDJSON samples `{"name","labels","timestamp","value"}` (what `iguana record` writes), CSV `timestamp,value`
+ * or `series,timestamp,value`, or one count a line for every second. Cost: 16 bytes of memory a sample, for CSV and counts the text too.
  * Errors: `IGU_FILE_MISSING`; `IGU_CSV_ROW` with path and line; `IGU_LIMIT`.
  */
 export async function readTrace(path: string, options: TraceOptions = {}): Promise<Trace> {

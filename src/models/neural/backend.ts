@@ -30,7 +30,8 @@ const starters: Record<BackendName, () => Promise<void>> = {
 };
 
 /**
- * Makes the best TensorFlow.js backend that works here the one in use: the native library if it is installed, else WebAssembly, else plain JavaScript.
+ * Makes the best TensorFlow.js backend that works here the one in use: the native library if it is installed, else WebAssembly, else plain
+ * JavaScript.
  * `only` tries just these. Cost: up to a second the first time.
  */
 export async function chooseBackend(only: readonly BackendName[] = ['tensorflow', 'wasm', 'cpu']): Promise<Backend> {

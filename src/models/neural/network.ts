@@ -18,9 +18,11 @@ export const SHAPES = [
 export type Weights = readonly Float32Array[];
 
 /**
- * A trained network as plain arrays: x·L + max(0, x·H + b)·O + c. The linear way carries what seasons and smoothing need (through 32 rectified units alone it would not fit), the hidden layer
- * what depends on the situation. Nothing of TensorFlow is needed to ask it. Cost: 6,144 multiplications an answer.
- * Errors: `IGU_STATE_INCOMPATIBLE` for weights of another shape. The linear way: Zeng et al. 2023, "Are Transformers Effective for Time Series Forecasting?".
+ * A trained network as plain arrays: x·L + max(0, x·H + b)·O + c. The linear way carries what seasons and smoothing need (through 32
+ * rectified units alone it would not fit), the hidden layer what depends on the situation. Nothing of TensorFlow is needed to ask it. Cost:
+ * 6,144 multiplications an answer.
+ * Errors: `IGU_STATE_INCOMPATIBLE` for weights of another shape. The linear way: Zeng et al. 2023, "Are Transformers Effective for Time
+ * Series Forecasting?".
  */
 export class Network {
   /** The arrays again, in the order in which `run` reads them. */

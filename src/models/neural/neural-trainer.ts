@@ -28,8 +28,10 @@ interface Waiting {
 }
 
 /**
- * Trains the shared network in a worker thread, so that nothing else waits. The thread starts with the first call and does not keep the process alive by itself.
- * `trainOnce` is for the owner's schedule: `clock.every(…, () => trainer.trainOnce())`. Errors: `IGU_BACKEND` when no backend works or a training fails.
+ * Trains the shared network in a worker thread, so that nothing else waits. The thread starts with the first call and does not keep the
+ * process alive by itself.
+ * `trainOnce` is for the owner's schedule: `clock.every(…, () => trainer.trainOnce())`. Errors: `IGU_BACKEND` when no backend works or a
+ * training fails.
  */
 export class NeuralTrainer {
   private worker: Worker | undefined;
@@ -67,8 +69,9 @@ export class NeuralTrainer {
   }
 
   /**
-   * When enough new windows came since the last time: trains on the pool, going on from the network in use, and swaps the result in if it is better than seasonal naive on
-   * windows it has not seen. Returns what was trained; undefined when it was not yet time, or a training is under way.
+   * When enough new windows came since the last time: trains on the pool, going on from the network in use, and swaps the result in if it
+   * is better than seasonal naive on windows it has not seen. Returns what was trained; undefined when it was not yet time, or a training
+   * is under way.
    */
   async trainOnce(): Promise<(Trained & { readonly swapped: boolean }) | undefined> {
     const { pool, network } = this.shared;

@@ -22,9 +22,12 @@ const USUAL = 60;
 const window = new Window();
 
 /**
- * What the network of all series says of this one: ŷ(t+h) = seasonal naive(t+h) + scale · network(window)(h). Before the network is trained, seasonal naive (`trained` is false).
- * Inputs are the last 48 steps and the coming 24 one season before, for the shortest and the longest season. Horizons beyond 24 steps take the forecast as history.
- * Cost: learn O(1), and every eighth step O(window) to offer what it saw for training; forecast 4,864 multiplications for each 24 steps; memory 8 bytes a step of the longest season.
+ * What the network of all series says of this one: ŷ(t+h) = seasonal naive(t+h) + scale · network(window)(h). Before the network is
+ * trained, seasonal naive (`trained` is false).
+ * Inputs are the last 48 steps and the coming 24 one season before, for the shortest and the longest season. Horizons beyond 24 steps take
+ * the forecast as history.
+ * Cost: learn O(1), and every eighth step O(window) to offer what it saw for training; forecast 6,144 multiplications for each 24 steps;
+ * memory 8 bytes a step of the longest season.
  */
 export class Neural implements Forecaster {
   readonly name = 'neural';

@@ -2,8 +2,9 @@ import { AHEAD, INPUTS } from './window.js';
 import type { TrainingWindows } from './window-pool.js';
 
 /**
- * The linear way's matrix by ridge regression, W = (XᵀX + λ·n·I)⁻¹ XᵀY over some windows, for each λ. Neighbouring steps of a series are nearly alike, so gradient
- * descent alone would take thousands of passes to find what this finds at once. Cost: n · INPUTS² / 2, 5 ms for 1,000 windows.
+ * The linear way's matrix by ridge regression, W = (XᵀX + λ·n·I)⁻¹ XᵀY over some windows, for each λ. Neighbouring steps of a series are
+ * nearly alike, so gradient descent alone would take thousands of passes to find what this finds at once. Cost: n · INPUTS² / 2, 5 ms for
+ * 1,000 windows.
  * Hoerl & Kennard 1970; solved by Cholesky's decomposition.
  */
 export function ridge(windows: TrainingWindows, rows: readonly number[], lambdas: readonly number[]): Float32Array[] {

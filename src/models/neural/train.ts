@@ -78,8 +78,9 @@ function parametersOf(built: LayersModel): LayerVariable[] {
 }
 
 /**
- * Trains the network: ridge regression for the linear way, then Adam on the mean absolute error for all of it; keeps the weights that did best on the held-out
- * windows. Needs a backend (`chooseBackend`). Cost: about 30 ms a pass over 1,000 windows on WebAssembly. Adam: Kingma & Ba 2015.
+ * Trains the network: ridge regression for the linear way, then Adam on the mean absolute error for all of it; keeps the weights that did
+ * best on the held-out windows. Needs a backend (`chooseBackend`). Cost: about 30 ms a pass over 1,000 windows on WebAssembly. Adam: Kingma
+ * & Ba 2015.
  */
 export async function train(windows: TrainingWindows, options: TrainOptions = {}): Promise<Trained> {
   const { epochs = 40, batch = 64, learningRate = 0.0005, seed = 1, initial } = options;

@@ -13,8 +13,9 @@ export interface TrainingWindows {
 const MEMORY = 64;
 
 /**
- * A bounded sample of the windows of all series. While it fills it takes everything; later each new window takes the place of a random one with such a probability that all of
- * the last 64 × capacity windows are about equally likely to be in it, so a moment with many series does not push out the rest of the day. Cost: O(INPUTS), 480 bytes a window.
+ * A bounded sample of the windows of all series. While it fills it takes everything; later each new window takes the place of a random one
+ * with such a probability that all of the last 64 × capacity windows are about equally likely to be in it, so a moment with many series
+ * does not push out the rest of the day. Cost: O(INPUTS), 480 bytes a window.
  */
 export class WindowPool {
   private readonly inputs: Float32Array;
