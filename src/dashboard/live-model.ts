@@ -140,10 +140,13 @@ export class LiveModel {
     shown.version = shown.forecastVersion = ++this.now;
   }
 
+  /** Takes an episode's newest record; one that ends keeps the reason it was opened for. */
   anomaly(record: AnomalyRecord): void {
     this.counts.anomalies++;
+    const opened = this.episodes.get(record.id)?.record;
+    const reason = record.state === 'resolved' && opened ? reasonOfEnd(opened, record) : record.reason;
     this.episodes.delete(record.id);
-    this.episodes.set(record.id, { record, version: ++this.now });
+    this.episodes.set(record.id, { record: { ...record, reason }, version: ++this.now });
     if (this.episodes.size > dashboardLimits.maxAnomalies) this.forgetEpisode();
     const shown = this.find(record.series);
     if (shown) shown.version = this.now;
@@ -300,6 +303,10 @@ export class LiveModel {
     }
     this.episodes.delete(this.episodes.keys().next().value!);
   }
+}
+
+function reasonOfEnd(before: AnomalyRecord, end: AnomalyRecord): string {
+  return before.state === 'resolved' ? before.reason : `${before.reason}; ${end.reason}`;
 }
 
 function isGenerated(labels: Labels): boolean {

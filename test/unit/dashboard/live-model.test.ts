@@ -105,6 +105,15 @@ describe('LiveModel', () => {
     expect(model.series(series.id)?.openAnomalies).toBe(1);
   });
 
+  it('keeps the reason an episode was opened for when it ends', () => {
+    const model = new LiveModel();
+    const open = anomalyOf(makeSeries('m', {}), 5);
+    model.anomaly({ ...open, reason: 'far above' });
+    model.anomaly({ ...open, state: 'resolved', resolvedAt: open.openedAt + 1, reason: 'calm again' });
+    model.anomaly({ ...open, state: 'resolved', resolvedAt: open.openedAt + 1, reason: 'calm again' });
+    expect(model.anomalies().map((a) => a.reason)).toEqual(['far above; calm again']);
+  });
+
   it('answers the newest desired instances of each entity of a policy', () => {
     const model = believableModel(END);
     expect(model.desiredInstances('shop-web')).toEqual([
