@@ -108,6 +108,16 @@ export class PartitionState<T> {
     return this.changedChunks.size;
   }
 
+  /** What is learnt stays, but the log it was learnt from has gone: nothing of the one that begins at `offset` is known, all has to be saved. */
+  beginAnew(offset: bigint): void {
+    this.position = Number(offset);
+    this.newest = Number(offset);
+    for (let chunk = 0; chunk < this.chunkAsOf.length; chunk++) {
+      this.chunkAsOf[chunk] = Number(offset);
+      this.changedChunks.add(chunk);
+    }
+  }
+
   /**
    * The records of a checkpoint at `offset` (all below it is learnt): `chunks` to be written first, then `marker`. Copies the state: what is
    * learnt afterwards is not in them. When they cannot be written, `failed` puts them back into the next checkpoint.

@@ -40,11 +40,15 @@ export interface SourceOptions {
   readonly concurrency?: number;
   /** Bytes fetched at once from one partition. Default 1 MiB; larger means fewer, larger batches. */
   readonly maxBytesPerPartition?: number;
-  /** Called before the first batch (it begins at `first`) of a newly assigned partition: restores its state. Default: begin where the group is. */
+  /**
+   * Called before the first batch (it begins at `first`, the partition ends before `end`) of a newly assigned partition: restores its state.
+   * Default: begin where the group is.
+   */
   readonly prepare?: (
     topic: string,
     partition: number,
     first: bigint,
+    end: bigint,
     heartbeat: () => Promise<void>,
   ) => Promise<StartPoint>;
   readonly onAssigned?: (partitions: ReadonlyMap<string, readonly number[]>) => void;
@@ -131,8 +135,16 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
     if (draining || isStale() || batch.messages.length === 0) return;
     const at = partitionOf(batch.topic, batch.partition);
     const first = BigInt(batch.messages[0]?.offset ?? 0);
+    const end = BigInt(batch.highWatermark);
+    if (at.prepared && at.position > end) {
+      // the topic was deleted and made anew meanwhile
+      at.tracker.reset();
+      at.written = 0n;
+      at.prepared = false;
+      options.onRevoked?.(at.topic, at.partition);
+    }
     if (!at.prepared) {
-      const start = await options.prepare?.(batch.topic, batch.partition, first, heartbeat);
+      const start = await options.prepare?.(batch.topic, batch.partition, first, end, heartbeat);
       if (at.written < first) at.written = first;
       at.position = start?.position ?? first;
       at.cuts = [...new Set([...(start?.cuts ?? []), at.position, at.written])].sort((a, b) => (a < b ? -1 : 1));
@@ -157,7 +169,7 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
           messages,
           firstOffset,
           lastOffset,
-          highWatermark: BigInt(batch.highWatermark),
+          highWatermark: end,
           replay: lastOffset < at.written,
           ack: () => {
             acknowledge();

@@ -20,6 +20,7 @@ export function stateTopic(pipeline: string, partitions: number): WantedTopic {
 /**
  * Loads the state of one input partition from the state topic and says where the input has to be read again from. Where nothing was ever
  * saved, that is `first`, and it is written down before anything is learnt: a crash before the first checkpoint then replays from there.
+ * State that reaches beyond `end`, the end of the input, was learnt from a topic that was deleted since: it is kept, and `first` comes next.
  */
 export async function restoreState<T>(
   kafka: Kafka,
@@ -28,6 +29,7 @@ export async function restoreState<T>(
   partition: number,
   state: PartitionState<T>,
   first: bigint,
+  end: bigint,
   heartbeat: () => Promise<void>,
 ): Promise<StartPoint> {
   await readPartition(
@@ -40,7 +42,8 @@ export async function restoreState<T>(
     heartbeat,
   );
   const start = state.startPoint;
-  if (start) return start;
+  if (start && start.position <= end) return start;
+  if (start) state.beginAnew(first);
   await checkpointState(sink, topic, partition, state, first);
   return { position: first, cuts: [] };
 }

@@ -65,8 +65,8 @@ export async function seriesPipeline<T extends Stateful>(
     topics: [options.input],
     onError: (error) => options.onError?.(error),
     groupId: `${options.group}-${name}`,
-    prepare: (_topic, partition, first, heartbeat) =>
-      restoreState(kafka, sink, stateTopic, partition, states.of(partition).state, first, heartbeat),
+    prepare: (_topic, partition, first, end, heartbeat) =>
+      restoreState(kafka, sink, stateTopic, partition, states.of(partition).state, first, end, heartbeat),
     onRevoked: (_topic, partition) => {
       states.forget(partition);
       counter.forget(partition);

@@ -74,6 +74,21 @@ it('writes chunks again after a checkpoint that failed', () => {
   expect(state.checkpoint(1n).chunks).toHaveLength(0);
 });
 
+it('keeps what it learnt from a log that has gone, and learns the new one from its beginning', () => {
+  const old = new PartitionState(codec);
+  learn(old, [{ offset: '500', key: 'a' }]);
+  const topic = new Map<string, Buffer>();
+  store(topic, old.checkpoint(501n));
+  const state = restored(topic);
+  state.beginAnew(0n);
+  expect(state.startPoint).toEqual({ position: 0n, cuts: [] });
+  store(topic, state.checkpoint(0n));
+  for (const one of [state, restored(topic)]) {
+    learn(one, [{ offset: '0', key: 'a' }]);
+    expect(one.peek(one.slotOf('a')).offsets).toEqual([500, 0]);
+  }
+});
+
 it('has no start point before anything was saved', () => {
   expect(new PartitionState(codec).startPoint).toBeUndefined();
 });
