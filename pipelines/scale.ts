@@ -16,6 +16,11 @@ export interface ScaleOptions extends SeriesPipelineOptions {
   readonly deadLetters: string;
   readonly policies: readonly ScalingPolicy[];
   /**
+   * Called at every evaluation, in the process that has the policy's series, with the instances wanted now: it brings them about. What fails is so tried again at the next
+   * evaluation, and of several processes in a group one acts. Default: decisions are only written.
+   */
+  readonly act?: (policy: ScalingPolicy, instances: number) => void;
+  /**
    * Wait until so many forecasts, from the oldest on, are there before the first sample is judged: for a replay. Default: those that come
    * from now on.
    */
@@ -28,7 +33,7 @@ export interface ScaleOptions extends SeriesPipelineOptions {
  */
 export async function scale(options: ScaleOptions): Promise<RunningPipeline> {
   const planners = new PlannerSet(options.policies);
-  const { awaitForecasts = 0 } = options;
+  const { awaitForecasts = 0, act } = options;
   const forecasts = tail(
     kafkaClient(options.connection),
     [options.forecasts],
@@ -54,9 +59,10 @@ export async function scale(options: ScaleOptions): Promise<RunningPipeline> {
     (series) => planners.forSeries(series),
     ({ batches, table, states, sink }) =>
       batches.pipe(
-        learnBySeries(table, states, options.output, (one: SeriesPlanners, series, timestamp, value, emit) => {
+        learnBySeries(table, states, options.output, (one: SeriesPlanners, series, timestamp, value, emit, replay) => {
           for (const decision of one.decide(timestamp, value))
             emit({ key: series.entity, value: encodeDecision(decision) });
+          if (!replay) for (const { policy, instances } of one.wanted) act?.(policy, instances);
         }),
         write(sink, options.deadLetters),
         acknowledge(),

@@ -115,19 +115,24 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   model.info({ broker: brokerRow, dataDir: dataRow, backend: await backend });
 
   const common = { connection, group: config.group, input: topics.metrics, deadLetters: topics.deadLetters, onError };
+  const actuators = new Actuators(clustersOf(policies, config.data), onError);
+  stops.clients.push(() => actuators.stop());
   const pipelines = await Promise.all([
     forecast({ ...common, output: topics.forecasts, ...(network ? { shared: network.shared } : {}) }),
     detect({ ...common, output: topics.anomalies, rules: config.rules }),
-    scale({ ...common, forecasts: topics.forecasts, output: topics.decisions, policies }),
+    scale({
+      ...common,
+      forecasts: topics.forecasts,
+      output: topics.decisions,
+      policies,
+      act: ({ name, dryRun }, instances) => actuators.want(name, instances, dryRun),
+    }),
   ]);
   stops.clients.push(async () => {
     await Promise.all(pipelines.map((one) => one.stop()));
   });
 
-  const actuators = new Actuators(clustersOf(policies, config.data), onError);
-  stops.clients.push(() => actuators.stop());
-  for (const { name, initial, dryRun } of policies) actuators.want(name, initial, dryRun);
-  stops.clients.push(showEvents(connection, model, actuators, options, onError));
+  stops.clients.push(showEvents(connection, model, options, onError));
   stops.clients.push(watch(pipelines, model, note));
 
   const producer = openSink(kafkaClient(connection));
@@ -231,11 +236,10 @@ function clustersOf(policies: readonly ScalingPolicy[], data: string | null): Ma
   );
 }
 
-/** Follows all topics for the page, the terminal and the actuators. */
+/** Follows all topics for the page and the terminal. */
 function showEvents(
   connection: ConnectionOptions,
   model: LiveModel,
-  actuators: Actuators,
   { print, json }: SystemOptions,
   onError: (error: unknown) => void,
 ): () => Promise<void> {
@@ -283,7 +287,6 @@ function showEvents(
       // anybody may write to the topic, and this is acted upon: all of its fields are checked
       const record = decodeDecision(message.value);
       model.decision(record);
-      actuators.apply(record);
       tell('decision', decisionLine(record), record);
     }
   };

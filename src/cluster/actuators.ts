@@ -1,10 +1,9 @@
-import type { DecisionRecord } from '../records.js';
 import type { Cluster } from './cluster.js';
 
 /**
  * The one place through which scaling decisions change the world. A dry run changes nothing, whatever else is configured; decisions of
- * policies without an actuator are left to those who read the topic (or ask `/api/desired-instances`). Of decisions that come while a
- * change is made only the newest is carried out.
+ * policies without an actuator are left to those who read the topic (or ask `/api/desired-instances`). Of wishes that come while a
+ * change is made only the newest is carried out; what failed comes again with the next evaluation.
  */
 export class Actuators {
   private readonly wanted = new Map<string, number>();
@@ -17,15 +16,11 @@ export class Actuators {
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** True when the decision is being carried out. */
-  apply(decision: DecisionRecord): boolean {
-    return this.want(decision.policy, decision.desired, decision.dryRun);
-  }
-
   /** Begins to bring a policy's cluster to a number of instances; false when there is nothing to do it with, or it is a dry run. */
   want(policy: string, count: number, dryRun: boolean): boolean {
     const cluster = this.clusters.get(policy);
     if (dryRun || !cluster || this.stopped) return false;
+    if (!this.busy.has(policy) && cluster.instances().length === count) return false;
     this.wanted.set(policy, count);
     if (!this.busy.has(policy)) void this.work(policy, cluster);
     return true;

@@ -14,6 +14,8 @@ export type LearnSample<T extends Stateful> = (
   timestamp: number,
   value: number,
   emit: (record: OutRecord, to?: string) => void,
+  /** State is being rebuilt from input whose outputs are written already. */
+  replay: boolean,
 ) => void;
 
 /**
@@ -44,7 +46,7 @@ export function learnBySeries<T extends Stateful>(
       const index = batch.seriesIndex[i]!;
       const slot = partition.slotOf(index);
       if (skipping && partition.state.knows(slot, input.firstOffset)) continue;
-      learn(partition.state.change(slot), table.get(index), batch.timestamps[i]!, batch.values[i]!, emit);
+      learn(partition.state.change(slot), table.get(index), batch.timestamps[i]!, batch.values[i]!, emit, input.replay);
     }
     const written = [...outputs].map(([to, records]) => ({ topic: to, records }));
     return { input, failed: input.replay ? [] : failed, outputs: written, samples: batch.length };

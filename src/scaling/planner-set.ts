@@ -29,6 +29,11 @@ export class SeriesPlanners implements Stateful {
     return this.planners.flatMap((planner) => planner.decide(timestamp, value) ?? []);
   }
 
+  /** What each policy wants now. */
+  get wanted(): { readonly policy: ScalingPolicy; readonly instances: number }[] {
+    return this.planners.map(({ policy, instances }) => ({ policy, instances }));
+  }
+
   save(writer: StateWriter): void {
     writer.f64(this.newest).u32(this.planners.length);
     for (const planner of this.planners) {

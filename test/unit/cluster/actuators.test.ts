@@ -1,25 +1,8 @@
 import { expect, it } from 'vitest';
 import { Actuators } from '../../../src/cluster/actuators.js';
-import type { DecisionRecord } from '../../../src/records.js';
 import { until } from '../../support/kafka.js';
 
-const decision = (desired: number, dryRun: boolean, policy = 'p'): DecisionRecord => ({
-  id: 'd',
-  policy,
-  entity: 'shop',
-  timestamp: 0,
-  current: 1,
-  desired,
-  reactive: desired,
-  predicted: null,
-  horizonMs: null,
-  quantile: null,
-  confidence: null,
-  reason: 'r',
-  dryRun,
-});
-
-it('carries out decisions of policies with a cluster, the newest last, and never a dry run', async () => {
+it('carries out what policies with a cluster want, the newest last, and never a dry run', async () => {
   const done: number[] = [];
   let finish: () => void = () => undefined;
   const cluster = {
@@ -33,12 +16,12 @@ it('carries out decisions of policies with a cluster, the newest last, and never
       }),
   };
   const actuators = new Actuators(new Map([['p', cluster]]), (error) => expect.fail(String(error)));
-  expect(actuators.apply(decision(9, true))).toBe(false);
-  expect(actuators.apply(decision(9, false, 'other'))).toBe(false);
+  expect(actuators.want('p', 9, true)).toBe(false);
+  expect(actuators.want('other', 9, false)).toBe(false);
   expect(done).toEqual([]);
-  expect(actuators.apply(decision(2, false))).toBe(true);
-  actuators.apply(decision(3, false));
-  actuators.apply(decision(4, false));
+  expect(actuators.want('p', 2, false)).toBe(true);
+  actuators.want('p', 3, false);
+  actuators.want('p', 4, false);
   expect(done).toEqual([2]);
   finish();
   await until('the newest', () => done.length === 2);
@@ -46,7 +29,7 @@ it('carries out decisions of policies with a cluster, the newest last, and never
   finish();
 });
 
-it('reports what fails and goes on with the next decision', async () => {
+it('reports what fails and goes on with the next wish', async () => {
   const errors: unknown[] = [];
   let calls = 0;
   const cluster = {
@@ -56,9 +39,9 @@ it('reports what fails and goes on with the next decision', async () => {
     scaleTo: async () => void (calls++ === 0 ? expect.fail('no') : undefined),
   };
   const actuators = new Actuators(new Map([['p', cluster]]), (error) => errors.push(error));
-  actuators.apply(decision(2, false));
+  actuators.want('p', 2, false);
   await until('the failure', () => errors.length === 1);
-  actuators.apply(decision(3, false));
+  actuators.want('p', 3, false);
   await until('the next', () => calls === 2);
   expect(errors.length).toBe(1);
 });
@@ -77,10 +60,10 @@ it('starts nothing again once it is stopped, whatever was wanted meanwhile', asy
       }),
   };
   const actuators = new Actuators(new Map([['p', cluster]]), (error) => expect.fail(String(error)));
-  actuators.apply(decision(2, false));
-  actuators.apply(decision(3, false));
+  actuators.want('p', 2, false);
+  actuators.want('p', 3, false);
   const stopped = actuators.stop();
-  expect(actuators.apply(decision(4, false))).toBe(false);
+  expect(actuators.want('p', 4, false)).toBe(false);
   for (const one of finish) one();
   await stopped;
   expect(done).toEqual([2, 0]);
@@ -103,8 +86,8 @@ it('carries out what came while a change was failing', async () => {
     },
   };
   const actuators = new Actuators(new Map([['p', cluster]]), (error) => errors.push(error));
-  actuators.apply(decision(2, false));
-  actuators.apply(decision(3, false));
+  actuators.want('p', 2, false);
+  actuators.want('p', 3, false);
   fail(new Error('no'));
   await until('the newer one', () => done.length === 2);
   expect([done, errors.length]).toEqual([[2, 3], 1]);
