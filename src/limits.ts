@@ -7,8 +7,8 @@
 export const sampleLimits = {
   /** Oldest accepted event time, ms before the reader's clock: 10 years; older is almost surely seconds read as ms. */
   maxAgeMs: 10 * 365 * 86_400_000,
-  /** Furthest accepted event time ahead of the reader's clock, ms: one hour covers clock skew and time-zone slips. */
-  maxAheadMs: 3_600_000,
+  /** Furthest accepted event time ahead of the reader's clock, ms: a sample ahead blinds its series until that time, so clock skew only. */
+  maxAheadMs: 60_000,
   /** Longest metric name, characters. */
   maxNameLength: 512,
   /** Most labels of one series. */

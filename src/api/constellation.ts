@@ -35,13 +35,11 @@ export const constellation = {
   },
   /** Adds instances (default 1). */
   async scaleUp({ cluster, instances = 1 }: { cluster?: string; instances?: number } = {}): Promise<void> {
-    const one = clusterOf(cluster);
-    await one.scaleTo(one.instances().length + instances);
+    await clusterOf(cluster).scaleBy(instances);
   },
   /** Takes instances away (default 1), at most all. */
   async scaleDown({ cluster, instances = 1 }: { cluster?: string; instances?: number } = {}): Promise<void> {
-    const one = clusterOf(cluster);
-    await one.scaleTo(Math.max(0, one.instances().length - instances));
+    await clusterOf(cluster).scaleBy(-instances);
   },
   /** Errors: `IGU_NOT_FOUND`. */
   async restartInstance(id: string): Promise<void> {

@@ -277,6 +277,7 @@ function showEvents(
       model.forecast(record);
       const now = Date.now();
       if (now - (lastForecastLine.get(record.entity) ?? 0) < FORECAST_LINE_EVERY_MS || record.labels.core) return;
+      if (lastForecastLine.size >= dashboardLimits.maxSeries) lastForecastLine.clear();
       lastForecastLine.set(record.entity, now);
       tell('forecast', forecastLine(record), record);
     } else if (topic === topics.anomalies) {

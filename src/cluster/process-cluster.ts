@@ -62,14 +62,12 @@ export class ProcessCluster implements Cluster {
 
   /** Changes are made one after the other. */
   scaleTo(count: number): Promise<void> {
-    if (!Number.isInteger(count) || count < 0 || count > clusterLimits.maxInstances) {
-      const what = `${count} instances were asked for, 0 to ${clusterLimits.maxInstances} are possible`;
-      return Promise.reject(new IguanaError('IGU_ACTUATOR', { name: this.name, what }));
-    }
-    return this.after(async () => {
-      while (this.running.length < count) await this.add();
-      await Promise.all(this.running.slice(count).map((one) => this.remove(one)));
-    });
+    return this.after(() => this.bringTo(count));
+  }
+
+  /** Adds instances (or takes away, below 0, at most all), counted when earlier changes are made. */
+  scaleBy(change: number): Promise<void> {
+    return this.after(() => this.bringTo(Math.max(0, this.running.length + change)));
   }
 
   restart(id: string): Promise<void> {
@@ -90,6 +88,15 @@ export class ProcessCluster implements Cluster {
         throw error;
       });
     });
+  }
+
+  private async bringTo(count: number): Promise<void> {
+    if (!Number.isInteger(count) || count < 0 || count > clusterLimits.maxInstances) {
+      const what = `${count} instances were asked for, 0 to ${clusterLimits.maxInstances} are possible`;
+      throw new IguanaError('IGU_ACTUATOR', { name: this.name, what });
+    }
+    while (this.running.length < count) await this.add();
+    await Promise.all(this.running.slice(count).map((one) => this.remove(one)));
   }
 
   private after(change: () => Promise<void>): Promise<void> {

@@ -183,7 +183,11 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(error.code === 'EADDRINUSE' ? new IguanaError('IGU_PORT_TAKEN', { port, host }, { cause: error }) : error);
+      const coded =
+        error.code === 'EADDRINUSE'
+          ? new IguanaError('IGU_PORT_TAKEN', { port, host }, { cause: error })
+          : new IguanaError('IGU_LISTEN', { host, port, what: error.message }, { cause: error });
+      reject(coded);
     });
     server.listen({ host, port, exclusive: true }, resolve);
   });

@@ -188,6 +188,9 @@ describe('dashboard', () => {
       code: 'IGU_PORT_TAKEN',
       message: expect.stringContaining(String(page.port)),
     });
+    await expect(startDashboard({ port: 0, host: '192.0.2.1', model: new LiveModel() })).rejects.toMatchObject({
+      code: 'IGU_LISTEN',
+    });
     const stream = events(await fetch(`${page.url}/events`));
     await stream.next();
     const before = performance.now();

@@ -67,7 +67,7 @@ it('kills what does not stop when asked, and names a command that is not there',
 
 it('is driven by the library', async () => {
   await constellation.createCluster({ name: 'lib', command: process.execPath, args: ['-e', STAY] });
-  await constellation.scaleUp({ instances: 2 });
+  await Promise.all([constellation.scaleUp(), constellation.scaleUp()]);
   const before = constellation.list('lib').map((i) => i.pid);
   expect(before.length).toBe(3);
   await constellation.restartInstance('lib-1');
