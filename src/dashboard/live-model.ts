@@ -1,3 +1,4 @@
+import type { PipelineStatus } from '../kafka/pipeline-status.js';
 import { dashboardLimits } from '../limits.js';
 import {
   type AnomalyRecord,
@@ -9,17 +10,8 @@ import {
 } from '../records.js';
 import { SeriesHistory } from './series-history.js';
 
-/** How a pipeline does against its input: lag steady near zero, growing, or shrinking again. */
-export type Verdict = 'keeping up' | 'behind' | 'recovering';
-
-export interface PipelineStatus {
-  readonly name: string;
-  /** Records a second. */
-  readonly rate: number;
-  /** Records not read yet. */
-  readonly lag: number;
-  readonly verdict: Verdict;
-}
+/** What the page shows of a pipeline. */
+export type ShownPipeline = Pick<PipelineStatus, 'name' | 'rate' | 'lag' | 'verdict'>;
 
 /** What the banner says, for the head of the page. */
 export interface PageInfo {
@@ -70,7 +62,7 @@ export interface Change {
   readonly chart: Pick<SeriesView, 'id' | 'samples' | 'forecasts' | 'anomalies'> | null;
   readonly anomalies: readonly AnomalyRecord[];
   readonly decisions: readonly DecisionRecord[];
-  readonly pipelines: readonly PipelineStatus[];
+  readonly pipelines: readonly ShownPipeline[];
   readonly info: PageInfo;
   readonly notShown: number;
 }
@@ -96,7 +88,7 @@ export class LiveModel {
   private readonly episodes = new Map<string, { record: AnomalyRecord; version: number }>();
   private readonly made: { record: DecisionRecord; version: number }[] = [];
   private readonly desired = new Map<string, DesiredInstances>();
-  private readonly statuses = new Map<string, PipelineStatus>();
+  private readonly statuses = new Map<string, ShownPipeline>();
   private pageInfo: PageInfo = {};
   private now = 0;
   private readonly refused = new Set<string>();
@@ -165,7 +157,7 @@ export class LiveModel {
     if (this.desired.size > dashboardLimits.maxDesired) this.desired.delete(this.desired.keys().next().value!);
   }
 
-  pipeline(status: PipelineStatus): void {
+  pipeline(status: ShownPipeline): void {
     if (!this.statuses.has(status.name) && this.statuses.size >= dashboardLimits.maxPipelines) return;
     this.statuses.set(status.name, status);
     this.now++;
@@ -210,7 +202,7 @@ export class LiveModel {
     return this.made.map((d) => d.record).reverse();
   }
 
-  pipelines(): PipelineStatus[] {
+  pipelines(): ShownPipeline[] {
     return [...this.statuses.values()];
   }
 

@@ -1,16 +1,17 @@
 import { z } from 'zod';
+import { defaultBehaviour, type ScalingRules } from './hpa.js';
 
 const rate = z.strictObject({
   type: z.enum(['instances', 'percent']),
   value: z.number().positive(),
   periodSeconds: z.number().int().min(1).max(1800),
 });
-const rules = (window: number, policies: z.infer<typeof rate>[]) =>
+const rules = ({ stabilizationWindowSeconds, selectPolicy, policies }: ScalingRules) =>
   z
     .strictObject({
-      stabilizationWindowSeconds: z.number().int().min(0).max(3600).default(window),
-      selectPolicy: z.enum(['max', 'min', 'disabled']).default('max'),
-      policies: z.array(rate).default(policies),
+      stabilizationWindowSeconds: z.number().int().min(0).max(3600).default(stabilizationWindowSeconds),
+      selectPolicy: z.enum(['max', 'min', 'disabled']).default(selectPolicy),
+      policies: z.array(rate).default([...policies]),
     })
     .prefault({});
 
@@ -44,11 +45,8 @@ export const policySchema = z.strictObject({
   dryRun: z.boolean().default(true),
   behaviour: z
     .strictObject({
-      scaleUp: rules(0, [
-        { type: 'instances', value: 4, periodSeconds: 15 },
-        { type: 'percent', value: 100, periodSeconds: 15 },
-      ]),
-      scaleDown: rules(300, [{ type: 'percent', value: 100, periodSeconds: 15 }]),
+      scaleUp: rules(defaultBehaviour.scaleUp),
+      scaleDown: rules(defaultBehaviour.scaleDown),
     })
     .prefault({}),
 });
