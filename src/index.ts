@@ -1,5 +1,6 @@
 /** What a program may import. */
 
+export { type Alert, type AlertOptions, alert, type SinkOptions } from './api/alert.js';
 export { type Anomaly, anomaly, type DetectorHandle, type DetectorOptions, type RuleOptions } from './api/anomaly.js';
 export { constellation } from './api/constellation.js';
 export {
@@ -9,6 +10,7 @@ export {
   type PredictorStats,
   predictive,
 } from './api/predictive.js';
+export type { WebhookOptions } from './api/webhook.js';
 export { type BrokerOptions, type RunningBroker, startBroker } from './broker/broker.js';
 export { startBrokerThread } from './broker/broker-thread.js';
 export type { Instance } from './cluster/cluster.js';

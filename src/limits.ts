@@ -152,3 +152,13 @@ export const traceLimits = {
   /** Most lines of a trace file: 16 bytes of memory each once read, several times that while reading. Half a year of seconds. */
   maxLines: 16_000_000,
 } as const;
+
+/** What alerts keep. */
+export const alertLimits = {
+  /** Episodes told and not resolved; beyond it the oldest is forgotten and may be told again. */
+  maxOpen: 10_000,
+  /** Messages that wait for one webhook: what an outage of its receiver may hold back; the oldest is lost then. */
+  maxWaiting: 1_000,
+  /** Longest pause before a webhook is tried again, ms. */
+  maxPauseMs: 60_000,
+} as const;

@@ -56,6 +56,7 @@ class AnomalyDetection {
   private readonly rules: RuleOptions[] = [];
   private readonly active = new Map<string, Anomaly>();
   private readonly listeners = new Set<(anomaly: Anomaly) => void>();
+  private readonly endListeners = new Set<(anomaly: Anomaly) => void>();
   private made = 0;
   private readonly counts = { samples: 0, detected: 0, resolved: 0, listenerErrors: 0 };
 
@@ -110,11 +111,20 @@ class AnomalyDetection {
     return () => this.listeners.delete(listener);
   }
 
+  /** Calls back once an episode, when it ends. Returns what ends the subscription. */
+  onResolve(listener: (anomaly: Anomaly) => void): () => void {
+    this.endListeners.add(listener);
+    return () => this.endListeners.delete(listener);
+  }
+
   /** Takes an episode off the active ones; false when it is not among them. */
   resolve(id: string): boolean {
-    const known = this.active.delete(id);
-    if (known) this.counts.resolved++;
-    return known;
+    const ended = this.active.get(id);
+    if (!ended) return false;
+    this.active.delete(id);
+    this.counts.resolved++;
+    this.tell(this.endListeners, ended);
+    return true;
   }
 
   stats(): { samples: number; detected: number; resolved: number; active: number; listenerErrors: number } {
@@ -158,7 +168,11 @@ class AnomalyDetection {
     if (this.active.size >= MAX_ACTIVE) this.active.delete(this.active.keys().next().value!);
     this.active.set(anomaly.id, anomaly);
     this.counts.detected++;
-    for (const listener of this.listeners) {
+    this.tell(this.listeners, anomaly);
+  }
+
+  private tell(listeners: Iterable<(anomaly: Anomaly) => void>, anomaly: Anomaly): void {
+    for (const listener of listeners) {
       try {
         listener(anomaly);
       } catch (error) {
