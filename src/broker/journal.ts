@@ -10,6 +10,7 @@ const COMPACT_AFTER_LINES = 50_000;
 export class Journal<T> {
   private fd: number | undefined;
   private lines = 0;
+  private torn = false;
 
   /** `file` null: nothing is kept. `snapshot` gives the entries that rebuild the present state. */
   constructor(
@@ -29,8 +30,18 @@ export class Journal<T> {
 
   append(entry: T): void {
     if (this.fd === undefined) return;
-    writeSync(this.fd, `${JSON.stringify(entry)}\n`);
-    if (++this.lines >= COMPACT_AFTER_LINES) this.compact();
+    // what a full disk left of the line before must not take this one with it
+    const line = Buffer.from(`${this.torn ? '\n' : ''}${JSON.stringify(entry)}\n`);
+    this.torn = true;
+    for (let done = 0; done < line.length; ) done += writeSync(this.fd, line, done);
+    this.torn = false;
+    if (++this.lines < COMPACT_AFTER_LINES) return;
+    try {
+      this.compact();
+    } catch {
+      // the long file is whole and still open: it goes on, and compacting is tried again later
+      this.lines = 0;
+    }
   }
 
   close(): void {
@@ -40,11 +51,18 @@ export class Journal<T> {
 
   private compact(): void {
     if (!this.file) return;
-    this.close();
+    const fresh = `${this.file}.new`;
     const entries = this.snapshot();
-    writeFileSync(`${this.file}.new`, entries.map((e) => `${JSON.stringify(e)}\n`).join(''));
-    renameSync(`${this.file}.new`, this.file);
-    this.fd = openSync(this.file, 'a');
+    writeFileSync(fresh, entries.map((e) => `${JSON.stringify(e)}\n`).join(''));
+    const fd = openSync(fresh, 'a');
+    try {
+      renameSync(fresh, this.file);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    this.close();
+    this.fd = fd;
     this.lines = 0;
   }
 }
