@@ -6,6 +6,7 @@ import type { Clock } from '../clock.js';
 import { brokerLimits } from '../limits.js';
 import type { Groups, JoinRequest } from './groups.js';
 import type { PartitionLog } from './log/log.js';
+import { batchSizeAt, readBatchHeader } from './log/record-batch.js';
 import { type ApiName, apis } from './protocol/apis.js';
 import { errorCodes, type KafkaError } from './protocol/error-codes.js';
 import type { Struct } from './protocol/schema.js';
@@ -115,9 +116,11 @@ export const handlers: Record<ApiName, Handler> = {
       request,
       (log, topic, { index, records }) => {
         if (!known) return { errorCode: code('INVALID_REQUIRED_ACKS'), baseOffset: -1n };
-        const allowed =
-          transactionalId === null ? 'NONE' : state.transactions.checkProduce(transactionalId, topic, index);
-        if (allowed !== 'NONE') return { errorCode: code(allowed), baseOffset: -1n };
+        if (transactionalId !== null && records && batchSizeAt(records, 0) > 0) {
+          const { producerId, producerEpoch } = readBatchHeader(records, 0);
+          const allowed = state.transactions.checkProduce(transactionalId, producerId, producerEpoch, topic, index);
+          if (allowed !== 'NONE') return { errorCode: code(allowed), baseOffset: -1n };
+        }
         const { error, baseOffset } = log.append(records ?? Buffer.alloc(0), state.clock.now());
         if (!error) state.appended(log);
         return { errorCode: code(error ?? 'NONE'), baseOffset, logAppendTime: -1n, logStartOffset: log.startOffset };

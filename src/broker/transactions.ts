@@ -25,12 +25,22 @@ interface Transaction {
 type JournalledOffset = [group: string, key: string, offset: string, metadata: string | null];
 
 /**
- * The next free producer id; or a transactional id's producer with the partitions of its open transaction (o: true) and, once it is decided, the outcome (d: true commit)
- * with the offsets that go along (f).
+ * The next free producer id; or a transactional id's producer with the outcome of its last transaction (l: true commit), the partitions of its open
+ * one (o: true) and, once that is decided, the outcome (d: true commit) with the offsets that go along (f).
  */
-type JournalEntry =
-  | { next: string }
-  | { id: string; pid: string; e: number; t: number; o: boolean; p: string[]; d?: boolean; f?: JournalledOffset[] };
+type JournalEntry = { next: string } | JournalledTransaction;
+
+interface JournalledTransaction {
+  id: string;
+  pid: string;
+  e: number;
+  t: number;
+  o: boolean;
+  p: string[];
+  l?: boolean;
+  d?: boolean;
+  f?: JournalledOffset[];
+}
 
 /**
  * The transaction coordinator: producer ids, epochs and fencing, and the end of transactions as markers in every partition (KIP-98).
@@ -57,6 +67,7 @@ export class Transactions {
         else {
           const transaction = fresh(BigInt(entry.pid), entry.e, entry.t);
           transaction.open = entry.o;
+          transaction.lastOutcome = entry.l;
           transaction.decided = entry.d;
           for (const [group, key, offset, metadata] of entry.f ?? []) {
             const offsets = transaction.offsets.get(group) ?? new Map<string, CommittedOffset>();
@@ -69,8 +80,7 @@ export class Transactions {
       },
       () => [{ next: this.nextProducerId.toString() }, ...[...this.byId].map(([id, t]) => journalled(id, t))],
     );
-    for (const [id, transaction] of this.byId)
-      if (transaction.open) this.end(id, transaction, transaction.decided ?? false);
+    for (const [id, transaction] of this.byId) if (transaction.open) this.finish(id, transaction);
   }
 
   initProducer(
@@ -84,14 +94,13 @@ export class Transactions {
       return refuse('INVALID_TRANSACTION_TIMEOUT');
     let transaction = this.byId.get(transactionalId);
     if (transaction?.open) {
-      // the older producer is fenced: its transaction ends with the new epoch
-      if (transaction.decided === undefined) transaction.epoch++;
-      this.end(transactionalId, transaction, transaction.decided ?? false);
+      this.finish(transactionalId, transaction);
     }
     if (!transaction) transaction = fresh(this.newProducerId(), 0, timeoutMs);
     else if (transaction.epoch >= 32_766) transaction = fresh(this.newProducerId(), 0, timeoutMs);
     else transaction.epoch++;
     transaction.timeoutMs = timeoutMs;
+    transaction.lastOutcome = undefined;
     this.byId.set(transactionalId, transaction);
     this.journal.append(journalled(transactionalId, transaction));
     return { errorCode: 'NONE', producerId: transaction.producerId, producerEpoch: transaction.epoch };
@@ -118,6 +127,8 @@ export class Transactions {
     if (typeof transaction === 'string') return transaction;
     this.begin(transactionalId, transaction);
     if (!transaction.offsets.has(groupId)) transaction.offsets.set(groupId, new Map());
+    // what is open must be known to be open after a crash, or its offsets would be missing from what is then committed
+    this.journal.append(journalled(transactionalId, transaction));
     return 'NONE';
   }
 
@@ -147,10 +158,16 @@ export class Transactions {
     return 'NONE';
   }
 
-  /** Whether a transactional batch may go to a partition: only inside an open transaction that named it. */
-  checkProduce(transactionalId: string, topic: string, partition: number): KafkaError {
-    const transaction = this.byId.get(transactionalId);
-    if (!transaction) return 'INVALID_PRODUCER_ID_MAPPING';
+  /** Whether a transactional batch may go to a partition: only of the newest producer, inside an open transaction that named it. */
+  checkProduce(
+    transactionalId: string,
+    producerId: bigint,
+    epoch: number,
+    topic: string,
+    partition: number,
+  ): KafkaError {
+    const transaction = this.checked(transactionalId, producerId, epoch);
+    if (typeof transaction === 'string') return transaction;
     return transaction.open && transaction.partitions.has(`${topic}/${partition}`) ? 'NONE' : 'INVALID_TXN_STATE';
   }
 
@@ -169,10 +186,17 @@ export class Transactions {
     if (transaction.open) return;
     transaction.open = true;
     transaction.cancelTimeout = this.clock.after(transaction.timeoutMs, () => {
-      if (!transaction.open) return;
-      transaction.epoch++;
-      this.end(id, transaction, false);
+      if (transaction.open) this.finish(id, transaction);
     });
+  }
+
+  /**
+   * Ends an open transaction without its producer: as it was decided, or else by aborting it under a new epoch. That fences the producer, which could
+   * otherwise go on in a new transaction and commit a part of what it holds for one.
+   */
+  private finish(id: string, transaction: Transaction): void {
+    if (transaction.decided === undefined) transaction.epoch++;
+    this.end(id, transaction, transaction.decided ?? false);
   }
 
   private end(id: string, transaction: Transaction, commit: boolean): void {
@@ -225,11 +249,20 @@ function fresh(producerId: bigint, epoch: number, timeoutMs: number): Transactio
   };
 }
 
-function journalled(id: string, t: Transaction): JournalEntry {
-  const entry = { id, pid: t.producerId.toString(), e: t.epoch, t: t.timeoutMs, o: t.open, p: [...t.partitions] };
+function journalled(id: string, t: Transaction): JournalledTransaction {
+  const entry: JournalledTransaction = {
+    id,
+    pid: t.producerId.toString(),
+    e: t.epoch,
+    t: t.timeoutMs,
+    o: t.open,
+    p: [...t.partitions],
+  };
+  if (t.lastOutcome !== undefined) entry.l = t.lastOutcome;
   if (t.decided === undefined) return entry;
-  const offsets = [...t.offsets].flatMap(([group, byPartition]) =>
+  entry.d = t.decided;
+  entry.f = [...t.offsets].flatMap(([group, byPartition]) =>
     [...byPartition].map(([key, { offset, metadata }]): JournalledOffset => [group, key, offset.toString(), metadata]),
   );
-  return { ...entry, d: t.decided, f: offsets };
+  return entry;
 }
