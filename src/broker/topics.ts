@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import path from 'node:path';
 import { brokerLimits } from '../limits.js';
 import type { LogConfig, PartitionLog } from './log/log.js';
-import { openPartitionLog } from './log/partition-log.js';
+import { isSystemError, openPartitionLog } from './log/partition-log.js';
 import type { KafkaError } from './protocol/error-codes.js';
 
 /** Topic settings the broker acts on, with Kafka's names and defaults. */
@@ -97,10 +97,17 @@ export class Topics {
     return 'NONE';
   }
 
+  /** Applies retention and compaction everywhere; a log whose files cannot be written now, as on a full disk, is left to the next time. */
   clean(nowMs: number): void {
     for (const topic of this.topics.values()) {
       const config = logConfigOf(topic.configs);
-      for (const log of topic.partitions) log.clean(config, nowMs);
+      for (const log of topic.partitions) {
+        try {
+          log.clean(config, nowMs);
+        } catch (error) {
+          if (!isSystemError(error)) throw error;
+        }
+      }
     }
   }
 

@@ -424,7 +424,8 @@ function refused(error: AppendError): AppendResult {
   return { error, baseOffset: -1n, duplicate: false };
 }
 
-function isSystemError(error: unknown): boolean {
+/** Whether the file system said no, such as a full disk: what the world can do, and no bug. */
+export function isSystemError(error: unknown): boolean {
   return error instanceof Error && 'syscall' in error;
 }
 
