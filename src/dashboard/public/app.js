@@ -100,7 +100,8 @@ function take(change, first) {
     state.chart.anomalies = change.chart.anomalies;
   }
   // Nothing was there when the page opened: take the series that is best to begin with once some have come.
-  if (!change.chart && state.series.size > 0) return connect();
+  // One that was asked for by name comes by itself, should it ever come.
+  if (!change.chart && !state.chosen && state.series.size > 0) return connect();
   requestAnimationFrame(render);
 }
 
