@@ -89,6 +89,66 @@ const table = {
     fix: 'another backend is used; see `iguana doctor`',
     retriable: false,
   },
+  IGU_WASM_MALFORMED: {
+    message: 'not a WebAssembly module that can be read: {what} (byte {offset})',
+    fix: 'give a core module in binary format, as compilers write it',
+    retriable: false,
+  },
+  IGU_WASM_UNSUPPORTED: {
+    message: '{what} is not supported{where}',
+    fix: '{fix}',
+    retriable: false,
+  },
+  IGU_WASM_INVALID: {
+    message: 'engine {engine} refuses the module: {what}',
+    fix: 'compile it for a feature set the engine has; `iguana wasm inspect` names what it needs',
+    retriable: false,
+  },
+  IGU_WASM_LINK: {
+    message: 'import {module}.{name} {what}',
+    fix: 'give the import, or compile the module without it; `iguana wasm inspect` lists imports',
+    retriable: false,
+  },
+  IGU_WASM_ENGINE_MISSING: {
+    message: 'engine {engine} is not there: {what}',
+    fix: '{fix}',
+    retriable: false,
+  },
+  IGU_WASM_NOT_FOUND: {
+    message: 'no {kind} {name}{of}',
+    fix: 'check the name; a destroyed instance or an unloaded module has no handle any more',
+    retriable: false,
+  },
+  IGU_WASM_SIGNATURE: {
+    message: '{name} takes ({expected}), was given ({given})',
+    fix: 'give values of the types of the signature; `iguana wasm inspect` shows it',
+    retriable: false,
+  },
+  IGU_WASM_LIMIT: {
+    message: '{what} is {value}, the limit is {limit}',
+    fix: '{fix}',
+    retriable: false,
+  },
+  IGU_WASM_TRAP: {
+    message: 'trap: {trap} in {where}',
+    fix: 'the guest has a fault; the instance can still be inspected',
+    retriable: false,
+  },
+  IGU_WASM_OUT_OF_GAS: {
+    message: 'out of gas in {where}',
+    fix: 'raise the gas limit, or find out where it goes with `iguana wasm gas`',
+    retriable: false,
+  },
+  IGU_WASM_TIMEOUT: {
+    message: 'stopped after its time in {where}',
+    fix: 'raise the timeout, or make the call do less',
+    retriable: false,
+  },
+  IGU_WASM_SNAPSHOT: {
+    message: 'snapshot cannot be {what}: {why}',
+    fix: '{fix}',
+    retriable: false,
+  },
 } as const satisfies Record<string, { message: string; fix: string; retriable: boolean }>;
 
 export type ErrorCode = keyof typeof table;
