@@ -162,3 +162,11 @@ export const alertLimits = {
   /** Longest pause before a webhook is tried again, ms. */
   maxPauseMs: 60_000,
 } as const;
+
+/** What a WebAssembly engine keeps. */
+export const wasmEngineLimits = {
+  /** Compiled modules kept by one engine for the next `compile` of the same bytes; the one used longest ago goes first. */
+  maxModules: 256,
+  /** Bytes of the modules they were compiled from; machine code is 2 to 6 times as large. */
+  maxModuleBytes: 268_435_456,
+} as const;
