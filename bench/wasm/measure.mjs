@@ -14,13 +14,13 @@ export const GAS_KERNELS = [
 ];
 
 /** More than any benchmark uses. */
-const PLENTY = 1n << 44n;
-const STACK = 1_000_000;
+const PLENTY = 2 ** 42;
+const STACK = 2 ** 19 - 1;
 
 let packing;
 /** The words of src/wasm/gas that write and read the gas global; taken from what was built. */
 async function gasPacking() {
-  packing ??= await import(new URL('../../dist/src/wasm/gas/pack-gas.js', import.meta.url).href);
+  packing ??= await import(new URL('../../dist/src/wasm/gas/packed.js', import.meta.url).href);
   return packing;
 }
 await gasPacking();
@@ -39,7 +39,7 @@ export function instantiatePrepared(prepared, imports = {}) {
     instance,
     exports: instance.exports,
     refill,
-    used: () => PLENTY - packing.unpackGas(gas.value).gas,
+    used: () => PLENTY - packing.gasLeft(gas.value),
   };
 }
 
