@@ -144,6 +144,11 @@ const table = {
     fix: 'raise the timeout, or make the call do less',
     retriable: false,
   },
+  IGU_WASM_CACHE: {
+    message: 'code cache {path} cannot be used: {what}',
+    fix: 'give a directory with room that belongs to this user and that others cannot write; its `key` file mode 0600',
+    retriable: false,
+  },
   IGU_WASM_SNAPSHOT: {
     message: 'snapshot cannot be {what}: {why}',
     fix: '{fix}',

@@ -170,3 +170,41 @@ export const wasmEngineLimits = {
   /** Bytes of the modules they were compiled from; machine code is 2 to 6 times as large. */
   maxModuleBytes: 268_435_456,
 } as const;
+
+/** What compiling ahead of time keeps and may take. */
+export const wasmAotLimits = {
+  /** Machine code of one cache directory, bytes; what was used longest ago goes first. */
+  maxBytes: 2_147_483_648,
+  /** Blobs of one cache directory: it is listed at every write. */
+  maxBlobs: 4_096,
+  /** Files that a process left behind when it died are removed after this long, ms. */
+  looseFileMs: 3_600_000,
+  /** Modules that wait to be compiled ahead in one process; each holds its bytes. */
+  maxWaiting: 64,
+  /** Longest one module is compiled, ms: optimising takes 1 to 2 s a MB on one core. */
+  compileTimeoutMs: 300_000,
+  /** What is kept of a compiler's messages, characters. */
+  maxMessage: 4_096,
+} as const;
+
+/** What a snapshot of a WebAssembly instance may hold, and a directory of them. */
+export const wasmSnapshotLimits = {
+  /** Memory of one snapshot as its guest sees it, all memories together, bytes; only pages that differ from the module's own are held. */
+  maxMemoryBytes: 4_294_967_296,
+  /** Globals, and changed table elements, of one snapshot. */
+  maxEntries: 1_000_000,
+  /** WASI state of one snapshot (its in-memory files above all), bytes. */
+  maxWasiBytes: 268_435_456,
+  /** Size of one manifest, bytes: 32 for each page, which lies in a pack. */
+  maxManifestBytes: 67_108_864,
+  /** Snapshots in one directory. */
+  maxSnapshots: 10_000,
+  /** Different pages of 4 KiB in one directory: their index takes about 150 bytes of memory each. */
+  maxPages: 1_048_576,
+  /** Pages in one pack file; more are spread over several. */
+  maxPackPages: 16_384,
+  /** Size of all packs of one directory, bytes. */
+  maxStoreBytes: 17_179_869_184,
+  /** A change waits so long for another process that is changing the directory, ms. */
+  lockWaitMs: 10_000,
+} as const;
