@@ -1,8 +1,8 @@
 /**
  * How fast does WebAssembly run here against native code, and what does counting gas cost? Seven kernels (bench/wasm/kernels.c) as native code, on V8 and
- * on every other engine that is installed, each plain and metered by the same rewriter; three real modules from npm, plain and metered, with the speed
+ * on every other engine that is installed, each plain and metered by the same rewriter; real modules from npm, plain and metered, with the speed
  * of rewriting. Every engine is a process of its own; they take turns, and the minimum of CPU time counts.
- * `node bench/wasm.mjs [runs]`, default 25; writes bench/results/wasm-speed.md. Wants clang, and gcc with wabt for the ahead-of-time column; what is
+ * `node bench/wasm.mjs [runs]`, default 25; writes bench/results/wasm-speed.md. Wants clang, and gcc with wabt for the ahead-of-time column (or `CLANG`, `CC`, `WASM2C`); what is
  * missing is left out and named. The real modules are fetched with `npm pack` (see bench/wasm/real-modules.mjs).
  */
 import { execFileSync, spawn } from 'node:child_process';
@@ -15,6 +15,9 @@ import { prepareModule } from '../dist/src/wasm/module/prepare.js';
 import { GAS_KERNELS, geometricMean, machine, percent, versionOf } from './wasm/measure.mjs';
 import { REAL_MODULES } from './wasm/real-modules.mjs';
 
+const CLANG = process.env.CLANG ?? 'clang';
+const GCC = process.env.CC ?? 'gcc';
+const WASM2C = process.env.WASM2C ?? 'wasm2c';
 const runs = Number(process.argv[2] ?? 25);
 const here = fileURLToPath(new URL('./wasm/', import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), 'iguana-bench-wasm-'));
@@ -49,20 +52,20 @@ class KernelProcess {
 }
 
 function nativeProgram() {
-  const compiler = versionOf('clang');
+  const compiler = versionOf(CLANG);
   if (compiler === undefined) {
     missing.push('native code: clang is not installed');
     return undefined;
   }
   const program = join(scratch, 'native');
-  execFileSync('clang', ['-O2', '-fno-vectorize', '-fno-slp-vectorize', '-o', program, join(here, 'kernel-native.c')]);
+  execFileSync(CLANG, ['-O2', '-fno-vectorize', '-fno-slp-vectorize', '-o', program, join(here, 'kernel-native.c')]);
   return { title: 'native code', version: compiler, program };
 }
 
 /** The module as C by wasm2c, compiled by gcc. */
 function aheadOfTime(which) {
-  const compiler = versionOf('gcc');
-  const translator = versionOf('wasm2c');
+  const compiler = versionOf(GCC);
+  const translator = versionOf(WASM2C);
   if (compiler === undefined || translator === undefined) {
     missing.push(`ahead of time (${which}): ${compiler === undefined ? 'gcc' : 'wasm2c'} is not installed`);
     return undefined;
@@ -70,7 +73,7 @@ function aheadOfTime(which) {
   const prepared = which === 'metered' ? prepareModule(kernelBytes) : undefined;
   const base = join(scratch, `kernels-${which}`);
   writeFileSync(`${base}.wasm`, prepared?.bytes ?? kernelBytes);
-  execFileSync('wasm2c', ['-n', 'kernels', `${base}.wasm`, '-o', `${base}.c`]);
+  execFileSync(WASM2C, ['-n', 'kernels', `${base}.wasm`, '-o', `${base}.c`]);
   const header = readFileSync(`${base}.h`, 'utf8');
   const prefix = /(\w+?)matmul\(/.exec(header)[1];
   const start = /void (\w*kernels_instantiate)\((\w+)\*\)/.exec(header);
@@ -88,7 +91,7 @@ function aheadOfTime(which) {
   );
   const program = join(scratch, `aot-${which}`);
   execFileSync(
-    'gcc',
+    GCC,
     [
       '-O2',
       '-w',

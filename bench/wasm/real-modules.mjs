@@ -1,6 +1,6 @@
 /**
- * Three modules that people use, from npm, with the packages' own JavaScript unchanged, each doing its real work: SQLite (C, Emscripten), resvg
- * (Rust, wasm-bindgen), esbuild (Go). They are no dependencies of Iguana: `npm pack` fetches the pinned versions into a cache folder
+ * Modules that people use, from npm, with the packages' own JavaScript unchanged, each doing its real work: SQLite (C, Emscripten), resvg (Rust,
+ * wasm-bindgen), esbuild (Go), QuickJS (C, a JavaScript engine: the way to run untrusted JavaScript as a guest). They are no dependencies of Iguana: `npm pack` fetches the pinned versions into a cache folder
  * (`IGUANA_BENCH_CACHE`, default in the system's temporary folder).
  *
  * A prepared module is run by handing its bytes to the package where the original's would go; `hostPrepared` adds what a prepared module needs of its
@@ -11,6 +11,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { packGas } from '../../dist/src/wasm/gas/packed.js';
 
 const cache = process.env.IGUANA_BENCH_CACHE ?? join(tmpdir(), 'iguana-bench');
@@ -103,7 +104,18 @@ function picture() {
   return `<svg xmlns="http://www.w3.org/2000/svg" width="600" height="400"><defs>${gradients.join('')}<filter id="b"><feGaussianBlur stdDeviation="3"/></filter></defs>${shapes.join('')}<g filter="url(#b)"><circle cx="300" cy="200" r="90" fill="gold"/></g></svg>`;
 }
 
-/** `open(bytes)` gives a function that does the work once and returns, or promises, a text that must be the same for the plain and the metered module. */
+const SCRIPT = `(() => {
+  const words = {};
+  for (let i = 0; i < 20000; i++) words['w' + (i * 7919) % 997] = (words['w' + (i * 7919) % 997] || 0) + i;
+  let sum = 0;
+  for (const word of Object.keys(words).sort()) sum = (sum * 31 + words[word]) | 0;
+  const numbers = [];
+  for (let i = 0; i < 20000; i++) numbers.push((i * 48271) % 65537);
+  numbers.sort((a, b) => a - b);
+  return sum + ':' + JSON.stringify(numbers.slice(0, 500)).replace(/1/g, 'one');
+})()`;
+
+/** `open(folder, bytes)` gives a function that does the work once and returns, or promises, a text that must be the same for the plain and the metered module. */
 export const REAL_MODULES = [
   {
     name: 'sql.js',
@@ -148,6 +160,23 @@ export const REAL_MODULES = [
       await esbuild.initialize({ wasmModule: new WebAssembly.Module(bytes), worker: false });
       const source = readFileSync(join(folder, 'lib/browser.js'), 'utf8');
       return async () => (await esbuild.transform(source, { minify: true })).code;
+    },
+  },
+  {
+    name: 'quickjs-wasi',
+    version: '3.6.2',
+    from: 'C (a JavaScript engine)',
+    work: 'a script: words counted, 20,000 numbers sorted, JSON, a regular expression',
+    file: 'quickjs.wasm',
+    async open(folder, bytes) {
+      const { QuickJS } = await import(pathToFileURL(join(folder, 'dist/index.js')).href);
+      const vm = await QuickJS.create({ wasm: bytes });
+      return () => {
+        const result = vm.evalCode(SCRIPT);
+        const text = result.toString();
+        result.dispose();
+        return text;
+      };
     },
   },
 ];
