@@ -1,0 +1,245 @@
+import type { Instructions } from '../module/instructions.js';
+import { Op } from '../module/opcodes.js';
+import { type CountedLoop, countedLoop } from './counted-loop.js';
+import { priceOf } from './prices.js';
+
+/** What metering knows of the functions that a body calls. */
+export interface Callees {
+  /** What the caller pays for the callee before its first branch, beside the price of the call. */
+  entryPrice(functionIndex: number): number;
+  /** Whether the call must be preceded by a test of the gas. */
+  mustTest(functionIndex: number): boolean;
+  /** Whether it may recur, so that its frames are counted. */
+  recurs(functionIndex: number): boolean;
+  /** The same of a call through a table. */
+  indirectRecurs(typeIndex: number): boolean;
+}
+
+/**
+ * The segments of a body: straight runs of code that are entered at their beginning and run to their end, and the ways between them.
+ * Segment 0 is the function's entry; segments are in the order of the code. Arrays are by segment.
+ */
+export class ControlFlow {
+  /** Index of the segment's first instruction: what is charged goes before it. */
+  readonly first: number[] = [];
+  /** Gas of one run. */
+  readonly price: number[] = [];
+  readonly loopDepth: number[] = [];
+  /** Begins a loop. */
+  readonly isHeader: boolean[] = [];
+  /** Holds a call that must not happen without gas. */
+  readonly mustTest: boolean[] = [];
+  /** Index of the last call that may recur, −1 for none. */
+  readonly lastRecurringCall: number[] = [];
+  /** Ways: from one segment to another; `exit` stands for the end of the function. */
+  readonly from: number[] = [];
+  readonly to: number[] = [];
+  static readonly exit = -1;
+  /** Loops that are charged by a computed number of trips, by the index of their `loop` instruction. They belong to one segment whole. */
+  readonly countedLoops = new Map<number, CountedLoop>();
+  /** Whether a branch goes to the function's own label, or it needs one. */
+  branchesToExit = false;
+
+  constructor(
+    private readonly code: Instructions,
+    private readonly callees: Callees,
+    /** Number of parameters and declarations: other locals begin as zero. */
+    private readonly parameters: number,
+  ) {
+    this.build();
+  }
+
+  get count(): number {
+    return this.first.length;
+  }
+
+  private open(first: number, depth: number, isHeader = false): number {
+    const segment = this.first.length;
+    this.first.push(first);
+    this.price.push(0);
+    this.loopDepth.push(depth);
+    this.isHeader.push(isHeader);
+    this.mustTest.push(false);
+    this.lastRecurringCall.push(-1);
+    return segment;
+  }
+
+  private way(from: number, to: number): void {
+    if (from < 0) return;
+    this.from.push(from);
+    this.to.push(to);
+  }
+
+  private build(): void {
+    const { code } = this;
+    /** Segment that code belongs to; −1 where code is never reached. */
+    let current = this.open(0, 0);
+    let depth = 0;
+    const constants = new Map<number, number>();
+    let zeroLocals = true;
+    let folded = 0;
+    const labels: Label[] = [{ loop: -1, before: -1, into: [] }];
+    const target = (label: number): void => {
+      const entry = labels[labels.length - 1 - label]!;
+      if (labels.length - 1 === label) {
+        this.branchesToExit = true;
+        this.way(current, ControlFlow.exit);
+      } else if (entry.loop >= 0) this.way(current, entry.loop);
+      else if (current >= 0) entry.into.push(current);
+    };
+    const enter = (segment: number): void => {
+      current = segment;
+      constants.clear();
+      zeroLocals = false;
+    };
+
+    for (let at = 0; at < code.count; at++) {
+      const op = code.op[at]!;
+      const operand = code.a[at]!;
+      if (current >= 0) this.price[current]! += priceOf[op]!;
+      switch (op) {
+        case Op.i32Const:
+          break;
+        case Op.localSet:
+        case Op.localTee:
+          if (code.op[at - 1] === Op.i32Const) constants.set(operand, code.a[at - 1]!);
+          else if (zeroLocals) constants.set(operand, Number.NaN);
+          else constants.delete(operand);
+          break;
+        case Op.block:
+          labels.push({ loop: -1, before: -1, into: [] });
+          break;
+        case Op.loop: {
+          const counted = current >= 0 ? countedLoop(code, at, this.known(constants, zeroLocals, at)) : undefined;
+          if (counted) {
+            const fixed = (counted.trips ?? Number.POSITIVE_INFINITY) * counted.price;
+            if (folded + fixed > MOST_FOLDED) this.countedLoops.set(at, counted);
+            else {
+              this.price[current]! += fixed;
+              folded += fixed;
+            }
+            for (const local of counted.written) {
+              if (zeroLocals) constants.set(local, Number.NaN);
+              else constants.delete(local);
+            }
+            at = counted.end;
+            break;
+          }
+          if (current < 0) {
+            labels.push({ loop: -1, before: -1, into: [] });
+            break;
+          }
+          depth++;
+          const header = this.open(at + 1, depth, true);
+          this.way(current, header);
+          labels.push({ loop: header, before: -1, into: [] });
+          enter(header);
+          break;
+        }
+        case Op.if: {
+          labels.push({ loop: -1, before: current, into: [] });
+          if (current < 0) break;
+          const then = this.open(at + 1, depth);
+          this.way(current, then);
+          enter(then);
+          break;
+        }
+        case Op.else: {
+          const label = labels[labels.length - 1]!;
+          if (current >= 0) label.into.push(current);
+          if (label.before < 0) break;
+          const otherwise = this.open(at + 1, depth);
+          this.way(label.before, otherwise);
+          label.before = -1;
+          enter(otherwise);
+          break;
+        }
+        case Op.end: {
+          const label = labels.pop()!;
+          if (labels.length === 0) {
+            this.way(current, ControlFlow.exit);
+            break;
+          }
+          if (label.loop >= 0) {
+            depth--;
+            break;
+          }
+          if (label.before >= 0) label.into.push(label.before);
+          if (label.into.length === 0) break;
+          if (current >= 0) label.into.push(current);
+          const merge = this.open(at + 1, depth);
+          for (const from of label.into) this.way(from, merge);
+          enter(merge);
+          break;
+        }
+        case Op.br:
+          target(operand);
+          current = -1;
+          break;
+        case Op.brIf: {
+          target(operand);
+          if (current < 0) break;
+          const next = this.open(at + 1, depth);
+          this.way(current, next);
+          current = next; // Constants still hold: it is entered from here only.
+          break;
+        }
+        case Op.brTable:
+          for (let i = 0; i < operand; i++) target(code.labels[code.b[at]! + i]!);
+          current = -1;
+          break;
+        case Op.return:
+          this.way(current, ControlFlow.exit);
+          current = -1;
+          break;
+        case Op.unreachable:
+          current = -1;
+          break;
+        case Op.call:
+        case Op.returnCall:
+          if (current < 0) break;
+          this.price[current]! += this.callees.entryPrice(operand);
+          if (op === Op.returnCall || this.callees.mustTest(operand)) this.mustTest[current] = true;
+          if (op === Op.call && this.callees.recurs(operand)) this.lastRecurringCall[current] = at;
+          break;
+        case Op.callIndirect:
+        case Op.returnCallIndirect:
+          if (current < 0) break;
+          this.mustTest[current] = true;
+          if (op === Op.callIndirect && this.callees.indirectRecurs(operand)) this.lastRecurringCall[current] = at;
+          break;
+      }
+      if (op === Op.returnCall || op === Op.returnCallIndirect) {
+        this.way(current, ControlFlow.exit);
+        current = -1;
+      }
+    }
+  }
+
+  /** Locals whose value is known: set to a constant in this segment, or in the entry never set. */
+  private known(constants: ReadonlyMap<number, number>, zeroLocals: boolean, loop: number): Map<number, number> {
+    const known = new Map<number, number>();
+    for (const [local, value] of constants) if (!Number.isNaN(value)) known.set(local, value);
+    if (!zeroLocals) return known;
+    // Only what the loop itself reads matters, and that is near its beginning or end: asked for by name.
+    for (let at = loop + 1; at < Math.min(this.code.count, loop + ZERO_SEARCH); at++) {
+      const local = this.code.a[at]!;
+      if (this.code.op[at] === Op.localGet && local >= this.parameters && !constants.has(local)) known.set(local, 0);
+    }
+    return known;
+  }
+}
+
+/** Most gas of loops in one function that is part of the charges of its segments. With it all sums stay exact and in their range. */
+const MOST_FOLDED = 2 ** 32;
+/** Instructions of a loop that are looked through for locals that were never set. */
+const ZERO_SEARCH = 256;
+
+interface Label {
+  /** Header segment of a loop, −1 for a block. */
+  readonly loop: number;
+  /** Of an `if` without `else` yet: the segment before it. */
+  before: number;
+  /** Segments that go to the end of a block. */
+  readonly into: number[];
+}

@@ -1,0 +1,329 @@
+import type { ByteWriter } from '../module/byte-writer.js';
+import type { Instructions } from '../module/instructions.js';
+import { Op } from '../module/opcodes.js';
+import type { FunctionType, ValueType } from '../types.js';
+import { placeCharges } from './charges.js';
+import { type Callees, ControlFlow } from './control-flow.js';
+import { type CountedLoop, MOST_CHARGED_AHEAD } from './counted-loop.js';
+import { GAS_UNIT, SLOTS_USED_UP } from './packed.js';
+import { BYTES_PER_UNIT_SHIFT, prices } from './prices.js';
+
+/** How the indices of the module change, and what is added to it. Original indices in, new ones out. */
+export interface Rewriting {
+  readonly callees: Callees;
+  isImport(functionIndex: number): boolean;
+  function(functionIndex: number): number;
+  /** What stands for a function where it is referred to: in tables, as a value. */
+  reference(functionIndex: number): number;
+  /** Whether references are metered functions (true) or functions of their original type that the host may call. */
+  readonly meteredReferences: boolean;
+  /** The type with the gas as its last parameter and result. */
+  meteredType(typeIndex: number): number;
+  /** Type index of a block without parameters. */
+  blockType(results: readonly ValueType[]): number;
+  readonly gasGlobal: number;
+  /** Functions `[i32, gas] → [i32, gas]` and `[reference, i32, gas] → [i32, gas]`. */
+  readonly growMemory: number;
+  growTable(table: number): number;
+  /** Globals that are set to 1 when a segment is dropped. */
+  droppedData(segment: number): number;
+  droppedElements(segment: number): number;
+}
+
+export const ValueByte: Readonly<Record<ValueType, number>> = {
+  i32: 0x7f,
+  i64: 0x7e,
+  f32: 0x7d,
+  f64: 0x7c,
+  v128: 0x7b,
+  funcref: 0x70,
+  externref: 0x6f,
+};
+
+/** Ends with a trap, and leaves what is left of the gas to be read. The gas is on the stack. */
+export function trapWithGas(out: ByteWriter, gasGlobal: number): void {
+  out.u8(Op.globalSet).u32(gasGlobal).u8(Op.unreachable);
+}
+
+/** Traps when the gas in a local ran out, or with `slots` the stack. */
+export function testGas(out: ByteWriter, gas: number, gasGlobal: number, slots: boolean): void {
+  out.u8(Op.localGet).u32(gas).u8(Op.i64Const).u8(0).u8(Op.i64LtS).u8(Op.if).u8(0x40);
+  out.u8(Op.localGet).u32(gas);
+  trapWithGas(out, gasGlobal);
+  out.u8(Op.end);
+  if (!slots) return;
+  out.u8(Op.localGet).u32(gas).u8(Op.i32WrapI64).u8(Op.i32Const).signed(SLOTS_USED_UP).u8(Op.i32And);
+  out.u8(Op.if).u8(0x40).u8(Op.localGet).u32(gas);
+  trapWithGas(out, gasGlobal);
+  out.u8(Op.end);
+}
+
+/**
+ * Writes one body anew with its gas in a parameter that follows the original ones, so that it stays in a register from call to call.
+ *
+ * @param paid gas that callers already paid for the first segment
+ * @param frameSlots stack that one recurring call takes
+ * Cost: O(instructions).
+ */
+export class MeterBody {
+  private readonly gas: number;
+  private readonly temporary: number;
+  private usesTemporary = false;
+  private readonly flow: ControlFlow;
+  private readonly charges: readonly number[];
+  private readonly restores: ReadonlySet<number>;
+  private segment = 0;
+  private chargedAhead = 0;
+
+  constructor(
+    private readonly code: Instructions,
+    private readonly type: FunctionType,
+    private readonly rewriting: Rewriting,
+    private readonly out: ByteWriter,
+    paid: number,
+    private readonly frameSlots: number,
+  ) {
+    this.gas = type.params.length;
+    this.temporary = this.gas + 1 + code.localCount;
+    this.flow = new ControlFlow(code, rewriting.callees, type.params.length);
+    this.flow.price[0]! -= paid;
+    this.charges = placeCharges(this.flow);
+    this.restores = new Set(this.flow.lastRecurringCall);
+  }
+
+  /** Writes instructions to `out`; returns whether one more i32 local is needed behind all others. */
+  write(): boolean {
+    const { out, type, rewriting } = this;
+    const label = this.flow.branchesToExit;
+    if (label) {
+      out.u8(Op.block);
+      if (type.results.length === 0) out.u8(0x40);
+      else if (type.results.length === 1) out.u8(ValueByte[type.results[0]!]);
+      else out.signed(rewriting.blockType(type.results));
+    }
+    this.range(0, this.code.count - 1, true);
+    if (label) out.u8(Op.end);
+    out.u8(Op.localGet).u32(this.gas).u8(Op.end);
+    return this.usesTemporary;
+  }
+
+  /** Writes instructions [from, to), with the charges of segments that begin among them. */
+  private range(from: number, to: number, charged: boolean): void {
+    const { code, out, flow } = this;
+    const params = this.type.params.length;
+    let copied = code.at[from]!;
+    for (let at = from; at < to; at++) {
+      if (charged && flow.first[this.segment] === at) {
+        out.copy(code.bytes, copied, code.at[at]!);
+        copied = code.at[at]!;
+        this.charge(this.segment++);
+      }
+      const op = code.op[at]!;
+      if (op >= Op.localGet && op <= Op.localTee) {
+        const local = code.a[at]!;
+        if (local < params) continue;
+        out.copy(code.bytes, copied, code.at[at]!);
+        out.u8(op).u32(local + 1);
+        copied = code.at[at + 1]!;
+        continue;
+      }
+      if (!REWRITTEN[op]) continue;
+      if (op === Op.loop) {
+        const counted = charged ? flow.countedLoops.get(at) : undefined;
+        if (!counted) continue;
+        out.copy(code.bytes, copied, code.at[at]!);
+        this.countedLoop(at, counted);
+        at = counted.end;
+      } else {
+        out.copy(code.bytes, copied, code.at[at]!);
+        this.instruction(op, at);
+      }
+      copied = code.at[at + 1]!;
+    }
+    out.copy(code.bytes, copied, code.at[to]!);
+    if (charged && flow.first[this.segment] === to) this.charge(this.segment++);
+  }
+
+  private charge(segment: number): void {
+    const { flow, out, gas } = this;
+    const recurs = flow.lastRecurringCall[segment]! >= 0;
+    if (this.charges[segment]! > 0 || recurs) {
+      this.subtract(this.charges[segment]! * GAS_UNIT + (recurs ? this.frameSlots : 0));
+    }
+    if (flow.isHeader[segment] || flow.mustTest[segment]) testGas(out, gas, this.rewriting.gasGlobal, recurs);
+  }
+
+  private subtract(amount: number): void {
+    this.out.u8(Op.localGet).u32(this.gas).u8(Op.i64Const).signed(amount).u8(Op.i64Sub).u8(Op.localSet).u32(this.gas);
+  }
+
+  /** Gas from its local to the global, for code outside of the module. */
+  private store(): void {
+    this.out.u8(Op.localGet).u32(this.gas).u8(Op.globalSet).u32(this.rewriting.gasGlobal);
+  }
+
+  private load(): void {
+    this.out.u8(Op.globalGet).u32(this.rewriting.gasGlobal).u8(Op.localSet).u32(this.gas);
+  }
+
+  /** After a call: gas from the stack, with the frame's slots back when it was the segment's last that recurs. */
+  private take(at: number): void {
+    if (this.restores.has(at)) this.out.u8(Op.i64Const).signed(this.frameSlots).u8(Op.i64Add);
+    this.out.u8(Op.localSet).u32(this.gas);
+  }
+
+  private instruction(op: number, at: number): void {
+    const { code, out, rewriting, gas } = this;
+    const index = code.a[at]!;
+    const original = (): void => {
+      out.copy(code.bytes, code.at[at]!, code.at[at + 1]!);
+    };
+    switch (op) {
+      case Op.unreachable:
+        out.u8(Op.localGet).u32(gas);
+        trapWithGas(out, rewriting.gasGlobal);
+        break;
+      case Op.return:
+        out.u8(Op.localGet).u32(gas).u8(Op.return);
+        break;
+      case Op.call:
+      case Op.returnCall:
+        if (rewriting.isImport(index)) {
+          this.store();
+          out.u8(Op.call).u32(rewriting.function(index));
+          this.load();
+          if (op === Op.returnCall) out.u8(Op.localGet).u32(gas).u8(Op.return);
+          break;
+        }
+        out.u8(Op.localGet).u32(gas).u8(op).u32(rewriting.function(index));
+        if (op === Op.call) this.take(at);
+        break;
+      case Op.callIndirect:
+      case Op.returnCallIndirect:
+        if (rewriting.meteredReferences) {
+          this.usesTemporary = true;
+          out.u8(Op.localSet).u32(this.temporary).u8(Op.localGet).u32(gas).u8(Op.localGet).u32(this.temporary);
+          out.u8(op).u32(rewriting.meteredType(index)).u32(code.b[at]!);
+          if (op === Op.callIndirect) this.take(at);
+          break;
+        }
+        this.store();
+        out.u8(Op.callIndirect).u32(index).u32(code.b[at]!);
+        out.u8(Op.globalGet).u32(rewriting.gasGlobal);
+        if (op === Op.callIndirect) this.take(at);
+        else out.u8(Op.return);
+        break;
+      case Op.refFunc:
+        out.u8(Op.refFunc).u32(rewriting.reference(index));
+        break;
+      case Op.memoryGrow:
+        out.u8(Op.localGet).u32(gas).u8(Op.call).u32(rewriting.growMemory).u8(Op.localSet).u32(gas);
+        break;
+      case Op.tableGrow:
+        out.u8(Op.localGet).u32(gas).u8(Op.call).u32(rewriting.growTable(index)).u8(Op.localSet).u32(gas);
+        break;
+      case Op.dataDrop:
+        out.u8(Op.i32Const).u8(1).u8(Op.globalSet).u32(rewriting.droppedData(index));
+        original();
+        break;
+      case Op.elementDrop:
+        out.u8(Op.i32Const).u8(1).u8(Op.globalSet).u32(rewriting.droppedElements(index));
+        original();
+        break;
+      default: // What moves or fills in bulk: the number of bytes or elements is on the stack.
+        this.usesTemporary = true;
+        out.u8(Op.localTee).u32(this.temporary).u8(Op.localGet).u32(gas);
+        chargeByCount(out, this.temporary, op === Op.tableInit || op === Op.tableCopy || op === Op.tableFill);
+        out.u8(Op.localSet).u32(gas);
+        testGas(out, gas, rewriting.gasGlobal, false);
+        original();
+    }
+  }
+
+  /**
+   * Charges all trips of a loop before its first, and counts nothing inside; unless they are too many or never end, when each trip is counted.
+   * With the step ±2^s, trips − 1 = (distance − 2^s) / 2^s modulo 2^32; a distance that the step does not divide rotates to a huge number.
+   */
+  private countedLoop(at: number, loop: CountedLoop): void {
+    const { out, gas, temporary } = this;
+    this.usesTemporary = true;
+    const limit = (): void => {
+      if ('local' in loop.limit) out.u8(Op.localGet).u32(this.local(loop.limit.local));
+      else out.u8(Op.i32Const).signed(loop.limit.constant);
+    };
+    const counter = (): void => {
+      out.u8(Op.localGet).u32(this.local(loop.counter));
+    };
+    for (const operand of loop.direction === 1 ? [limit, counter] : [counter, limit]) operand();
+    out
+      .u8(Op.i32Sub)
+      .u8(Op.i32Const)
+      .signed(2 ** loop.shift)
+      .u8(Op.i32Sub);
+    if (loop.shift > 0) out.u8(Op.i32Const).u8(loop.shift).u8(Op.i32Rotr);
+    const mostTrips = Math.max(1, Math.floor(MOST_CHARGED_AHEAD / loop.price));
+    out.u8(Op.localTee).u32(temporary).u8(Op.i32Const).signed(mostTrips).u8(Op.i32LtU).u8(Op.if).u8(0x40);
+    out.u8(Op.localGet).u32(gas).u8(Op.localGet).u32(temporary).u8(Op.i64ExtendI32U);
+    out
+      .u8(Op.i64Const)
+      .u8(1)
+      .u8(Op.i64Add)
+      .u8(Op.i64Const)
+      .signed(loop.price * GAS_UNIT)
+      .u8(Op.i64Mul);
+    out.u8(Op.i64Sub).u8(Op.localSet).u32(gas);
+    if (++this.chargedAhead % LOOPS_WITHOUT_TEST === 0) testGas(out, gas, this.rewriting.gasGlobal, false);
+    out.u8(Op.loop).u8(0x40);
+    this.range(at + 1, loop.end + 1, false);
+    out.u8(Op.else).u8(Op.loop).u8(0x40);
+    this.subtract(loop.price * GAS_UNIT);
+    testGas(out, gas, this.rewriting.gasGlobal, false);
+    this.range(at + 1, loop.end + 1, false);
+    out.u8(Op.end);
+  }
+
+  private local(index: number): number {
+    return index < this.type.params.length ? index : index + 1;
+  }
+}
+
+/** `gas` on the stack becomes `gas − price of so many bytes or elements`. */
+export function chargeByCount(out: ByteWriter, count: number, elements: boolean, price: number = 1): void {
+  out.u8(Op.localGet).u32(count);
+  if (!elements) out.u8(Op.i32Const).u8(BYTES_PER_UNIT_SHIFT).u8(Op.i32ShrU);
+  const unit = elements ? prices.tableElement * price : price;
+  out
+    .u8(Op.i64ExtendI32U)
+    .u8(Op.i64Const)
+    .signed(GAS_UNIT * unit)
+    .u8(Op.i64Mul)
+    .u8(Op.i64Sub);
+}
+
+/** So many loops charged ahead can follow one another before the gas is tested: what is charged untested stays far from the number's end. */
+const LOOPS_WITHOUT_TEST = 64;
+
+/** Opcodes that are not copied as they are. */
+const REWRITTEN = new Uint8Array(0x400);
+for (const op of [
+  Op.loop,
+  Op.unreachable,
+  Op.return,
+  Op.call,
+  Op.returnCall,
+  Op.callIndirect,
+  Op.returnCallIndirect,
+  Op.refFunc,
+  Op.memoryGrow,
+  Op.tableGrow,
+  Op.dataDrop,
+  Op.elementDrop,
+  Op.memoryInit,
+  Op.memoryCopy,
+  Op.memoryFill,
+  Op.tableInit,
+  Op.tableCopy,
+  Op.tableFill,
+]) {
+  REWRITTEN[op] = 1;
+}

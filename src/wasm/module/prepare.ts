@@ -1,0 +1,662 @@
+/**
+ * Makes a module ready for an engine (see `PreparedModule`). Over 300 lines because it is one walk over the sections: what is added to one index
+ * space is what the next refers to.
+ *
+ * Functions of the new module, in index order: imports, our import `grow`, the module's own (metered), adapters that make an imported function look
+ * metered, thunks that make a metered function look original to the host, and helpers.
+ */
+import { createHash } from 'node:crypto';
+import { IguanaError } from '../../errors.js';
+import { callGraph } from '../gas/call-graph.js';
+import { chargeByCount, MeterBody, type Rewriting, testGas, ValueByte } from '../gas/meter-body.js';
+import { GAS_UNIT, MAX_STACK_SLOTS } from '../gas/packed.js';
+import { prices } from '../gas/prices.js';
+import { type ModuleSurvey, survey } from '../gas/survey.js';
+import type { FunctionType, Limits, ModuleInfo, ValueType } from '../types.js';
+import { ByteWriter } from './byte-writer.js';
+import { Instructions } from './instructions.js';
+import { Op } from './opcodes.js';
+import { type ElementItem, type ElementSegment, type ParsedModule, parseModule } from './parse-module.js';
+import type { PreparedModule, PrepareOptions } from './prepared.js';
+
+/** Everything of ours in a prepared module begins with it. */
+const PREFIX = 'iguana';
+/** Largest callee whose call needs no test of the gas before it: what it can overdraw is less than one more test costs. */
+const UNTESTED_PRICE = 256;
+/** Pages that fit into 32 bits of addresses. */
+const MAX_PAGES = 65_536;
+
+/** What a module is, without changing it. @throws as `prepareModule` */
+export function inspectModule(bytes: Uint8Array): ModuleInfo {
+  validate(bytes);
+  const module = parseModule(bytes);
+  return infoOf(module, survey(module, new Instructions(bytes)));
+}
+
+/**
+ * @param bytes a core module in binary format
+ * @throws IguanaError `IGU_WASM_MALFORMED` when it is not a valid module, `IGU_WASM_UNSUPPORTED` with the name of what cannot be metered,
+ *   `IGU_WASM_LIMIT` when it needs more memory or table from the start than it may have.
+ * Cost: two passes over the bytes beside V8's validation.
+ */
+export function prepareModule(bytes: Uint8Array, options: PrepareOptions = {}): PreparedModule {
+  validate(bytes);
+  const module = parseModule(bytes);
+  const code = new Instructions(bytes);
+  return new Preparation(module, code, survey(module, code), options).write();
+}
+
+/** V8 says first whether a module is valid at all, so that nothing after has to defend itself against code whose types do not match. */
+function validate(bytes: Uint8Array): void {
+  if (WebAssembly.validate(bytes as Uint8Array<ArrayBuffer>)) return;
+  parseModule(bytes); // Says where, when it is the format; and names features that V8 lacks too.
+  let what = 'it does not validate';
+  try {
+    new WebAssembly.Module(bytes as Uint8Array<ArrayBuffer>);
+  } catch (error) {
+    what = error instanceof Error ? error.message.replace(/^WebAssembly\.Module\(\): /, '') : what;
+  }
+  const offset = Number(/@\+(\d+)/.exec(what)?.[1] ?? 0);
+  throw new IguanaError('IGU_WASM_MALFORMED', { what: what.replace(/ @\+\d+$/, ''), offset });
+}
+
+function infoOf(module: ParsedModule, code: ModuleSurvey): ModuleInfo {
+  return {
+    size: module.bytes.length,
+    imports: module.imports,
+    exports: module.exports,
+    memories: module.memories,
+    tables: module.tables,
+    globals: module.globals.map(({ type, mutable, imported }) => ({ type, mutable, imported })),
+    functionCount: module.code.length,
+    features: [...new Set([...module.features, ...code.features])].sort(),
+    hasStart: module.start !== undefined,
+    functionNames: module.functionNames,
+    ...(module.moduleName !== undefined && { moduleName: module.moduleName }),
+  };
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+class Preparation implements Rewriting {
+  private readonly metered: boolean;
+  private readonly imported: number;
+  /** How far the indices of the module's own functions move. */
+  private readonly shift: number;
+  private readonly growImport: number;
+  readonly meteredReferences: boolean;
+  readonly gasGlobal: number;
+  private globalCount: number;
+  private readonly types: FunctionType[];
+  private readonly typeOf = new Map<string, number>();
+  private readonly meteredTypes = new Map<number, number>();
+  /** Functions that something may refer to. */
+  private readonly referred = new Set<number>();
+  private readonly recurring: Uint8Array;
+  private readonly headroom: number;
+  private readonly recurringTypes = new Set<string>();
+  private readonly tables: readonly (Limits & { readonly element: ValueType; readonly imported: boolean })[];
+  private readonly memories: readonly (Limits & { readonly shared: boolean; readonly imported: boolean })[];
+  /** Type index and body of what is added behind the module's own functions. */
+  private readonly added: {
+    readonly type: number;
+    readonly write: (out: ByteWriter) => void;
+    readonly name?: string;
+  }[] = [];
+  private readonly adapters = new Map<number, number>();
+  private readonly thunks = new Map<number, number>();
+  private growMemoryHelper = -1;
+  private readonly growTableHelpers = new Map<number, number>();
+  private readonly dropFlags = new Map<string, number>();
+  private readonly exports: { readonly name: string; readonly kind: number; readonly index: number }[] = [];
+  private readonly code: Instructions;
+
+  constructor(
+    private readonly module: ParsedModule,
+    code: Instructions,
+    private readonly survey: ModuleSurvey,
+    private readonly options: PrepareOptions,
+  ) {
+    this.code = code;
+    this.metered = options.metered ?? true;
+    for (const { module: from } of module.imports) if (from === PREFIX) this.refuse(`import module ${PREFIX}`);
+    for (const { name } of module.exports) if (name.startsWith(`${PREFIX}:`)) this.refuse(`export ${name}`);
+    this.imported = module.importedFunctions;
+    this.growImport = this.imported;
+    this.shift = this.metered && survey.growsMemory ? 1 : 0;
+    this.gasGlobal = module.globals.length;
+    this.globalCount = module.globals.length + (this.metered ? 1 : 0);
+    this.types = [...module.types];
+    for (const [i, type] of this.types.entries()) {
+      const key = keyOf(type);
+      if (!this.typeOf.has(key)) this.typeOf.set(key, i);
+    }
+    this.memories = module.memories.map((memory) =>
+      this.bounded(memory, 'memory (pages of 64 KiB)', options.maxMemoryPages, 'raise the memory limit'),
+    );
+    this.tables = module.tables.map((table) =>
+      this.bounded(table, 'table (elements)', options.maxTableElements, 'raise the table limit'),
+    );
+    for (const f of survey.referenced) this.referred.add(f);
+    for (const segment of module.elements) {
+      if (segment.mode === 'declarative') continue;
+      for (const item of segment.items)
+        if (typeof item === 'object' && 'function' in item) this.referred.add(item.function);
+    }
+    for (const global of module.globals) for (const f of global.references) this.referred.add(f);
+    this.meteredReferences = this.metered && !this.referencesLeave();
+    const graph = callGraph(module, survey.functions, this.referred);
+    this.recurring = graph.recurs;
+    this.headroom = graph.headroom;
+    if (this.metered && this.headroom > MAX_STACK_SLOTS) {
+      throw new IguanaError('IGU_WASM_LIMIT', {
+        what: 'the stack of one chain of calls (slots of 8 bytes)',
+        value: this.headroom,
+        limit: MAX_STACK_SLOTS,
+        fix: 'compile the module with fewer locals in a function',
+      });
+    }
+    for (const f of this.referred) {
+      if (this.recurring[f]) this.recurringTypes.add(keyOf(module.types[module.functionTypes[f]!]!));
+    }
+  }
+
+  private refuse(what: string): never {
+    throw new IguanaError('IGU_WASM_UNSUPPORTED', {
+      what: `the name of its ${what}`,
+      where: `: names beginning with ${PREFIX} are the runtime's`,
+      fix: 'rename it',
+    });
+  }
+
+  private bounded<T extends Limits>(limits: T, what: string, limit: number | undefined, fix: string): T {
+    if (limit === undefined) return limits;
+    if (limits.min > limit)
+      throw new IguanaError('IGU_WASM_LIMIT', { what: `the ${what}`, value: limits.min, limit, fix });
+    return { ...limits, max: Math.min(limits.max ?? limit, limit) };
+  }
+
+  /** Whether the host, or another module, can get hold of a function reference or put one into a table. */
+  private referencesLeave(): boolean {
+    const { imports, exports } = this.module;
+    return [...imports, ...exports].some(
+      (item) =>
+        (item.kind === 'table' && item.element === 'funcref') ||
+        (item.kind === 'global' && item.type === 'funcref') ||
+        (item.kind === 'function' && [...item.type.params, ...item.type.results].includes('funcref')),
+    );
+  }
+
+  // What bodies ask for.
+
+  readonly callees = {
+    entryPrice: (f: number): number => {
+      if (f < this.imported) return prices.hostCall;
+      return this.paid(f);
+    },
+    mustTest: (f: number): boolean =>
+      f < this.imported || this.survey.functions[f - this.imported]!.straightPrice > UNTESTED_PRICE,
+    recurs: (f: number): boolean => this.recurring[f] === 1,
+    indirectRecurs: (type: number): boolean => this.recurringTypes.has(keyOf(this.module.types[type]!)),
+  };
+
+  /** What callers pay for a function's first segment: nothing when it can be called by those who do not know it. */
+  private paid(f: number): number {
+    if (this.meteredReferences && this.referred.has(f)) return 0;
+    return this.survey.functions[f - this.imported]!.entryPrice;
+  }
+
+  isImport(f: number): boolean {
+    return f < this.imported;
+  }
+
+  function(f: number): number {
+    return f < this.imported ? f : f + this.shift;
+  }
+
+  reference(f: number): number {
+    if (!this.metered) return f;
+    if (this.meteredReferences) return f < this.imported ? this.adapter(f) : this.function(f);
+    return f < this.imported ? f : this.thunk(f);
+  }
+
+  private typeIndex(type: FunctionType): number {
+    const key = keyOf(type);
+    let index = this.typeOf.get(key);
+    if (index === undefined) {
+      index = this.types.push(type) - 1;
+      this.typeOf.set(key, index);
+    }
+    return index;
+  }
+
+  meteredType(index: number): number {
+    let metered = this.meteredTypes.get(index);
+    if (metered === undefined) {
+      const { params, results } = this.module.types[index]!;
+      metered = this.typeIndex({ params: [...params, 'i64'], results: [...results, 'i64'] });
+      this.meteredTypes.set(index, metered);
+    }
+    return metered;
+  }
+
+  blockType(results: readonly ValueType[]): number {
+    return this.typeIndex({ params: [], results });
+  }
+
+  get growMemory(): number {
+    if (this.growMemoryHelper < 0) {
+      this.growMemoryHelper = this.add({ params: ['i32', 'i64'], results: ['i32', 'i64'] }, (out) =>
+        this.writeGrowMemory(out),
+      );
+    }
+    return this.growMemoryHelper;
+  }
+
+  growTable(table: number): number {
+    let helper = this.growTableHelpers.get(table);
+    if (helper === undefined) {
+      const { element } = this.tables[table]!;
+      helper = this.add({ params: [element, 'i32', 'i64'], results: ['i32', 'i64'] }, (out) =>
+        this.writeGrowTable(out, table),
+      );
+      this.growTableHelpers.set(table, helper);
+    }
+    return helper;
+  }
+
+  droppedData(segment: number): number {
+    return this.dropFlag(`data:${segment}`);
+  }
+
+  droppedElements(segment: number): number {
+    return this.dropFlag(`element:${segment}`);
+  }
+
+  private dropFlag(name: string): number {
+    let global = this.dropFlags.get(name);
+    if (global === undefined) {
+      global = this.globalCount++;
+      this.dropFlags.set(name, global);
+    }
+    return global;
+  }
+
+  // Functions that are added.
+
+  private add(type: FunctionType, write: (out: ByteWriter) => void, name?: string): number {
+    const body = { type: this.typeIndex(type), write, ...(name !== undefined && { name }) };
+    return this.module.functionTypes.length + this.shift + this.added.push(body) - 1;
+  }
+
+  /** An imported function with a metered one's type. */
+  private adapter(f: number): number {
+    let adapter = this.adapters.get(f);
+    if (adapter === undefined) {
+      const { params, results } = this.module.types[this.module.functionTypes[f]!]!;
+      const gas = params.length;
+      adapter = this.add({ params: [...params, 'i64'], results: [...results, 'i64'] }, (out) => {
+        out
+          .u8(0)
+          .u8(Op.localGet)
+          .u32(gas)
+          .u8(Op.i64Const)
+          .signed(prices.hostCall * GAS_UNIT)
+          .u8(Op.i64Sub);
+        out.u8(Op.globalSet).u32(this.gasGlobal);
+        for (let i = 0; i < gas; i++) out.u8(Op.localGet).u32(i);
+        out.u8(Op.call).u32(f).u8(Op.globalGet).u32(this.gasGlobal).u8(Op.end);
+      });
+      this.adapters.set(f, adapter);
+    }
+    return adapter;
+  }
+
+  /** A metered function with its original type: takes the gas from the global and puts back what is left. */
+  private thunk(f: number): number {
+    let thunk = this.thunks.get(f);
+    if (thunk === undefined) {
+      const type = this.module.types[this.module.functionTypes[f]!]!;
+      thunk = this.add(type, (out) => this.writeThunk(out, f, type), this.module.functionNames.get(f));
+      this.thunks.set(f, thunk);
+    }
+    return thunk;
+  }
+
+  private writeThunk(out: ByteWriter, f: number, type: FunctionType): void {
+    const gas = type.params.length;
+    out.u8(1).u8(1).u8(ValueByte.i64);
+    out.u8(Op.globalGet).u32(this.gasGlobal);
+    out
+      .u8(Op.i64Const)
+      .signed(this.paid(f) * GAS_UNIT + this.headroom)
+      .u8(Op.i64Sub)
+      .u8(Op.localSet)
+      .u32(gas);
+    testGas(out, gas, this.gasGlobal, true);
+    for (let i = 0; i <= gas; i++) out.u8(Op.localGet).u32(i);
+    out.u8(Op.call).u32(this.function(f));
+    out.u8(Op.i64Const).signed(this.headroom).u8(Op.i64Add).u8(Op.localTee).u32(gas);
+    out.u8(Op.globalSet).u32(this.gasGlobal);
+    testGas(out, gas, this.gasGlobal, false);
+    out.u8(Op.end);
+  }
+
+  /** `memory.grow` that pays for pages it will get, and asks the host when the module's own maximum allows them. */
+  private writeGrowMemory(out: ByteWriter): void {
+    const max = this.memories[0]!.max ?? MAX_PAGES;
+    out.u8(0).u8(Op.block).u8(0x40);
+    out.u8(Op.memorySize).u8(0).u8(Op.i64ExtendI32U).u8(Op.localGet).u8(0).u8(Op.i64ExtendI32U).u8(Op.i64Add);
+    out.u8(Op.i64Const).signed(max).u8(Op.i64LeU).u8(Op.i32Eqz).u8(Op.brIf).u8(0);
+    out.u8(Op.localGet).u8(1);
+    chargeByCount(out, 0, true, prices.memoryPage);
+    out.u8(Op.localSet).u8(1);
+    testGas(out, 1, this.gasGlobal, false);
+    out.u8(Op.localGet).u8(1).u8(Op.globalSet).u32(this.gasGlobal);
+    out.u8(Op.localGet).u8(0).u8(Op.call).u32(this.growImport);
+    out.u8(Op.globalGet).u32(this.gasGlobal).u8(Op.localSet).u8(1);
+    out.u8(Op.i32Eqz).u8(Op.brIf).u8(0);
+    out.u8(Op.localGet).u8(0).u8(Op.memoryGrow).u8(0).u8(Op.localGet).u8(1).u8(Op.return).u8(Op.end);
+    out.u8(Op.i32Const).signed(-1).u8(Op.localGet).u8(1).u8(Op.end);
+  }
+
+  private writeGrowTable(out: ByteWriter, table: number): void {
+    const max = this.tables[table]!.max ?? 2 ** 32 - 1;
+    out.u8(0).u8(Op.block).u8(0x40);
+    out
+      .u8(0xfc)
+      .u32(Op.tableSize - 0x100)
+      .u32(table)
+      .u8(Op.i64ExtendI32U);
+    out.u8(Op.localGet).u8(1).u8(Op.i64ExtendI32U).u8(Op.i64Add);
+    out.u8(Op.i64Const).signed(max).u8(Op.i64LeU).u8(Op.i32Eqz).u8(Op.brIf).u8(0);
+    out.u8(Op.localGet).u8(2);
+    chargeByCount(out, 1, true);
+    out.u8(Op.localSet).u8(2);
+    testGas(out, 2, this.gasGlobal, false);
+    out
+      .u8(Op.localGet)
+      .u8(0)
+      .u8(Op.localGet)
+      .u8(1)
+      .u8(0xfc)
+      .u32(Op.tableGrow - 0x100)
+      .u32(table);
+    out.u8(Op.localGet).u8(2).u8(Op.return).u8(Op.end);
+    out.u8(Op.i32Const).signed(-1).u8(Op.localGet).u8(2).u8(Op.end);
+  }
+
+  // The module.
+
+  write(): PreparedModule {
+    const { module } = this;
+    // All that may add a type comes before the types are written.
+    const own = module.functionTypes.slice(this.imported).map((type) => (this.metered ? this.meteredType(type) : type));
+    const bodies = this.writeBodies();
+    const elements = module.elements.map((segment) => this.elementSegment(segment));
+    if (this.metered && this.survey.referenced.size > 0) elements.push(this.declaration());
+    const globals = this.writeGlobals();
+    const described = this.describeExports();
+    this.writeAdded(bodies);
+
+    const out = new ByteWriter(module.bytes.length * 2);
+    out.raw([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+    const list = <T>(id: number, items: readonly T[], write: (item: T) => void): void => {
+      if (items.length === 0) return;
+      out.section(id, () => {
+        out.u32(items.length);
+        for (const item of items) write(item);
+      });
+    };
+    const growType = this.shift ? this.typeIndex({ params: ['i32'], results: ['i32'] }) : 0;
+    list(1, this.types, ({ params, results }) => {
+      out.u8(0x60);
+      for (const side of [params, results]) {
+        out.u32(side.length);
+        for (const type of side) out.u8(ValueByte[type]);
+      }
+    });
+    const imports: (number | 'grow')[] = [...module.imports.keys()];
+    if (this.shift) imports.push('grow');
+    list(2, imports, (item) => {
+      if (item === 'grow') out.name(PREFIX).name('grow').u8(0).u32(growType);
+      else this.writeImport(out, item);
+    });
+    list(3, [...own, ...this.added.map(({ type }) => type)], (type) => out.u32(type));
+    list(
+      4,
+      this.tables.filter(({ imported }) => !imported),
+      (table) => {
+        out.u8(ValueByte[table.element]);
+        writeLimits(out, table);
+      },
+    );
+    list(
+      5,
+      this.memories.filter(({ imported }) => !imported),
+      (memory) => writeLimits(out, memory),
+    );
+    list(6, globals, (bytes) => out.raw(bytes));
+    list(7, this.exports, ({ name, kind, index }) => out.name(name).u8(kind).u32(index));
+    list(9, elements, (bytes) => out.raw(bytes));
+    if (module.dataCount !== undefined) out.section(12, () => out.u32(module.dataCount!));
+    out.section(10, () => {
+      out.u32(module.code.length + this.added.length).raw(bodies.bytes);
+    });
+    if (module.data) out.section(11, () => out.copy(module.bytes, module.data!.from, module.data!.to));
+    this.writeNames(out);
+
+    const bytes = out.finish();
+    return { ...described, id: this.id(), bytes, info: infoOf(module, this.survey), metered: this.metered };
+  }
+
+  private id(): string {
+    const { metered = true, maxMemoryPages = 'none', maxTableElements = 'none' } = this.options;
+    const hash = createHash('sha256').update(this.module.bytes);
+    return hash.update(`${prices.version}/${metered}/${maxMemoryPages}/${maxTableElements}`).digest('hex').slice(0, 32);
+  }
+
+  private writeBodies(): ByteWriter {
+    const { module, code } = this;
+    const out = new ByteWriter(module.bytes.length * 2);
+    const body = new ByteWriter(65_536);
+    for (const [i, range] of module.code.entries()) {
+      if (!this.metered) {
+        out.u32(range.to - range.from).copy(module.bytes, range.from, range.to);
+        continue;
+      }
+      const f = this.imported + i;
+      code.read(range.from, range.to);
+      const type = module.types[module.functionTypes[f]!]!;
+      body.length = 0;
+      const { frameSlots } = this.survey.functions[i]!;
+      const temporary = new MeterBody(code, type, this, body, this.paid(f), frameSlots).write();
+      out.sized(() => {
+        out.u32(code.locals.length + (temporary ? 1 : 0));
+        for (const { count, type: valueType } of code.locals) out.u32(count).u8(valueType);
+        if (temporary) out.u8(1).u8(ValueByte.i32);
+        out.raw(body.bytes);
+      });
+    }
+    return out;
+  }
+
+  /** Writing one may ask for another. */
+  private writeAdded(out: ByteWriter): void {
+    for (let i = 0; i < this.added.length; i++) out.sized(this.added[i]!.write);
+  }
+
+  private writeImport(out: ByteWriter, i: number): void {
+    const item = this.module.imports[i]!;
+    const range = this.module.importRanges[i]!;
+    if (item.kind !== 'memory' && item.kind !== 'table') {
+      out.copy(this.module.bytes, range.from, range.to);
+      return;
+    }
+    out.name(item.module).name(item.name);
+    const place = this.module.imports.slice(0, i).filter(({ kind }) => kind === item.kind).length;
+    if (item.kind === 'memory') {
+      out.u8(2);
+      writeLimits(out, this.memories[place]!);
+    } else {
+      out.u8(1).u8(ValueByte[item.element]);
+      writeLimits(out, this.tables[place]!);
+    }
+  }
+
+  private writeGlobals(): Uint8Array[] {
+    const { module } = this;
+    const globals: Uint8Array[] = [];
+    for (const { type, mutable, init, references } of module.globals) {
+      if (!init) continue;
+      const out = new ByteWriter(64).u8(ValueByte[type]).u8(mutable ? 1 : 0);
+      if (references.length > 0) out.u8(Op.refFunc).u32(this.reference(references[0]!)).u8(Op.end);
+      else out.copy(module.bytes, init.from, init.to);
+      globals.push(out.bytes);
+    }
+    if (this.metered) globals.push(Uint8Array.of(ValueByte.i64, 1, Op.i64Const, 0, Op.end));
+    for (let flag = 0; flag < this.dropFlags.size; flag++) {
+      globals.push(Uint8Array.of(ValueByte.i32, 1, Op.i32Const, 0, Op.end));
+    }
+    return globals;
+  }
+
+  private elementSegment(segment: ElementSegment): Uint8Array {
+    const out = new ByteWriter(64);
+    const { mode, table, offset, element, items } = segment;
+    const active = mode === 'active';
+    const expressions = element !== 'funcref' || items.some((item) => item === 'null' || 'global' in item);
+    const explicit = mode === 'declarative' || (active && (table !== 0 || element !== 'funcref'));
+    out.u32((active ? 0 : 1) | (explicit ? 2 : 0) | (expressions ? 4 : 0));
+    if (active && explicit) out.u32(table);
+    if (offset) out.copy(this.module.bytes, offset.from, offset.to);
+    if (!active || explicit) out.u8(expressions ? ValueByte[element] : 0);
+    // A declaration only says what code refers to, and code now refers to what stands for it.
+    const reference = (f: number): number =>
+      mode === 'declarative' && !this.referred.has(f) ? this.function(f) : this.reference(f);
+    out.u32(items.length);
+    for (const item of items) writeItem(out, item, element, expressions, reference);
+    return out.bytes;
+  }
+
+  /** Declares what `ref.func` in code now refers to: an export no longer does. */
+  private declaration(): Uint8Array {
+    const out = new ByteWriter(64).u32(3).u8(0).u32(this.survey.referenced.size);
+    for (const f of this.survey.referenced) out.u32(this.reference(f));
+    return out.bytes;
+  }
+
+  /** Exports of the module and ours; everything that a snapshot needs gets a name. */
+  private describeExports(): Mutable<Omit<PreparedModule, 'id' | 'bytes' | 'info' | 'metered'>> {
+    const { module, survey: code } = this;
+    const kinds = { function: 0, table: 1, memory: 2, global: 3 } as const;
+    const outside = (f: number): number => {
+      if (f < this.imported) return f;
+      return this.metered ? this.thunk(f) : this.function(f);
+    };
+    for (const { name, kind, index } of module.exports) {
+      this.exports.push({ name, kind: kinds[kind], index: kind === 'function' ? outside(index) : index });
+    }
+    const own = (kind: keyof typeof kinds, index: number, name: string): string => {
+      const full = `${PREFIX}:${name}`;
+      this.exports.push({ name: full, kind: kinds[kind], index });
+      return full;
+    };
+    const named = (kind: keyof typeof kinds, index: number, name: string): string =>
+      module.exports.find((item) => item.kind === kind && item.index === index)?.name ?? own(kind, index, name);
+
+    const changed = module.tables.flatMap((table, index) => {
+      const open = table.imported || module.exports.some((item) => item.kind === 'table' && item.index === index);
+      return open || code.changedTables.has(index) ? [{ index, element: table.element }] : [];
+    });
+    const refersToFunctions =
+      changed.some(({ element }) => element === 'funcref') ||
+      module.globals.some((g) => g.mutable && g.type === 'funcref');
+    const segments = !this.metered
+      ? []
+      : [
+          ...[...code.droppedData].map((index) => ({ kind: 'data' as const, index })),
+          ...[...code.droppedElements].map((index) => ({ kind: 'element' as const, index })),
+        ];
+    return {
+      ...(this.metered && { gas: own('global', this.gasGlobal, 'gas') }),
+      ...(module.start !== undefined && { start: own('function', outside(module.start), 'start') }),
+      hostImports: this.shift ? ['grow'] : [],
+      memories: this.memories.map((_, index) => named('memory', index, `memory:${index}`)),
+      globals: module.globals.flatMap(({ mutable, imported, type }, index) =>
+        mutable && !imported ? [{ index, type, export: named('global', index, `global:${index}`) }] : [],
+      ),
+      tables: changed.map(({ index, element }) => ({
+        index,
+        element,
+        export: named('table', index, `table:${index}`),
+      })),
+      references: refersToFunctions
+        ? [...this.referred].map((index) => ({
+            index,
+            export: own('function', this.reference(index), `function:${index}`),
+          }))
+        : [],
+      segments: segments.map(({ kind, index }) => {
+        const flag = kind === 'data' ? this.droppedData(index) : this.droppedElements(index);
+        const drop = this.add({ params: [], results: [] }, (out) => {
+          out.u8(0).u8(Op.i32Const).u8(1).u8(Op.globalSet).u32(flag);
+          out
+            .u8(0xfc)
+            .u32((kind === 'data' ? Op.dataDrop : Op.elementDrop) - 0x100)
+            .u32(index)
+            .u8(Op.end);
+        });
+        return {
+          kind,
+          index,
+          dropped: own('global', flag, `dropped-${kind}:${index}`),
+          drop: own('function', drop, `drop-${kind}:${index}`),
+        };
+      }),
+    };
+  }
+
+  /** Names of functions, for traps that can be read. */
+  private writeNames(out: ByteWriter): void {
+    const names: [number, string][] = [];
+    for (const [f, name] of this.module.functionNames) {
+      if (f < this.module.functionTypes.length) names.push([this.function(f), name]);
+    }
+    for (const [i, { name }] of this.added.entries()) {
+      if (name !== undefined) names.push([this.module.functionTypes.length + this.shift + i, name]);
+    }
+    if (names.length === 0) return;
+    names.sort(([a], [b]) => a - b);
+    out.section(0, () => {
+      out.name('name').u8(1);
+      out.sized(() => {
+        out.u32(names.length);
+        for (const [index, name] of names) out.u32(index).name(name);
+      });
+    });
+  }
+}
+
+function keyOf({ params, results }: FunctionType): string {
+  return `${params.join()}>${results.join()}`;
+}
+
+function writeLimits(out: ByteWriter, { min, max }: Limits): void {
+  out.u8(max === undefined ? 0 : 1).u32(min);
+  if (max !== undefined) out.u32(max);
+}
+
+function writeItem(
+  out: ByteWriter,
+  item: ElementItem,
+  element: ValueType,
+  expressions: boolean,
+  reference: (f: number) => number,
+): void {
+  if (item === 'null') out.u8(Op.refNull).u8(ValueByte[element]);
+  else if ('global' in item) out.u8(Op.globalGet).u32(item.global);
+  else if (expressions) out.u8(Op.refFunc).u32(reference(item.function));
+  else out.u32(reference(item.function));
+  if (expressions) out.u8(Op.end);
+}
