@@ -169,6 +169,12 @@ export const wasmEngineLimits = {
   maxModules: 256,
   /** Bytes of the modules they were compiled from; machine code is 2 to 6 times as large. */
   maxModuleBytes: 268_435_456,
+  /** Stack that calls into an engine that is a native library run on, bytes a thread; the most koffi gives is 16 MiB. */
+  libraryStackBytes: 8_388_608,
+  /** Of it for guest code, bytes: the rest is for the library itself (compiling is what needs most) and for host functions. */
+  guestStackBytes: 4_194_304,
+  /** Deepest nesting of guest → host function → guest on one library's stack; beyond it the call is a stack overflow. */
+  maxNestedCalls: 64,
 } as const;
 
 /** What compiling ahead of time keeps and may take. */
@@ -207,4 +213,34 @@ export const wasmSnapshotLimits = {
   maxStoreBytes: 17_179_869_184,
   /** A change waits so long for another process that is changing the directory, ms. */
   lockWaitMs: 10_000,
+} as const;
+
+/** What the WebAssembly runtime gives instances and keeps. */
+export const wasmRuntimeLimits = {
+  /** Memory of one instance where nothing else is said, bytes. */
+  defaultMaxMemory: 268_435_456,
+  /** Elements of each table where nothing else is said. */
+  defaultMaxTableElements: 100_000,
+  /** Stack of one instance where nothing else is said, slots of 8 bytes: with it no engine's own stack runs out first. */
+  defaultMaxStackDepth: 32_768,
+  /** Memory of all instances of one tenant where nothing else is said, bytes. */
+  defaultMaxTenantMemory: 4_294_967_296,
+  /** Longest timeout of a call, ms: what a timer can hold. */
+  maxTimeoutMs: 2_147_483_647,
+  /** Instances of one runtime; V8 reserves about 10 GiB of addresses for each memory, which ends at about 13,000. */
+  maxInstances: 10_000,
+  /** Modules loaded into one runtime. */
+  maxModules: 1_024,
+  /** Size of one module, bytes. */
+  maxModuleBytes: 134_217_728,
+  /** Size of all modules of one runtime as they are given to engines, bytes; machine code is 2 to 6 times as large. */
+  maxCodeBytes: 536_870_912,
+  /** Tenants whose memory is counted at the same time. */
+  maxTenants: 10_000,
+  /** Worker threads of one runtime: each takes 7 to 9 MB. */
+  maxWorkers: 64,
+  /** Calls that wait for one worker thread; further ones are refused. */
+  maxWaitingCalls: 10_000,
+  /** A worker thread that does not stop a call by itself is ended so long after the call's timeout, ms. */
+  graceMs: 50,
 } as const;
