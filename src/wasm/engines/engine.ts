@@ -28,6 +28,8 @@ export interface Engine {
    * @throws IguanaError `IGU_WASM_INVALID` when the engine refuses the module, with its reason; `IGU_WASM_UNSUPPORTED` for a feature or tier that it lacks.
    */
   compile(module: PreparedModule, tier?: Tier): CompiledModule;
+  /** `compile` from what `CompiledModule.serialize` gave, trusted bytes; undefined when they are of another version, machine or tier: compile then. */
+  load?(module: PreparedModule, code: Uint8Array, tier?: Tier): CompiledModule | undefined;
   close(): void;
 }
 

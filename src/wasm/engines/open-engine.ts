@@ -1,0 +1,21 @@
+import type { Engine, EngineName } from './engine.js';
+import { NativeEngine } from './native.js';
+
+export const engineNames: readonly EngineName[] = ['native', 'wasmtime', 'wasm3', 'wasmer'];
+
+/**
+ * Makes an engine of this thread. Libraries are loaded now and not before; close the engine to free what they hold.
+ * @throws IguanaError `IGU_WASM_ENGINE_MISSING` with how to get it; `IGU_WASM_UNSUPPORTED` for a native library on the main thread.
+ */
+export async function openEngine(name: EngineName): Promise<Engine> {
+  switch (name) {
+    case 'native':
+      return new NativeEngine();
+    case 'wasmtime':
+      return (await import('./wasmtime.js')).openWasmtime();
+    case 'wasm3':
+      return (await import('./wasm3.js')).openWasm3();
+    case 'wasmer':
+      return (await import('./wasmer.js')).openWasmer();
+  }
+}

@@ -1,0 +1,16 @@
+;; Memory that grows to its maximum, data, globals of every number type.
+(module $state
+  (memory (export "memory") 1 3)
+  (data (i32.const 8) "iguana")
+  (global (export "i32") (mut i32) (i32.const -1))
+  (global (export "i64") (mut i64) (i64.const 0x7fffffffffffffff))
+  (global (export "f32") (mut f32) (f32.const 1.5))
+  (global (export "f64") (mut f64) (f64.const -0.25))
+  (global (export "fixed") i32 (i32.const 42))
+  (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+  (func (export "size") (result i32) (memory.size))
+  (func (export "put") (param i32 i32) (i32.store8 (local.get 0) (local.get 1)))
+  (func (export "get") (param i32) (result i32) (i32.load8_u (local.get 0)))
+  (func (export "bump") (result i64)
+    (global.set 1 (i64.add (global.get 1) (i64.const 1)))
+    (global.get 1)))

@@ -1,0 +1,17 @@
+;; One function per kind of trap.
+(module $traps
+  (type $none (func))
+  (memory 1)
+  (table 4 funcref)
+  (elem (i32.const 0) $unreachable $takes)
+  (func $unreachable (export "unreachable") (unreachable))
+  (func $takes (param i32))
+  (func $outer (export "outer") (call $unreachable))
+  (func $load (export "load") (param i32) (result i32) (i32.load (local.get 0)))
+  (func $store (export "store") (param i32) (i64.store offset=4 (local.get 0) (i64.const 1)))
+  (func $indirect (export "indirect") (param i32) (call_indirect (type $none) (local.get 0)))
+  (func $divide (export "divide") (param i32 i32) (result i32) (i32.div_s (local.get 0) (local.get 1)))
+  (func $remainder (export "remainder") (param i64 i64) (result i64) (i64.rem_u (local.get 0) (local.get 1)))
+  (func $truncate (export "truncate") (param f64) (result i32) (i32.trunc_f64_s (local.get 0)))
+  (func $recurse (export "recurse") (param i32) (result i32)
+    (i32.add (call $recurse (local.get 0)) (i32.const 1))))
