@@ -149,6 +149,11 @@ const table = {
     fix: 'give a directory with room that belongs to this user and that others cannot write; its `key` file mode 0600',
     retriable: false,
   },
+  IGU_WASM_LOST: {
+    message: 'instance {instance} is gone: {why}',
+    fix: 'make a new instance, or restore a snapshot into one',
+    retriable: true,
+  },
   IGU_WASM_SNAPSHOT: {
     message: 'snapshot cannot be {what}: {why}',
     fix: '{fix}',
