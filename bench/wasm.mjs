@@ -28,7 +28,10 @@ const missing = [];
 class KernelProcess {
   constructor(title, command, args) {
     this.title = title;
-    this.child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.child = spawn(command, args, {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, IGUANA_WASM_CHILD: '1' },
+    });
     this.ended = new Promise((resolve) => this.child.once('close', resolve));
     this.lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
   }
@@ -121,7 +124,7 @@ async function addEngine(title, name, tier, flags = [], runsOf = runs) {
     name,
     ...(tier ? [tier] : []),
   ]);
-  const [word, ...rest] = (await process_.line()).split(' ');
+  const [word, ...rest] = (await process_.line().catch((error) => `missing ${error.message}`)).split(' ');
   if (word !== 'ready') {
     missing.push(`${title}: ${rest.join(' ')}`);
     await process_.close();

@@ -1,5 +1,5 @@
 /*
- * Runs the kernels as machine code for bench/wasm.mjs: reads lines "plain NAME SIZE" (or "metered"), answers "CPU-MICROSECONDS CHECKSUM".
+ * Runs the kernels as machine code for bench/wasm.mjs: reads lines "plain NAME SIZE" (or "metered"), answers "CPU-MICROSECONDS CHECKSUM", and the gas.
  * Built three ways: with kernels.c itself (native), and with the C that wasm2c makes of the plain and of the metered module. For these, AOT_HEADER is
  * a header that includes wasm2c's and says PREFIX (of the module's functions), INSTANCE (its struct), START (a function) and, if metered, GAS.
  */
@@ -12,6 +12,8 @@
 #define JOIN2(a, b) a##b
 #define JOIN(a, b) JOIN2(a, b)
 static INSTANCE instance;
+/* Units of gas that a call is given; what is left stands above bit 20 of the global, see src/wasm/gas/packed.ts. */
+#define FULL (1ull << 42)
 #define CALL(name, size) JOIN(PREFIX, name)(&instance, size)
 #else
 #include "kernels.c"
@@ -43,11 +45,15 @@ int main(void) {
 #endif
   while (scanf("%15s %15s %u", which, name, &size) == 3) {
 #ifdef GAS
-    *GAS(&instance) = (1ull << 62) + (1ull << 19) - 1;
+    *GAS(&instance) = (FULL << 20) + (1ull << 19) - 1;
 #endif
     double start = cpu_micros();
     unsigned result = run(name, size);
-    printf("%.1f %u\n", cpu_micros() - start, result);
+    printf("%.1f %u", cpu_micros() - start, result);
+#ifdef GAS
+    printf(" %llu", FULL - (*GAS(&instance) >> 20));
+#endif
+    printf("\n");
     fflush(stdout);
   }
   return 0;
