@@ -27,7 +27,7 @@ export class ControlFlow {
   readonly loopDepth: number[] = [];
   /** Begins a loop. */
   readonly isHeader: boolean[] = [];
-  /** Holds a call that must not happen without gas. */
+  /** Holds a call that must not happen without gas: what is left must be exact then. */
   readonly mustTest: boolean[] = [];
   /** Index of the last call that may recur, −1 for none. */
   readonly lastRecurringCall: number[] = [];
@@ -194,6 +194,10 @@ export class ControlFlow {
           break;
         case Op.unreachable:
           current = -1;
+          break;
+        case Op.memoryGrow:
+        case Op.tableGrow:
+          if (current >= 0) this.mustTest[current] = true;
           break;
         case Op.call:
         case Op.returnCall:

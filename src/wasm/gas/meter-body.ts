@@ -2,7 +2,7 @@ import type { ByteWriter } from '../module/byte-writer.js';
 import type { Instructions } from '../module/instructions.js';
 import { Op } from '../module/opcodes.js';
 import type { FunctionType, ValueType } from '../types.js';
-import { placeCharges } from './charges.js';
+import { type Charges, placeCharges } from './charges.js';
 import { type Callees, ControlFlow } from './control-flow.js';
 import { type CountedLoop, MOST_CHARGED_AHEAD } from './counted-loop.js';
 import { GAS_UNIT, SLOTS_USED_UP } from './packed.js';
@@ -45,10 +45,25 @@ export function trapWithGas(out: ByteWriter, gasGlobal: number): void {
   out.u8(Op.globalSet).u32(gasGlobal).u8(Op.unreachable);
 }
 
-/** Traps when the gas in a local ran out, or with `slots` the stack. */
-export function testGas(out: ByteWriter, gas: number, gasGlobal: number, slots: boolean): void {
-  out.u8(Op.localGet).u32(gas).u8(Op.i64Const).u8(0).u8(Op.i64LtS).u8(Op.if).u8(0x40);
+/**
+ * Traps when the gas in a local ran out, or with `slots` the stack.
+ * @param ahead gas that was taken too much so far, or lent when negative
+ */
+export function testGas(out: ByteWriter, gas: number, gasGlobal: number, slots: boolean, ahead = 0): void {
+  out
+    .u8(Op.localGet)
+    .u32(gas)
+    .u8(Op.i64Const)
+    .signed(-ahead * GAS_UNIT)
+    .u8(Op.i64LtS)
+    .u8(Op.if)
+    .u8(0x40);
   out.u8(Op.localGet).u32(gas);
+  if (ahead !== 0)
+    out
+      .u8(Op.i64Const)
+      .signed(ahead * GAS_UNIT)
+      .u8(Op.i64Add);
   trapWithGas(out, gasGlobal);
   out.u8(Op.end);
   if (!slots) return;
@@ -70,7 +85,7 @@ export class MeterBody {
   private readonly temporary: number;
   private usesTemporary = false;
   private readonly flow: ControlFlow;
-  private readonly charges: readonly number[];
+  private readonly charges: Charges;
   private readonly restores: ReadonlySet<number>;
   private segment = 0;
   private chargedAhead = 0;
@@ -147,14 +162,23 @@ export class MeterBody {
   private charge(segment: number): void {
     const { flow, out, gas } = this;
     const recurs = flow.lastRecurringCall[segment]! >= 0;
-    if (this.charges[segment]! > 0 || recurs) {
-      this.subtract(this.charges[segment]! * GAS_UNIT + (recurs ? this.frameSlots : 0));
-    }
-    if (flow.isHeader[segment] || flow.mustTest[segment]) testGas(out, gas, this.rewriting.gasGlobal, recurs);
+    this.subtract(this.charges.amount[segment]! * GAS_UNIT + (recurs ? this.frameSlots : 0));
+    if (!flow.isHeader[segment] && !flow.mustTest[segment]) return;
+    testGas(out, gas, this.rewriting.gasGlobal, recurs, this.charges.ahead[segment]!);
   }
 
   private subtract(amount: number): void {
-    this.out.u8(Op.localGet).u32(this.gas).u8(Op.i64Const).signed(amount).u8(Op.i64Sub).u8(Op.localSet).u32(this.gas);
+    if (amount === 0) return;
+    this.out.u8(Op.localGet).u32(this.gas).u8(Op.i64Const).signed(Math.abs(amount));
+    this.out
+      .u8(amount > 0 ? Op.i64Sub : Op.i64Add)
+      .u8(Op.localSet)
+      .u32(this.gas);
+  }
+
+  /** Of the segment that is being written. */
+  private test(): void {
+    testGas(this.out, this.gas, this.rewriting.gasGlobal, false, this.charges.ahead[this.segment - 1]!);
   }
 
   /** Gas from its local to the global, for code outside of the module. */
@@ -235,7 +259,7 @@ export class MeterBody {
         out.u8(Op.localTee).u32(this.temporary).u8(Op.localGet).u32(gas);
         chargeByCount(out, this.temporary, op === Op.tableInit || op === Op.tableCopy || op === Op.tableFill);
         out.u8(Op.localSet).u32(gas);
-        testGas(out, gas, rewriting.gasGlobal, false);
+        this.test();
         original();
     }
   }
@@ -272,12 +296,12 @@ export class MeterBody {
       .signed(loop.price * GAS_UNIT)
       .u8(Op.i64Mul);
     out.u8(Op.i64Sub).u8(Op.localSet).u32(gas);
-    if (++this.chargedAhead % LOOPS_WITHOUT_TEST === 0) testGas(out, gas, this.rewriting.gasGlobal, false);
+    if (++this.chargedAhead % LOOPS_WITHOUT_TEST === 0) this.test();
     out.u8(Op.loop).u8(0x40);
     this.range(at + 1, loop.end + 1, false);
     out.u8(Op.else).u8(Op.loop).u8(0x40);
     this.subtract(loop.price * GAS_UNIT);
-    testGas(out, gas, this.rewriting.gasGlobal, false);
+    this.test();
     this.range(at + 1, loop.end + 1, false);
     out.u8(Op.end);
   }

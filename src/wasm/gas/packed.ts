@@ -8,8 +8,8 @@ export const GAS_UNIT = 2 ** 20;
 /** Set once more slots were used than there were. */
 export const SLOTS_USED_UP = 2 ** 19;
 
-/** Most gas one call can be given: 2^43 − 1 units, about an hour of computing. */
-export const MAX_GAS = 2 ** 43 - 1;
+/** Most gas one call can be given: 2^42 units, about half an hour of computing. Twice as much would fit: code lends itself gas for a moment. */
+export const MAX_GAS = 2 ** 42;
 /** Deepest stack, in slots of 8 bytes: 2^19 − 1, about 4 MiB. */
 export const MAX_STACK_SLOTS = SLOTS_USED_UP - 1;
 
