@@ -3,9 +3,9 @@ import { ControlFlow } from './control-flow.js';
 /** Where gas is charged, by segment. */
 export interface Charges {
   /** What is taken (or, when negative, lent) at the segment's beginning. */
-  readonly amount: readonly number[];
+  readonly amount: ArrayLike<number>;
   /** How much more than its price has been charged once the segment has begun: a test adds it to what is left. */
-  readonly ahead: readonly number[];
+  readonly ahead: ArrayLike<number>;
 }
 
 /**
@@ -20,57 +20,79 @@ export interface Charges {
  */
 export function placeCharges(flow: ControlFlow): Charges {
   const { count } = flow;
-  const junctions = new Junctions(flow);
+  if (count === 1) return { amount: flow.price, ahead: [0] };
+  const { into, outOf, ground } = junctionsOf(flow);
   const frequency = frequencies(flow);
-  const order = Array.from({ length: count }, (_, segment) => segment).sort((a, b) => frequency[b]! - frequency[a]!);
-  const tree = new UnionFind(2 * count + 1);
-  const edges: number[][] = Array.from({ length: 2 * count + 1 }, () => []);
-  for (const segment of order) {
-    const into = junctions.into(segment);
-    const out = junctions.outOf(segment);
-    if (!tree.join(into, out)) continue;
-    edges[into]!.push(segment);
-    edges[out]!.push(segment);
-  }
-  // What is lent at each junction: known at the ground, and from there along the tree.
-  const lent = new Float64Array(2 * count + 1);
-  const known = new Uint8Array(2 * count + 1);
-  const visit = [junctions.ground];
-  known[junctions.ground] = 1;
-  for (let junction = visit.pop(); junction !== undefined; junction = visit.pop()) {
-    for (const segment of edges[junction]!) {
-      const into = junctions.into(segment);
-      const out = junctions.outOf(segment);
-      const other = into === junction ? out : into;
-      if (known[other]) continue;
-      known[other] = 1;
-      lent[other] = lent[junction]! + (other === into ? flow.price[segment]! : -flow.price[segment]!);
-      visit.push(other);
-    }
-  }
-  const edgesOf: number[][] = Array.from({ length: 2 * count + 1 }, () => []);
+  const lent = lendAlongTree(flow, into, outOf, ground, frequency);
+  const all = new Incidence(2 * count + 1, count);
   for (let segment = 0; segment < count; segment++) {
-    const into = junctions.into(segment);
-    const out = junctions.outOf(segment);
-    if (into === out) continue;
-    edgesOf[into]!.push(segment);
-    edgesOf[out]!.push(segment);
+    if (into[segment] !== outOf[segment]) all.add(into[segment]!, outOf[segment]!, segment);
   }
   for (let pass = 0, moved = true; moved && pass < PASSES; pass++) {
     moved = false;
-    for (const [junction, incident] of edgesOf.entries()) {
-      if (incident.length === 0 || junction === junctions.ground) continue;
-      moved = relend(flow, junctions, frequency, lent, junction, incident) || moved;
+    for (let junction = 0; junction <= 2 * count; junction++) {
+      if (junction === ground || all.first[junction]! < 0) continue;
+      moved = relend(flow, into, outOf, frequency, lent, junction, all) || moved;
     }
   }
-  const amount: number[] = [];
-  const ahead: number[] = [];
+  const amount = new Float64Array(count);
+  const ahead = new Float64Array(count);
   for (let segment = 0; segment < count; segment++) {
-    const after = lent[junctions.outOf(segment)]!;
-    ahead.push(after);
-    amount.push(flow.price[segment]! + after - lent[junctions.into(segment)]!);
+    ahead[segment] = lent[outOf[segment]!]!;
+    amount[segment] = flow.price[segment]! + ahead[segment]! - lent[into[segment]!]!;
   }
   return { amount, ahead };
+}
+
+/** The edges at each vertex of a graph, as lists in arrays. Edge e stands at 2e for one end and 2e + 1 for the other. */
+class Incidence {
+  readonly first: Int32Array;
+  readonly next: Int32Array;
+
+  constructor(vertices: number, edges: number) {
+    this.first = new Int32Array(vertices).fill(-1);
+    this.next = new Int32Array(2 * edges);
+  }
+
+  add(a: number, b: number, edge: number): void {
+    this.next[2 * edge] = this.first[a]!;
+    this.first[a] = 2 * edge;
+    this.next[2 * edge + 1] = this.first[b]!;
+    this.first[b] = 2 * edge + 1;
+  }
+}
+
+/** What each junction lends when a spanning tree of the most frequent segments needs no charges. */
+function lendAlongTree(
+  flow: ControlFlow,
+  into: Int32Array,
+  outOf: Int32Array,
+  ground: number,
+  frequency: Float64Array,
+): Float64Array {
+  const { count } = flow;
+  const order = Uint32Array.from(frequency.keys()).sort((a, b) => frequency[b]! - frequency[a]!);
+  const parent = separate(2 * count + 1);
+  const tree = new Incidence(2 * count + 1, count);
+  for (const segment of order) {
+    if (join(parent, into[segment]!, outOf[segment]!)) tree.add(into[segment]!, outOf[segment]!, segment);
+  }
+  // Known at the ground, and from there along the tree.
+  const lent = new Float64Array(2 * count + 1);
+  const known = new Uint8Array(2 * count + 1);
+  const visit = [ground];
+  known[ground] = 1;
+  for (let junction = visit.pop(); junction !== undefined; junction = visit.pop()) {
+    for (let end = tree.first[junction]!; end >= 0; end = tree.next[end]!) {
+      const segment = end >> 1;
+      const other = end & 1 ? into[segment]! : outOf[segment]!;
+      if (known[other]) continue;
+      known[other] = 1;
+      lent[other] = lent[junction]! + (end & 1 ? flow.price[segment]! : -flow.price[segment]!);
+      visit.push(other);
+    }
+  }
+  return lent;
 }
 
 const PASSES = 8;
@@ -80,90 +102,87 @@ const MOST_TRIED = 32;
 /** A tree leaves out that prices may agree by chance: lends at one junction what most frequent segments agree on. Returns whether it changed. */
 function relend(
   flow: ControlFlow,
-  junctions: Junctions,
+  into: Int32Array,
+  outOf: Int32Array,
   frequency: Float64Array,
   lent: Float64Array,
   junction: number,
-  incident: readonly number[],
+  all: Incidence,
 ): boolean {
-  const free = new Map<number, number>();
-  for (const segment of incident.slice(0, MOST_TRIED)) {
-    const into = junctions.into(segment);
+  const wanted = (end: number): number => {
+    const segment = end >> 1;
     const price = flow.price[segment]!;
-    const wanted = into === junction ? lent[junctions.outOf(segment)]! + price : lent[into]! - price;
-    free.set(wanted, (free.get(wanted) ?? 0) + frequency[segment]!);
-  }
+    return end & 1 ? lent[into[segment]!]! - price : lent[outOf[segment]!]! + price;
+  };
+  const agreeing = (value: number): number => {
+    let sum = 0;
+    let tried = 0;
+    for (let end = all.first[junction]!; end >= 0 && tried < MOST_TRIED; end = all.next[end]!, tried++) {
+      if (wanted(end) === value) sum += frequency[end >> 1]!;
+    }
+    return sum;
+  };
   let best = lent[junction]!;
-  let most = free.get(best) ?? 0;
-  for (const [wanted, sum] of free) {
-    if (sum <= most * (1 + 1e-9)) continue;
-    best = wanted;
-    most = sum;
+  let most = agreeing(best) * (1 + 1e-9);
+  let tried = 0;
+  for (let end = all.first[junction]!; end >= 0 && tried < MOST_TRIED; end = all.next[end]!, tried++) {
+    const value = wanted(end);
+    if (value === best) continue;
+    const sum = agreeing(value);
+    if (sum <= most) continue;
+    best = value;
+    most = sum * (1 + 1e-9);
   }
   if (best === lent[junction]) return false;
   lent[junction] = best;
   return true;
 }
 
-class UnionFind {
-  private readonly parent: Int32Array;
-
-  constructor(size: number) {
-    this.parent = Int32Array.from({ length: size }, (_, i) => i);
+/** The junctions before and after each segment, as union-find has them. */
+function junctionsOf(flow: ControlFlow): { into: Int32Array; outOf: Int32Array; ground: number } {
+  const { count, ways, from, to } = flow;
+  // 2s is the way out of segment s, 2s + 1 the way into it, the last the ground.
+  const last = 2 * count;
+  const parent = separate(2 * count + 1);
+  const leaves = new Uint8Array(count);
+  for (let way = 0; way < ways; way++) {
+    leaves[from[way]!] = 1;
+    join(parent, 2 * from[way]!, to[way] === ControlFlow.exit ? last : 2 * to[way]! + 1);
   }
-
-  find(node: number): number {
-    const { parent } = this;
-    let root = node;
-    while (parent[root] !== root) {
-      parent[root] = parent[parent[root]!]!;
-      root = parent[root]!;
-    }
-    return root;
+  join(parent, 1, last);
+  for (let segment = 0; segment < count; segment++) {
+    if (!leaves[segment] || flow.mustTest[segment]) join(parent, 2 * segment, last);
   }
-
-  /** False when they were one already. */
-  join(a: number, b: number): boolean {
-    const from = this.find(a);
-    const to = this.find(b);
-    if (from === to) return false;
-    this.parent[from] = to;
-    return true;
+  const into = new Int32Array(count);
+  const outOf = new Int32Array(count);
+  for (let segment = 0; segment < count; segment++) {
+    outOf[segment] = find(parent, 2 * segment);
+    into[segment] = find(parent, 2 * segment + 1);
   }
+  return { into, outOf, ground: find(parent, last) };
 }
 
-/** Junctions are numbered as their members: 2s is the way out of segment s, 2s + 1 the way into it, the last the ground. */
-class Junctions {
-  private readonly members: UnionFind;
-  private readonly last: number;
+function separate(size: number): Int32Array {
+  const parent = new Int32Array(size);
+  for (let i = 0; i < size; i++) parent[i] = i;
+  return parent;
+}
 
-  constructor(flow: ControlFlow) {
-    const { count } = flow;
-    this.last = 2 * count;
-    this.members = new UnionFind(2 * count + 1);
-    const leaves = new Uint8Array(count);
-    for (const [i, from] of flow.from.entries()) {
-      const to = flow.to[i]!;
-      leaves[from] = 1;
-      this.members.join(2 * from, to === ControlFlow.exit ? this.last : 2 * to + 1);
-    }
-    this.members.join(1, this.last);
-    for (let segment = 0; segment < count; segment++) {
-      if (!leaves[segment] || flow.mustTest[segment]) this.members.join(2 * segment, this.last);
-    }
+function find(parent: Int32Array, node: number): number {
+  let root = node;
+  while (parent[root] !== root) {
+    parent[root] = parent[parent[root]!]!;
+    root = parent[root]!;
   }
+  return root;
+}
 
-  get ground(): number {
-    return this.members.find(this.last);
-  }
-
-  into(segment: number): number {
-    return this.members.find(2 * segment + 1);
-  }
-
-  outOf(segment: number): number {
-    return this.members.find(2 * segment);
-  }
+/** False when they were one already. */
+function join(parent: Int32Array, a: number, b: number): boolean {
+  const from = find(parent, a);
+  const to = find(parent, b);
+  parent[from] = to;
+  return from !== to;
 }
 
 /** A loop is taken to run so many times. */
@@ -171,24 +190,25 @@ const TRIPS = 8;
 
 /** How often each segment runs for one call, guessed from its loops and branches. */
 function frequencies(flow: ControlFlow): Float64Array {
-  const frequency = new Float64Array(flow.count);
-  const share = flow.from.map((from, i) => {
-    const to = flow.to[i]!;
-    const depth = to === ControlFlow.exit ? 0 : flow.loopDepth[to]!;
-    return TRIPS ** Math.min(0, depth - flow.loopDepth[from]!);
-  });
-  const total = new Float64Array(flow.count);
-  const ways: number[][] = Array.from({ length: flow.count }, () => []);
-  for (const [i, from] of flow.from.entries()) {
-    total[from]! += share[i]!;
-    ways[from]!.push(i);
+  const { count, ways, from, to, loopDepth } = flow;
+  const frequency = new Float64Array(count);
+  const total = new Float64Array(count);
+  const share = (way: number): number => {
+    const inner = loopDepth[from[way]!]! - (to[way] === ControlFlow.exit ? 0 : loopDepth[to[way]!]!);
+    return inner > 0 ? TRIPS ** -inner : 1;
+  };
+  const first = new Int32Array(count).fill(-1);
+  const next = new Int32Array(ways);
+  for (let way = 0; way < ways; way++) {
+    total[from[way]!]! += share(way);
+    next[way] = first[from[way]!]!;
+    first[from[way]!] = way;
   }
   frequency[0] = 1;
-  for (let segment = 0; segment < flow.count; segment++) {
+  for (let segment = 0; segment < count; segment++) {
     if (flow.isHeader[segment]) frequency[segment]! *= TRIPS;
-    for (const way of ways[segment]!) {
-      const to = flow.to[way]!;
-      if (to > segment) frequency[to]! += (frequency[segment]! * share[way]!) / total[segment]!;
+    for (let way = first[segment]!; way >= 0; way = next[way]!) {
+      if (to[way]! > segment) frequency[to[way]!]! += (frequency[segment]! * share(way)) / total[segment]!;
     }
   }
   return frequency;

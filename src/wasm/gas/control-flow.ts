@@ -17,9 +17,11 @@ export interface Callees {
 
 /**
  * The segments of a body: straight runs of code that are entered at their beginning and run to their end, and the ways between them.
- * Segment 0 is the function's entry; segments are in the order of the code. Arrays are by segment.
+ * Segment 0 is the function's entry; segments are in the order of the code. Arrays are by segment, and longer than there are: one object reads many bodies.
  */
 export class ControlFlow {
+  /** Number of segments. */
+  count = 0;
   /** Index of the segment's first instruction: what is charged goes before it. */
   readonly first: number[] = [];
   /** Gas of one run. */
@@ -34,44 +36,46 @@ export class ControlFlow {
   /** Ways: from one segment to another; `exit` stands for the end of the function. */
   readonly from: number[] = [];
   readonly to: number[] = [];
+  /** Number of ways. */
+  ways = 0;
   static readonly exit = -1;
   /** Loops that are charged by a computed number of trips, by the index of their `loop` instruction. They belong to one segment whole. */
   readonly countedLoops = new Map<number, CountedLoop>();
   /** Whether a branch goes to the function's own label, or it needs one. */
   branchesToExit = false;
 
+  private parameters = 0;
+
   constructor(
     private readonly code: Instructions,
     private readonly callees: Callees,
-    /** Number of parameters and declarations: other locals begin as zero. */
-    private readonly parameters: number,
-  ) {
-    this.build();
-  }
-
-  get count(): number {
-    return this.first.length;
-  }
+  ) {}
 
   private open(first: number, depth: number, isHeader = false): number {
-    const segment = this.first.length;
-    this.first.push(first);
-    this.price.push(0);
-    this.loopDepth.push(depth);
-    this.isHeader.push(isHeader);
-    this.mustTest.push(false);
-    this.lastRecurringCall.push(-1);
+    const segment = this.count++;
+    this.first[segment] = first;
+    this.price[segment] = 0;
+    this.loopDepth[segment] = depth;
+    this.isHeader[segment] = isHeader;
+    this.mustTest[segment] = false;
+    this.lastRecurringCall[segment] = -1;
     return segment;
   }
 
   private way(from: number, to: number): void {
     if (from < 0) return;
-    this.from.push(from);
-    this.to.push(to);
+    this.from[this.ways] = from;
+    this.to[this.ways++] = to;
   }
 
-  private build(): void {
+  /** Reads the body that `code` holds. @param parameters of the function: its other locals begin as zero */
+  read(parameters: number): void {
     const { code } = this;
+    this.parameters = parameters;
+    this.count = 0;
+    this.ways = 0;
+    this.countedLoops.clear();
+    this.branchesToExit = false;
     /** Segment that code belongs to; −1 where code is never reached. */
     let current = this.open(0, 0);
     let depth = 0;
@@ -89,7 +93,7 @@ export class ControlFlow {
     };
     const enter = (segment: number): void => {
       current = segment;
-      constants.clear();
+      if (constants.size > 0) constants.clear();
       zeroLocals = false;
     };
 

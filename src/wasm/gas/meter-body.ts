@@ -3,7 +3,7 @@ import type { Instructions } from '../module/instructions.js';
 import { Op } from '../module/opcodes.js';
 import type { FunctionType, ValueType } from '../types.js';
 import { type Charges, placeCharges } from './charges.js';
-import { type Callees, ControlFlow } from './control-flow.js';
+import type { Callees, ControlFlow } from './control-flow.js';
 import { type CountedLoop, MOST_CHARGED_AHEAD } from './counted-loop.js';
 import { GAS_UNIT, SLOTS_USED_UP } from './packed.js';
 import { BYTES_PER_UNIT_SHIFT, prices } from './prices.js';
@@ -74,7 +74,7 @@ export function testGas(out: ByteWriter, gas: number, gasGlobal: number, slots: 
 }
 
 /**
- * Writes one body anew with its gas in a parameter that follows the original ones, so that it stays in a register from call to call.
+ * Writes one body, which `code` holds, anew with its gas in a parameter that follows the original ones, so that it stays in a register from call to call.
  *
  * @param paid gas that callers already paid for the first segment
  * @param frameSlots stack that one recurring call takes
@@ -84,14 +84,13 @@ export class MeterBody {
   private readonly gas: number;
   private readonly temporary: number;
   private usesTemporary = false;
-  private readonly flow: ControlFlow;
   private readonly charges: Charges;
-  private readonly restores: ReadonlySet<number>;
   private segment = 0;
   private chargedAhead = 0;
 
   constructor(
     private readonly code: Instructions,
+    private readonly flow: ControlFlow,
     private readonly type: FunctionType,
     private readonly rewriting: Rewriting,
     private readonly out: ByteWriter,
@@ -100,10 +99,9 @@ export class MeterBody {
   ) {
     this.gas = type.params.length;
     this.temporary = this.gas + 1 + code.localCount;
-    this.flow = new ControlFlow(code, rewriting.callees, type.params.length);
-    this.flow.price[0]! -= paid;
-    this.charges = placeCharges(this.flow);
-    this.restores = new Set(this.flow.lastRecurringCall);
+    flow.read(type.params.length);
+    flow.price[0]! -= paid;
+    this.charges = placeCharges(flow);
   }
 
   /** Writes instructions to `out`; returns whether one more i32 local is needed behind all others. */
@@ -128,7 +126,7 @@ export class MeterBody {
     const params = this.type.params.length;
     let copied = code.at[from]!;
     for (let at = from; at < to; at++) {
-      if (charged && flow.first[this.segment] === at) {
+      if (charged && flow.first[this.segment] === at && this.segment < flow.count) {
         out.copy(code.bytes, copied, code.at[at]!);
         copied = code.at[at]!;
         this.charge(this.segment++);
@@ -156,7 +154,7 @@ export class MeterBody {
       copied = code.at[at + 1]!;
     }
     out.copy(code.bytes, copied, code.at[to]!);
-    if (charged && flow.first[this.segment] === to) this.charge(this.segment++);
+    if (charged && flow.first[this.segment] === to && this.segment < flow.count) this.charge(this.segment++);
   }
 
   private charge(segment: number): void {
@@ -192,7 +190,8 @@ export class MeterBody {
 
   /** After a call: gas from the stack, with the frame's slots back when it was the segment's last that recurs. */
   private take(at: number): void {
-    if (this.restores.has(at)) this.out.u8(Op.i64Const).signed(this.frameSlots).u8(Op.i64Add);
+    if (this.flow.lastRecurringCall[this.segment - 1] === at)
+      this.out.u8(Op.i64Const).signed(this.frameSlots).u8(Op.i64Add);
     this.out.u8(Op.localSet).u32(this.gas);
   }
 

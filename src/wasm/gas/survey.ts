@@ -138,17 +138,24 @@ function frameSlots(module: ParsedModule, code: Instructions, type: FunctionType
   return slots + highestStack(module, code, type);
 }
 
+/** Height at the entry of each open block, its parameters and results; one array for all bodies, since every body needs it. */
+let blocks = new Int32Array(3 * 64);
+
 /** The most operands at once. In code that is never reached heights are a guess, as operands there are. */
 function highestStack(module: ParsedModule, code: Instructions, type: FunctionType): number {
-  const entries: { readonly height: number; readonly params: number; readonly results: number }[] = [
-    { height: 0, params: 0, results: type.results.length },
-  ];
+  let top = 0;
+  blocks[0] = 0;
+  blocks[1] = 0;
+  blocks[2] = type.results.length;
   let height = 0;
   let highest = 0;
   for (let at = 0; at < code.count; at++) {
     const op = code.op[at]!;
     height += heightChange[op]!;
-    const entry = entries[entries.length - 1]!;
+    if (op > Op.returnCallIndirect) {
+      if (height > highest) highest = height;
+      continue;
+    }
     switch (op) {
       case Op.block:
       case Op.loop:
@@ -156,16 +163,23 @@ function highestStack(module: ParsedModule, code: Instructions, type: FunctionTy
         const block = code.a[at]!;
         const signature = block >= 0 ? module.types[block] : undefined;
         const params = signature?.params.length ?? 0;
-        const results = signature?.results.length ?? (block === EMPTY_BLOCK ? 0 : 1);
-        entries.push({ height: height - params, params, results });
+        top += 3;
+        if (top >= blocks.length) {
+          const grown = new Int32Array(blocks.length * 2);
+          grown.set(blocks);
+          blocks = grown;
+        }
+        blocks[top] = height - params;
+        blocks[top + 1] = params;
+        blocks[top + 2] = signature?.results.length ?? (block === EMPTY_BLOCK ? 0 : 1);
         break;
       }
       case Op.else:
-        height = entry.height + entry.params;
+        height = blocks[top]! + blocks[top + 1]!;
         break;
       case Op.end:
-        height = entry.height + entry.results;
-        entries.pop();
+        height = blocks[top]! + blocks[top + 2]!;
+        top -= 3;
         break;
       case Op.br:
       case Op.brTable:
@@ -173,7 +187,7 @@ function highestStack(module: ParsedModule, code: Instructions, type: FunctionTy
       case Op.returnCall:
       case Op.returnCallIndirect:
       case Op.unreachable:
-        height = entry.height;
+        height = blocks[top]!;
         break;
       case Op.call:
       case Op.callIndirect: {

@@ -8,6 +8,7 @@
 import { createHash } from 'node:crypto';
 import { IguanaError } from '../../errors.js';
 import { callGraph } from '../gas/call-graph.js';
+import { ControlFlow } from '../gas/control-flow.js';
 import { chargeByCount, MeterBody, type Rewriting, testGas, ValueByte } from '../gas/meter-body.js';
 import { GAS_UNIT, MAX_STACK_SLOTS } from '../gas/packed.js';
 import { prices } from '../gas/prices.js';
@@ -460,6 +461,7 @@ class Preparation implements Rewriting {
     const { module, code } = this;
     const out = new ByteWriter(module.bytes.length * 2);
     const body = new ByteWriter(65_536);
+    const flow = new ControlFlow(code, this.callees);
     for (const [i, range] of module.code.entries()) {
       if (!this.metered) {
         out.u32(range.to - range.from).copy(module.bytes, range.from, range.to);
@@ -470,7 +472,7 @@ class Preparation implements Rewriting {
       const type = module.types[module.functionTypes[f]!]!;
       body.length = 0;
       const { frameSlots } = this.survey.functions[i]!;
-      const temporary = new MeterBody(code, type, this, body, this.paid(f), frameSlots).write();
+      const temporary = new MeterBody(code, flow, type, this, body, this.paid(f), frameSlots).write();
       out.sized(() => {
         out.u32(code.locals.length + (temporary ? 1 : 0));
         for (const { count, type: valueType } of code.locals) out.u32(count).u8(valueType);
