@@ -175,6 +175,10 @@ export const wasmEngineLimits = {
   guestStackBytes: 4_194_304,
   /** Deepest nesting of guest → host function → guest on one library's stack; beyond it the call is a stack overflow. */
   maxNestedCalls: 64,
+  /** Stack of one instance in the interpreter, bytes. */
+  interpreterStackBytes: 1_048_576,
+  /** Most elements of a table without a maximum in the interpreter. */
+  interpreterTableElements: 10_000_000,
 } as const;
 
 /** What compiling ahead of time keeps and may take. */
@@ -191,6 +195,10 @@ export const wasmAotLimits = {
   compileTimeoutMs: 300_000,
   /** What is kept of a compiler's messages, characters. */
   maxMessage: 4_096,
+  /** Largest module that is given to a C compiler, bytes: it takes 10 to 20 s and some 300 MB of memory a MB. */
+  maxTranslatedBytes: 8_388_608,
+  /** Stack of guests that run as C code, bytes of addresses in each thread; more than 4 MiB of slots need once compiled. */
+  guestStackBytes: 67_108_864,
 } as const;
 
 /** What a snapshot of a WebAssembly instance may hold, and a directory of them. */
@@ -241,6 +249,48 @@ export const wasmRuntimeLimits = {
   maxWorkers: 64,
   /** Calls that wait for one worker thread; further ones are refused. */
   maxWaitingCalls: 10_000,
+  /** Modules up to this size are metered on the calling thread (about 20 ms a MB), larger ones in a worker thread, bytes. */
+  meteredInPlaceBytes: 262_144,
+  /** Metered forms of modules kept for the next instance with other limits; the one used longest ago is made anew when it is needed. */
+  maxPrepared: 256,
+  /** Snapshots kept to bring back instances of a lost worker thread, bytes of pages; beyond it the oldest is let go. */
+  maxKeptSnapshotBytes: 1_073_741_824,
+  /** Stack of a worker thread, MiB: room for the deepest guest stack that can be allowed, in V8's slowest code. */
+  workerStackMb: 16,
   /** A worker thread that does not stop a call by itself is ended so long after the call's timeout, ms. */
   graceMs: 50,
+} as const;
+
+/** What WASI lets a guest take from the host. */
+export const wasiLimits = {
+  /** Open descriptors of one guest; one more gives EMFILE. Each on a host directory costs the process one too. */
+  maxDescriptors: 1_024,
+  /** Buffers of one vectored read or write (as Linux); more give EINVAL. */
+  maxVectors: 1_024,
+  /** Bytes that one read or write moves at most, so that no call keeps the host long; the guest sees a short one. 16 MiB. */
+  maxTransferBytes: 16_777_216,
+  /** Longest path, bytes. */
+  maxPathBytes: 4_096,
+  /** Longest component of a path, bytes. */
+  maxNameBytes: 255,
+  /** Directories below an open one that a path may go down, each open meanwhile; deeper gives ENAMETOOLONG. */
+  maxDepth: 256,
+  /** Symbolic links that one path may lead through (as Linux). */
+  maxSymbolicLinks: 40,
+  /** Entries of one host directory that a guest can list; more give EOVERFLOW. */
+  maxDirectoryEntries: 100_000,
+  /** Arguments and environment together, bytes. 1 MiB. */
+  maxArgumentBytes: 1_048_576,
+  /** Standard output or standard error kept of one guest, bytes, unless the caller says another bound; what is beyond it is counted and dropped. 1 MiB. */
+  maxOutputBytes: 1_048_576,
+  /** Longest wait of one `poll_oneoff`, ms; a longer one is interrupted (EINTR) then. */
+  maxSleepMs: 60_000,
+  /** Subscriptions of one `poll_oneoff`; more give EINVAL. */
+  maxSubscriptions: 4_096,
+  /** Content of an in-memory file system, bytes, unless the caller says another bound; ENOSPC beyond it. 64 MiB. */
+  maxFileSystemBytes: 67_108_864,
+  /** Files, directories and links of an in-memory file system, and as many names, unless the caller says another bound; ENOSPC beyond it. */
+  maxInodes: 10_000,
+  /** Times set on host files that are remembered to the nanosecond, which Node cannot set; the oldest is forgotten first. */
+  maxExactTimes: 1_024,
 } as const;

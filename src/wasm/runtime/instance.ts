@@ -6,6 +6,9 @@ import { IguanaError } from '../../errors.js';
 import type { CompiledModule, EngineInstance, HostImports } from '../engines/engine.js';
 import { GAS_UNIT, gasLeft, MAX_GAS, packGas, stackUsedUp } from '../gas/packed.js';
 import type { PreparedModule } from '../module/prepared.js';
+import { type InitialImage, initialImageOf } from '../snapshot/initial-image.js';
+import { restoreInPlace, restorePlan, restoreSnapshot } from '../snapshot/restore-snapshot.js';
+import { createSnapshot, type Snapshot } from '../snapshot/snapshot.js';
 import { type TrapKind, WasmTrap } from '../trap.js';
 import { type ExportInfo, type FunctionType, PAGE_BYTES, type RawFunction, type RawValue } from '../types.js';
 import { readableFrames } from './frames.js';
@@ -36,6 +39,8 @@ export interface InstanceOptions {
   readonly tenant?: TenantAccount;
   /** Whether calls after a trap are let through (`keep`, default) or refused with `IGU_WASM_LOST`. */
   readonly afterTrap?: 'keep' | 'refuse';
+  /** State to begin with; the start function is not run then. Gas is counted anew. */
+  readonly snapshot?: Snapshot;
 }
 
 export interface GasUsed {
@@ -48,6 +53,14 @@ export interface GasUsed {
 }
 
 type Params = FunctionType['params'];
+
+/** What a bound function calls: another one once the instance was put into the state of a snapshot. */
+interface Target {
+  run: RawFunction;
+}
+
+/** What instances of a module begin with, where that does not depend on imports. */
+const images = new WeakMap<PreparedModule, InitialImage>();
 
 /** Exported functions by name, shared by all instances of a module. */
 const plans = new WeakMap<PreparedModule, ReadonlyMap<string, FunctionType>>();
@@ -78,7 +91,8 @@ export class Instance {
   readonly module: PreparedModule;
   readonly #compiled: CompiledModule;
   readonly #functions: ReadonlyMap<string, FunctionType>;
-  readonly #bound = new Map<string, RawFunction>();
+  readonly #bound = new Map<string, { readonly target: Target; readonly call: RawFunction }>();
+  readonly #imports: HostImports;
   #engine!: EngineInstance;
   #limits: EffectiveLimits;
   readonly #tenant: TenantAccount | undefined;
@@ -119,12 +133,15 @@ export class Instance {
     checkInitialSizes(module.info, this.#limits);
     if (options.gas !== undefined) this.setGasLimit(options.gas);
     const given = typeof options.imports === 'function' ? options.imports(this) : options.imports;
-    const imports = this.#wrap(given ?? {});
-    const own = module.info.memories.filter(({ imported }) => !imported);
-    this.#take(own.reduce((sum, { min }) => sum + min, 0));
+    this.#imports = this.#wrap(given ?? {});
+    const { snapshot } = options;
+    this.#take(snapshot ? pagesOf(snapshot) : ownPages(module));
     try {
-      this.#engine = compiled.instantiate(imports);
-      if (module.start !== undefined) this.#checked(module.start, { params: [], results: [] })();
+      if (snapshot) this.#engine = restoreSnapshot(snapshot, compiled, this.#imports, this.#image());
+      else {
+        this.#engine = compiled.instantiate(this.#imports);
+        if (module.start !== undefined) this.#start(module.start);
+      }
     } catch (error) {
       this.#give();
       throw error;
@@ -234,25 +251,57 @@ export class Instance {
     return this.#compiled;
   }
 
-  /** For snapshots: the instance as its engine shows it. Nothing may run meanwhile. @throws IguanaError `IGU_WASM_SNAPSHOT` during a call */
-  atRest<T>(what: 'created' | 'restored', use: (engine: EngineInstance) => T): T {
-    if (this.#depth > 0)
-      throw new IguanaError('IGU_WASM_SNAPSHOT', { what, why: 'a call is running', fix: 'wait until it has ended' });
-    const result = use(this.#engine);
-    if (what === 'restored') {
+  /**
+   * The state as it is now. Cost: see `createSnapshot`, and once for each module an instance to compare with.
+   * @throws IguanaError `IGU_WASM_SNAPSHOT` during a call, or naming what cannot be saved
+   */
+  snapshot(): Snapshot {
+    this.#assertAtRest('created');
+    return createSnapshot(this.#engine, this.module, this.#image(), { gasUsed: BigInt(this.#total) });
+  }
+
+  /**
+   * Puts the instance into the state of a snapshot of the same module, whatever ran in it; one that was refused after a trap may be called again. Limits, gas
+   * and counts stay.
+   * @throws IguanaError `IGU_WASM_SNAPSHOT`, `IGU_WASM_LIMIT` when it or its tenant may not have the memory
+   */
+  restore(snapshot: Snapshot): void {
+    this.#assertAtRest('restored');
+    if (this.#lost === DESTROYED) throw this.#gone(DESTROYED);
+    const more = Math.max(0, pagesOf(snapshot) - this.#pages);
+    this.#reserve(more);
+    const reserved = this.#pages + more;
+    try {
+      const image = this.#image();
+      if (restorePlan(snapshot, this.#engine, this.module).inPlace)
+        restoreInPlace(snapshot, this.#engine, this.module, image);
+      else this.#replace(restoreSnapshot(snapshot, this.#compiled, this.#imports, image));
       this.#lost = undefined;
-      this.#recount();
+      this.#mustWrite = true;
+    } finally {
+      this.#recount(reserved);
     }
-    return result;
   }
 
   /** Frees it; a second time does nothing. */
   close(): void {
-    if (this.#lost === 'destroyed') return;
-    this.#lost = 'destroyed';
+    if (this.#lost === DESTROYED) return;
+    this.#lost = DESTROYED;
     this.#bound.clear();
     this.#give();
     this.#engine.close();
+  }
+
+  #start(name: string): void {
+    const { call } = this.#checked(name, { params: [], results: [] });
+    const { timeout } = this.#limits;
+    try {
+      if (timeout === undefined) call();
+      else this.#timed(timeout, call);
+    } catch (error) {
+      this.#engine.close();
+      throw error;
+    }
   }
 
   #bind(name: string, type: FunctionType): RawFunction {
@@ -261,21 +310,22 @@ export class Instance {
       bound = this.#checked(name, type);
       this.#bound.set(name, bound);
     }
-    return bound;
+    return bound.call;
   }
 
   /** Up to three arguments are written out: spreading would cost more than all checks. */
-  #checked(name: string, type: FunctionType): RawFunction {
-    const { params } = type;
-    const vector = [...params, ...type.results].includes('v128');
-    if (vector)
+  #checked(name: string, type: FunctionType): { readonly target: Target; readonly call: RawFunction } {
+    if ([...type.params, ...type.results].includes('v128'))
       throw new IguanaError('IGU_WASM_UNSUPPORTED', {
         what: `v128 in the signature of ${name}`,
         where: ' at the border to the host',
         fix: 'pass vectors through memory',
       });
-    const run = this.#engine.function(name);
-    const wrong = (given: readonly unknown[]): IguanaError => rawMismatch(name, type, given);
+    const target = { run: this.#engine.function(name) };
+    return { target, call: this.#guarded(target, type.params, (given) => rawMismatch(name, type, given)) };
+  }
+
+  #guarded(target: Target, params: Params, wrong: (given: readonly unknown[]) => IguanaError): RawFunction {
     const [p = () => true, q = () => true, r = () => true] = params.map((one) => rawChecks[one]);
     const enter = (): void => this.#enter();
     const leave = (): void => this.#leave();
@@ -286,7 +336,7 @@ export class Instance {
           if (more.length > 0) throw wrong(more);
           enter();
           try {
-            const result = run();
+            const result = target.run();
             leave();
             return result;
           } catch (error) {
@@ -298,7 +348,7 @@ export class Instance {
           if (more.length > 0 || !p(a)) throw wrong([a, ...more]);
           enter();
           try {
-            const result = run(a);
+            const result = target.run(a);
             leave();
             return result;
           } catch (error) {
@@ -310,7 +360,7 @@ export class Instance {
           if (more.length > 0 || !p(a) || !q(b)) throw wrong([a, b, ...more]);
           enter();
           try {
-            const result = run(a, b);
+            const result = target.run(a, b);
             leave();
             return result;
           } catch (error) {
@@ -322,7 +372,7 @@ export class Instance {
           if (more.length > 0 || !p(a) || !q(b) || !r(c)) throw wrong([a, b, c, ...more]);
           enter();
           try {
-            const result = run(a, b, c);
+            const result = target.run(a, b, c);
             leave();
             return result;
           } catch (error) {
@@ -330,17 +380,17 @@ export class Instance {
           }
         };
       default:
-        return this.#checkedMany(run, params, wrong);
+        return this.#guardedMany(target, params, wrong);
     }
   }
 
-  #checkedMany(run: RawFunction, params: Params, wrong: (given: readonly unknown[]) => IguanaError): RawFunction {
+  #guardedMany(target: Target, params: Params, wrong: (given: readonly unknown[]) => IguanaError): RawFunction {
     const checks = params.map((one) => rawChecks[one]);
     return (...args) => {
       if (args.length !== checks.length || !checks.every((check, i) => check(args[i]))) throw wrong(args);
       this.#enter();
       try {
-        const result = run(...args);
+        const result = target.run(...args);
         this.#leave();
         return result;
       } catch (error) {
@@ -350,7 +400,7 @@ export class Instance {
   }
 
   #enter(): void {
-    if (this.#lost !== undefined) throw new IguanaError('IGU_WASM_LOST', { instance: '', why: this.#lost });
+    if (this.#lost !== undefined) throw this.#gone(this.#lost);
     if (this.#depth === 0) {
       this.#calls++;
       if (this.#gasName !== undefined) this.#grant(this.#gasName);
@@ -463,8 +513,20 @@ export class Instance {
   }
 
   #take(pages: number): void {
-    this.#tenant?.reserveOrThrow(pages);
+    this.#reserve(pages);
     this.#pages = pages;
+  }
+
+  /** @throws IguanaError `IGU_WASM_LIMIT` */
+  #reserve(more: number): void {
+    if (this.#pages + more > this.#limits.maxMemoryPages)
+      throw new IguanaError('IGU_WASM_LIMIT', {
+        what: 'memory of the snapshot',
+        value: `${(this.#pages + more) * PAGE_BYTES} bytes`,
+        limit: `${this.#limits.maxMemoryPages * PAGE_BYTES} bytes`,
+        fix: 'raise maxMemory',
+      });
+    this.#tenant?.reserveOrThrow(more);
   }
 
   #give(): void {
@@ -472,16 +534,47 @@ export class Instance {
     this.#pages = 0;
   }
 
-  /** A restored snapshot brings memories of its own size. */
-  #recount(): void {
+  /** A restored snapshot brings memories of its own size; what was reserved for them is booked here. */
+  #recount(reserved: number): void {
     const { info, memories } = this.module;
     const now = memories.reduce(
       (sum, name, i) => sum + (info.memories[i]?.imported ? 0 : this.#engine.memory(name).length / PAGE_BYTES),
       0,
     );
-    if (now > this.#pages) this.#tenant?.reserveOrThrow(now - this.#pages);
-    else this.#tenant?.release(this.#pages - now);
+    this.#tenant?.release(reserved - now);
     this.#pages = now;
+  }
+
+  #replace(engine: EngineInstance): void {
+    this.#engine.close();
+    this.#engine = engine;
+    for (const [name, { target }] of this.#bound) target.run = engine.function(name);
+  }
+
+  /** Read off an instance of its own in which nothing runs. */
+  #image(): InitialImage {
+    const { module } = this;
+    const known = images.get(module);
+    if (known) return known;
+    const kinds = new Set(module.info.imports.map(({ kind }) => kind));
+    if (kinds.has('memory') || kinds.has('table'))
+      throw new IguanaError('IGU_WASM_SNAPSHOT', {
+        what: 'created or restored',
+        why: 'the module imports a memory or a table, which is the host’s',
+        fix: 'link the module with a memory of its own',
+      });
+    const image = initialImageOf(this.#compiled, this.#imports);
+    if (!kinds.has('global')) images.set(module, image);
+    return image;
+  }
+
+  #assertAtRest(what: 'created' | 'restored'): void {
+    if (this.#depth > 0)
+      throw new IguanaError('IGU_WASM_SNAPSHOT', { what, why: 'a call is running', fix: 'wait until it has ended' });
+  }
+
+  #gone(why: string): IguanaError {
+    return new IguanaError('IGU_WASM_LOST', { instance: `of module ${this.module.id.slice(0, 12)}`, why });
   }
 
   #checkMetered(limits: EffectiveLimits): void {
@@ -497,6 +590,13 @@ export class Instance {
     });
   }
 }
+
+const DESTROYED = 'it was destroyed';
+
+const ownPages = ({ info }: PreparedModule): number =>
+  info.memories.filter(({ imported }) => !imported).reduce((sum, { min }) => sum + min, 0);
+
+const pagesOf = (snapshot: Snapshot): number => snapshot.memories.reduce((sum, { size }) => sum + size, 0);
 
 function isPriced(value: HostFunction | object): value is { call: RawFunction; gas: number } {
   return typeof value !== 'function' && 'call' in value && 'gas' in value && typeof value.call === 'function';

@@ -1,0 +1,66 @@
+/** A worker thread that holds WebAssembly instances: takes requests one after the other, answers each with its number. */
+import { parentPort } from 'node:worker_threads';
+import { InstanceHost } from './instance-host.js';
+import { toPlain } from './plain-errors.js';
+import type { Answer, Request } from './requests.js';
+
+const port = parentPort;
+if (!port) throw new Error('runtime-worker runs in a worker thread');
+const host = new InstanceHost();
+
+async function perform(request: Request): Promise<unknown> {
+  switch (request.op) {
+    case 'prepare':
+      return host.prepare(request.key, request.bytes, request.options);
+    case 'add-module':
+      return host.addModule(request.key, request.module);
+    case 'remove-module':
+      return host.removeModule(request.key);
+    case 'create': {
+      // only the start function is timed here: the owner says for each call whether this thread shall stop it
+      const info = await host.create(request.spec);
+      host.instance(request.spec.id).setResourceLimits({ timeout: null });
+      return info;
+    }
+    case 'call':
+      return host.call(request.id, request.name, request.args, request.timeoutMs);
+    case 'limits':
+      return host.instance(request.id).setResourceLimits(request.limits);
+    case 'gas':
+      return host.instance(request.id).setGasLimit(request.gas);
+    case 'info':
+      return host.info(request.id);
+    case 'read':
+      return host.readMemory(request.id, request.memory, request.offset, request.length);
+    case 'write':
+      return host.writeMemory(request.id, request.memory, request.offset, request.data);
+    case 'snapshot':
+      return host.snapshot(request.id);
+    case 'restore':
+      return host.restore(request.id, request.snapshot);
+    case 'destroy':
+      return host.destroy(request.id);
+  }
+}
+
+// One at a time: opening an engine waits, and later requests may need what an earlier one makes.
+let last: Promise<void> = Promise.resolve();
+
+async function answer(number: number, request: Request): Promise<void> {
+  let reply: Answer;
+  try {
+    reply = { number, ok: true, value: await perform(request) };
+  } catch (error) {
+    reply = { number, ok: false, error: toPlain(error) };
+  }
+  try {
+    port!.postMessage(reply);
+  } catch (error) {
+    // a result that cannot be cloned, such as a host's reference
+    port!.postMessage({ number, ok: false, error: toPlain(error) } satisfies Answer);
+  }
+}
+
+port.on('message', ({ number, request }: { number: number; request: Request }) => {
+  last = last.then(() => answer(number, request));
+});

@@ -1,0 +1,136 @@
+import { Worker } from 'node:worker_threads';
+import { IguanaError, messageOf } from '../../errors.js';
+import { wasmRuntimeLimits } from '../../limits.js';
+import { workerUrl } from '../../worker-url.js';
+import { WasmTrap } from '../trap.js';
+import { fromPlain } from './plain-errors.js';
+import type { Answer, Request } from './requests.js';
+import type { TenantAccount } from './tenant-account.js';
+
+interface Waiting {
+  readonly number: number;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+  readonly instance: string | undefined;
+  readonly timeoutMs: number | undefined;
+  /** The thread stops the call itself; ending it is the last resort. */
+  readonly selfStopping: boolean;
+}
+
+/** Why a thread ended: `culprit` is the instance whose call had to be stopped. */
+export interface ThreadEnd {
+  readonly why: string;
+  readonly culprit: string | undefined;
+}
+
+/**
+ * One worker thread with the instances that live in it. It works on one request at a time, in order; so the first that waits is the one that runs, and its
+ * time is watched from here. An idle thread does not keep the process alive.
+ */
+export class WorkerThread {
+  readonly instances = new Set<string>();
+  readonly modules = new Set<string>();
+  /** This thread's shares of the tenants' accounts, by tenant. */
+  readonly accounts = new Map<string, TenantAccount>();
+  readonly #worker: Worker;
+  readonly #waiting: Waiting[] = [];
+  readonly #exited: Promise<void>;
+  #numbers = 0;
+  #stopTimer: NodeJS.Timeout | undefined;
+  #end: ThreadEnd | undefined;
+
+  constructor(onEnd: (thread: WorkerThread, end: ThreadEnd) => void) {
+    this.#worker = new Worker(workerUrl(import.meta.url, './runtime-worker.js'), {
+      resourceLimits: { stackSizeMb: wasmRuntimeLimits.workerStackMb },
+    });
+    this.#worker.unref();
+    this.#worker.on('message', (answer: Answer) => this.#answered(answer));
+    this.#worker.on('error', (error) => {
+      this.#end ??= { why: `its worker thread failed: ${messageOf(error)}`, culprit: this.#waiting[0]?.instance };
+    });
+    this.#exited = new Promise((resolve) => {
+      this.#worker.once('exit', (code) => {
+        const end = this.#end ?? { why: `its worker thread ended with ${code}`, culprit: undefined };
+        this.#end = end;
+        this.#ended(end);
+        onEnd(this, end);
+        resolve();
+      });
+    });
+  }
+
+  get ended(): boolean {
+    return this.#end !== undefined;
+  }
+
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /**
+   * @param timeoutMs of the request's own running time, waiting not counted; when it is over the thread is ended
+   * @throws what the request throws; WasmTrap `timeout`; IguanaError `IGU_WASM_LOST` when the thread ends before it is done, `IGU_LIMIT` when too many wait
+   */
+  request(request: Request, timeoutMs?: number): Promise<unknown> {
+    if (this.#end) return Promise.reject(lost(instanceOf(request), this.#end));
+    if (this.#waiting.length >= wasmRuntimeLimits.maxWaitingCalls)
+      return Promise.reject(
+        new IguanaError('IGU_LIMIT', { limit: 'calls that wait for a worker thread', value: this.#waiting.length }),
+      );
+    return new Promise((resolve, reject) => {
+      const number = ++this.#numbers;
+      const selfStopping = request.op === 'call' && request.timeoutMs !== undefined;
+      this.#worker.postMessage({ number, request });
+      this.#waiting.push({ number, resolve, reject, instance: instanceOf(request), timeoutMs, selfStopping });
+      if (this.#waiting.length > 1) return;
+      this.#worker.ref();
+      this.#watch();
+    });
+  }
+
+  /** Ends the thread, whatever runs in it. Resolves when it has ended. */
+  async stop(why: string, culprit?: string): Promise<void> {
+    this.#end ??= { why, culprit };
+    await this.#worker.terminate();
+    await this.#exited;
+  }
+
+  #watch(): void {
+    clearTimeout(this.#stopTimer);
+    const head = this.#waiting[0];
+    if (head?.timeoutMs === undefined) return;
+    const ms = head.timeoutMs + (head.selfStopping ? wasmRuntimeLimits.graceMs : 0);
+    this.#stopTimer = setTimeout(() => {
+      void this.stop('a call in the same worker thread did not stop and the thread was ended', head.instance);
+    }, ms);
+  }
+
+  #answered(answer: Answer): void {
+    const head = this.#waiting.shift();
+    if (head?.number !== answer.number) throw new Error(`answer ${answer.number} out of order`);
+    if (answer.ok) head.resolve(answer.value);
+    else head.reject(fromPlain(answer.error));
+    this.#watch();
+    if (this.#waiting.length === 0) this.#worker.unref();
+  }
+
+  #ended(end: ThreadEnd): void {
+    clearTimeout(this.#stopTimer);
+    for (const account of this.accounts.values()) account.releaseThread();
+    const [head, ...others] = this.#waiting.splice(0);
+    if (head)
+      head.reject(
+        end.culprit !== undefined && head.timeoutMs !== undefined ? new WasmTrap('timeout') : lost(head.instance, end),
+      );
+    for (const { reject, instance } of others) reject(lost(instance, end));
+  }
+}
+
+function instanceOf(request: Request): string | undefined {
+  if ('id' in request) return request.id;
+  return request.op === 'create' ? request.spec.id : undefined;
+}
+
+function lost(instance: string | undefined, { why }: ThreadEnd): IguanaError {
+  return new IguanaError('IGU_WASM_LOST', { instance: instance ?? 'to be made', why });
+}
