@@ -127,6 +127,22 @@ function suite(engine: Engine): void {
     instance.close();
   });
 
+  it('copies from a passive segment until it is dropped, or says that it cannot', () => {
+    const module = program('passive', ['bulk-memory']);
+    if (engine.description.name === 'wasm3') {
+      const error = thrown(() => engine.compile(module));
+      expect(error).toMatchObject({ code: 'IGU_WASM_UNSUPPORTED' });
+      expect(messageOf(error)).toContain('passive data segment');
+      return;
+    }
+    const instance = instantiate(module);
+    instance.function('init')(100);
+    expect(Buffer.from(instance.memory('memory').subarray(100, 107)).toString()).toBe('passive');
+    instance.function('drop')();
+    expect(thrown(() => instance.function('init')(200))).toMatchObject({ trap: 'out-of-bounds-memory' });
+    instance.close();
+  });
+
   it('calls the host with values of every number type, again and again', () => {
     const instance = instantiate(program('host'), { env: numeric, other: { fail: () => 0 } });
     expect(instance.function('add')(40, 2)).toBe(42);
