@@ -10,6 +10,7 @@ export {
   type PredictorStats,
   predictive,
 } from './api/predictive.js';
+export { wasm } from './api/wasm.js';
 export type { WebhookOptions } from './api/webhook.js';
 export { type BrokerOptions, type RunningBroker, startBroker } from './broker/broker.js';
 export { startBrokerThread } from './broker/broker-thread.js';
@@ -21,3 +22,19 @@ export { type ErrorCode, errorTable, IguanaError } from './errors.js';
 export { modelNames } from './models/registry.js';
 export { SeriesForecaster, type SeriesForecasterOptions } from './models/series-forecaster.js';
 export * from './records.js';
+export type { EngineName, Tier } from './wasm/engines/engine.js';
+export type { GasUsed, HostFunction, Instance as WasmInstance, UserImports } from './wasm/runtime/instance.js';
+export type { InstanceInfo as WasmInstanceInfo } from './wasm/runtime/instance-host.js';
+export type { ResourceLimits } from './wasm/runtime/resource-limits.js';
+export {
+  type CreateOptions,
+  type InstanceHandle,
+  type ModuleHandle,
+  type RuntimeOptions,
+  type RuntimeStats,
+  WasmRuntime,
+} from './wasm/runtime/runtime.js';
+export type { TypedValue } from './wasm/runtime/values.js';
+export type { Snapshot } from './wasm/snapshot/snapshot.js';
+export { type TrapKind, WasmTrap } from './wasm/trap.js';
+export type { ValueType } from './wasm/types.js';
