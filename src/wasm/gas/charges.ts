@@ -6,6 +6,8 @@ export interface Charges {
   readonly amount: ArrayLike<number>;
   /** How much more than its price has been charged once the segment has begun: a test adds it to what is left. */
   readonly ahead: ArrayLike<number>;
+  /** 1 where the function's own frame is taken off the stack that is left, before and after each segment. */
+  readonly framed: { readonly before: ArrayLike<number>; readonly after: ArrayLike<number> };
 }
 
 /**
@@ -20,8 +22,8 @@ export interface Charges {
  */
 export function placeCharges(flow: ControlFlow): Charges {
   const { count } = flow;
-  if (count === 1) return { amount: flow.price, ahead: [0] };
-  const { into, outOf, ground } = junctionsOf(flow);
+  if (count === 1) return { amount: flow.price, ahead: [0], framed: { before: [0], after: [0] } };
+  const { into, outOf, ground } = junctionsOf(flow, true);
   const frequency = frequencies(flow);
   const lent = lendAlongTree(flow, into, outOf, ground, frequency);
   const all = new Incidence(2 * count + 1, count);
@@ -41,7 +43,58 @@ export function placeCharges(flow: ControlFlow): Charges {
     ahead[segment] = lent[outOf[segment]!]!;
     amount[segment] = flow.price[segment]! + ahead[segment]! - lent[into[segment]!]!;
   }
-  return { amount, ahead };
+  return { amount, ahead, framed: placeFrames(flow, frequency, amount) };
+}
+
+/**
+ * Recurring calls want the frame taken off before and given back after. Between them it may stay off, so that a loop of calls does neither: each
+ * junction is put to the side that costs less, tests of the stack included, which are needed wherever a frame is taken off.
+ */
+function placeFrames(flow: ControlFlow, frequency: Float64Array, amount: Float64Array): Charges['framed'] {
+  const { count } = flow;
+  const before = new Uint8Array(count);
+  const after = new Uint8Array(count);
+  let calls = false;
+  for (let segment = 0; segment < count; segment++) if (flow.lastRecurringCall[segment]! >= 0) calls = true;
+  if (!calls) return { before, after };
+
+  const { into, outOf, ground } = junctionsOf(flow, false);
+  const off = new Uint8Array(2 * count + 1);
+  const all = new Incidence(2 * count + 1, count);
+  for (let segment = 0; segment < count; segment++) {
+    all.add(into[segment]!, outOf[segment]!, segment);
+    if (flow.lastRecurringCall[segment]! >= 0 && outOf[segment] !== ground) off[outOf[segment]!] = 1;
+  }
+  const cost = (segment: number): number => {
+    const start = off[into[segment]!]!;
+    const end = off[outOf[segment]!]!;
+    const calling = flow.lastRecurringCall[segment]! >= 0;
+    const change = calling ? 1 - start : end - start;
+    let operations = calling && end === 0 ? 1 : 0;
+    if (change !== 0 && amount[segment] === 0) operations++;
+    if (change > 0) operations++;
+    return operations * frequency[segment]!;
+  };
+  const costAt = (junction: number): number => {
+    let sum = 0;
+    for (let end = all.first[junction]!; end >= 0; end = all.next[end]!) sum += cost(end >> 1);
+    return sum;
+  };
+  for (let pass = 0, moved = true; moved && pass < PASSES; pass++) {
+    moved = false;
+    for (let junction = 0; junction <= 2 * count; junction++) {
+      if (junction === ground || all.first[junction]! < 0) continue;
+      const now = costAt(junction);
+      off[junction]! ^= 1;
+      if (costAt(junction) < now * (1 - 1e-9)) moved = true;
+      else off[junction]! ^= 1;
+    }
+  }
+  for (let segment = 0; segment < count; segment++) {
+    before[segment] = off[into[segment]!]!;
+    after[segment] = off[outOf[segment]!]!;
+  }
+  return { before, after };
 }
 
 /** The edges at each vertex of a graph, as lists in arrays. Edge e stands at 2e for one end and 2e + 1 for the other. */
@@ -138,8 +191,11 @@ function relend(
   return true;
 }
 
-/** The junctions before and after each segment, as union-find has them. */
-function junctionsOf(flow: ControlFlow): { into: Int32Array; outOf: Int32Array; ground: number } {
+/** The junctions before and after each segment, as union-find has them. @param exactAtCalls segments with calls lead to the ground */
+function junctionsOf(
+  flow: ControlFlow,
+  exactAtCalls: boolean,
+): { into: Int32Array; outOf: Int32Array; ground: number } {
   const { count, ways, from, to } = flow;
   // 2s is the way out of segment s, 2s + 1 the way into it, the last the ground.
   const last = 2 * count;
@@ -151,7 +207,7 @@ function junctionsOf(flow: ControlFlow): { into: Int32Array; outOf: Int32Array; 
   }
   join(parent, 1, last);
   for (let segment = 0; segment < count; segment++) {
-    if (!leaves[segment] || flow.mustTest[segment]) join(parent, 2 * segment, last);
+    if (!leaves[segment] || (exactAtCalls && flow.mustTest[segment])) join(parent, 2 * segment, last);
   }
   const into = new Int32Array(count);
   const outOf = new Int32Array(count);

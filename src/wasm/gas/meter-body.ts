@@ -46,10 +46,10 @@ export function trapWithGas(out: ByteWriter, gasGlobal: number): void {
 }
 
 /**
- * Traps when the gas in a local ran out, or with `slots` the stack.
+ * Traps when the gas in a local ran out.
  * @param ahead gas that was taken too much so far, or lent when negative
  */
-export function testGas(out: ByteWriter, gas: number, gasGlobal: number, slots: boolean, ahead = 0): void {
+export function testGas(out: ByteWriter, gas: number, gasGlobal: number, ahead = 0): void {
   out
     .u8(Op.localGet)
     .u32(gas)
@@ -66,7 +66,10 @@ export function testGas(out: ByteWriter, gas: number, gasGlobal: number, slots: 
       .u8(Op.i64Add);
   trapWithGas(out, gasGlobal);
   out.u8(Op.end);
-  if (!slots) return;
+}
+
+/** Traps when more of the stack was taken than there was. */
+export function testStack(out: ByteWriter, gas: number, gasGlobal: number): void {
   out.u8(Op.localGet).u32(gas).u8(Op.i32WrapI64).u8(Op.i32Const).signed(SLOTS_USED_UP).u8(Op.i32And);
   out.u8(Op.if).u8(0x40).u8(Op.localGet).u32(gas);
   trapWithGas(out, gasGlobal);
@@ -158,11 +161,13 @@ export class MeterBody {
   }
 
   private charge(segment: number): void {
-    const { flow, out, gas } = this;
-    const recurs = flow.lastRecurringCall[segment]! >= 0;
-    this.subtract(this.charges.amount[segment]! * GAS_UNIT + (recurs ? this.frameSlots : 0));
+    const { flow, out, gas, charges } = this;
+    const before = charges.framed.before[segment]!;
+    const taken = (flow.lastRecurringCall[segment]! >= 0 ? 1 : charges.framed.after[segment]!) - before;
+    this.subtract(charges.amount[segment]! * GAS_UNIT + taken * this.frameSlots);
+    if (taken > 0) testStack(out, gas, this.rewriting.gasGlobal);
     if (!flow.isHeader[segment] && !flow.mustTest[segment]) return;
-    testGas(out, gas, this.rewriting.gasGlobal, recurs, this.charges.ahead[segment]!);
+    testGas(out, gas, this.rewriting.gasGlobal, charges.ahead[segment]!);
   }
 
   private subtract(amount: number): void {
@@ -176,7 +181,7 @@ export class MeterBody {
 
   /** Of the segment that is being written. */
   private test(): void {
-    testGas(this.out, this.gas, this.rewriting.gasGlobal, false, this.charges.ahead[this.segment - 1]!);
+    testGas(this.out, this.gas, this.rewriting.gasGlobal, this.charges.ahead[this.segment - 1]!);
   }
 
   /** Gas from its local to the global, for code outside of the module. */
@@ -188,10 +193,12 @@ export class MeterBody {
     this.out.u8(Op.globalGet).u32(this.rewriting.gasGlobal).u8(Op.localSet).u32(this.gas);
   }
 
-  /** After a call: gas from the stack, with the frame's slots back when it was the segment's last that recurs. */
+  /** After a call: gas from the stack, with the frame given back when it was the segment's last call that recurs. */
   private take(at: number): void {
-    if (this.flow.lastRecurringCall[this.segment - 1] === at)
+    const segment = this.segment - 1;
+    if (this.flow.lastRecurringCall[segment] === at && !this.charges.framed.after[segment]) {
       this.out.u8(Op.i64Const).signed(this.frameSlots).u8(Op.i64Add);
+    }
     this.out.u8(Op.localSet).u32(this.gas);
   }
 

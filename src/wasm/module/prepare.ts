@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto';
 import { IguanaError } from '../../errors.js';
 import { callGraph } from '../gas/call-graph.js';
 import { ControlFlow } from '../gas/control-flow.js';
-import { chargeByCount, MeterBody, type Rewriting, testGas, ValueByte } from '../gas/meter-body.js';
+import { chargeByCount, MeterBody, type Rewriting, testGas, testStack, ValueByte } from '../gas/meter-body.js';
 import { GAS_UNIT, MAX_STACK_SLOTS } from '../gas/packed.js';
 import { prices } from '../gas/prices.js';
 import { type ModuleSurvey, survey } from '../gas/survey.js';
@@ -334,12 +334,13 @@ class Preparation implements Rewriting {
       .u8(Op.i64Sub)
       .u8(Op.localSet)
       .u32(gas);
-    testGas(out, gas, this.gasGlobal, true);
+    testStack(out, gas, this.gasGlobal);
+    testGas(out, gas, this.gasGlobal);
     for (let i = 0; i <= gas; i++) out.u8(Op.localGet).u32(i);
     out.u8(Op.call).u32(this.function(f));
     out.u8(Op.i64Const).signed(this.headroom).u8(Op.i64Add).u8(Op.localTee).u32(gas);
     out.u8(Op.globalSet).u32(this.gasGlobal);
-    testGas(out, gas, this.gasGlobal, false);
+    testGas(out, gas, this.gasGlobal);
     out.u8(Op.end);
   }
 
@@ -352,7 +353,7 @@ class Preparation implements Rewriting {
     out.u8(Op.localGet).u8(1);
     chargeByCount(out, 0, true, prices.memoryPage);
     out.u8(Op.localSet).u8(1);
-    testGas(out, 1, this.gasGlobal, false);
+    testGas(out, 1, this.gasGlobal);
     out.u8(Op.localGet).u8(1).u8(Op.globalSet).u32(this.gasGlobal);
     out.u8(Op.localGet).u8(0).u8(Op.call).u32(this.growImport);
     out.u8(Op.globalGet).u32(this.gasGlobal).u8(Op.localSet).u8(1);
@@ -374,7 +375,7 @@ class Preparation implements Rewriting {
     out.u8(Op.localGet).u8(2);
     chargeByCount(out, 1, true);
     out.u8(Op.localSet).u8(2);
-    testGas(out, 2, this.gasGlobal, false);
+    testGas(out, 2, this.gasGlobal);
     out
       .u8(Op.localGet)
       .u8(0)
