@@ -12,4 +12,13 @@
   (func (export "ask_for_ever") (param $elements i32)
     (loop $again
       (drop (table.grow $table (ref.null func) (local.get $elements)))
+      (br $again)))
+  ;; Fills or copies the whole table without end, by one instruction each time.
+  (func (export "fill_for_ever")
+    (loop $again
+      (table.fill $table (i32.const 0) (ref.func $self) (table.size $table))
+      (br $again)))
+  (func (export "copy_for_ever")
+    (loop $again
+      (table.copy $table $table (i32.const 0) (i32.const 1) (i32.sub (table.size $table) (i32.const 1)))
       (br $again))))
