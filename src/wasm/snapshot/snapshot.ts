@@ -129,7 +129,9 @@ function refuseUnreachable(module: PreparedModule): void {
   if (info.memories.some(({ shared }) => shared))
     throw snapshotError('created', 'a memory is shared with other threads', 'use a module without threads');
   const saved = new Set(module.globals.map(({ index }) => index));
-  const left = info.globals.findIndex((global, i) => global.mutable && !global.imported && !saved.has(i));
+  const left = info.globals.findIndex(
+    ({ type, mutable, imported }, i) => mutable && !imported && (type === 'v128' || !saved.has(i)),
+  );
   if (left >= 0)
     throw snapshotError(
       'created',
