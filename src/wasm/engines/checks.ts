@@ -1,4 +1,5 @@
 import { IguanaError } from '../../errors.js';
+import type { TrapKind } from '../trap.js';
 import type { ImportInfo } from '../types.js';
 import type { CompiledModule, EngineDescription, HostImports, Tier } from './engine.js';
 
@@ -40,4 +41,15 @@ export function linkError(module: string, name: string, what: string, cause?: un
 
 export function notExported(kind: string, name: string, of: CompiledModule): IguanaError {
   return new IguanaError('IGU_WASM_NOT_FOUND', { kind, name, of: ` exported by module ${of.module.id.slice(0, 12)}` });
+}
+
+/**
+ * One word for a fault on every engine. Engines of the Cranelift family draw two lines elsewhere than V8; the instruction at the place of the fault
+ * decides: an element that an indirect call does not find, and a conversion that does not fit.
+ */
+export function sameWord(kind: TrapKind, opcode: number | undefined): TrapKind {
+  if (kind === 'out-of-bounds-table' && (opcode === 0x11 || opcode === 0x13)) return 'undefined-element';
+  if (kind === 'integer-overflow' && opcode !== undefined && opcode >= 0xa8 && opcode <= 0xb1)
+    return 'invalid-conversion';
+  return kind;
 }

@@ -10,7 +10,7 @@ import { type ParsedModule, parseModule } from '../module/parse-module.js';
 import type { PreparedModule } from '../module/prepared.js';
 import { type TrapKind, WasmTrap } from '../trap.js';
 import type { FunctionType, RawFunction, RawValue, ValueType } from '../types.js';
-import { checkAbility, checkImport, notExported } from './checks.js';
+import { checkAbility, checkImport, notExported, sameWord } from './checks.js';
 import type {
   CompiledModule,
   Engine,
@@ -24,6 +24,7 @@ import { featuresOf } from './features.js';
 import {
   type Koffi,
   loadKoffi,
+  memoryCopy,
   NativeBlock,
   type NativeFunction,
   refuseMainThread,
@@ -163,8 +164,12 @@ export class WasmtimeEngine implements Engine {
   /** For what a function of the library gives back beside its result. */
   readonly out: NativeBlock;
   readonly owned = new Set<{ close(): void }>();
+  readonly #copy: (to: Address, from: Address, bytes: number) => void;
   readonly #frames: NativeBlock[] = [];
   #depth = 0;
+  /** Where a host function's slots are copied to, by how deep host functions are nested. */
+  readonly #hostFrames: NativeBlock[] = [];
+  #hostDepth = 0;
   readonly #engines = new Map<Tier, Address>();
   #closed = false;
 
@@ -172,6 +177,7 @@ export class WasmtimeEngine implements Engine {
     this.koffi = koffi;
     this.c = functions;
     this.out = new NativeBlock(koffi, 128);
+    this.#copy = memoryCopy(koffi);
     hostPrototype ??= koffi.pointer(koffi.proto('void* IguanaWasmtimeHost(size_t, void*, void*, size_t)'));
     this.callback = koffi.register(
       (index: number, _caller: Address, slots: Address, count: number) => this.#callHost(index, slots, count),
@@ -316,13 +322,20 @@ export class WasmtimeEngine implements Engine {
   /** Guest code calls an import. Nothing may be thrown through the library: the error waits in the instance until the guest has unwound. */
   #callHost(index: number, slots: Address, count: number): Address | null {
     const instance = this.running!;
+    const frame = this.#hostFrames[this.#hostDepth] ?? new NativeBlock(this.koffi, FRAME_SLOTS * SLOT_BYTES);
+    this.#hostFrames[this.#hostDepth++] = frame;
     try {
-      instance.host(index, new DataView(this.koffi.view(slots, Math.max(1, count) * SLOT_BYTES)));
+      const bytes = count * SLOT_BYTES;
+      if (bytes > 0) this.#copy(frame.address, slots, bytes);
+      instance.host(index, frame.view);
+      if (bytes > 0) this.#copy(slots, frame.address, bytes);
       return null;
     } catch (error) {
       instance.pending = { error };
-      this.running = instance;
       return this.c.trapNew('host', 4) as Address;
+    } finally {
+      this.#hostDepth--;
+      this.running = instance;
     }
   }
 }
@@ -330,15 +343,10 @@ export class WasmtimeEngine implements Engine {
 /** Names of prototypes are global to koffi. */
 let hostPrototype: object | undefined;
 
-/** One word for a fault on every engine: where Wasmtime and V8 draw the line differently, the instruction at the place decides. */
 function kindOf(code: number | undefined, bytes: Uint8Array, place: number | undefined): TrapKind {
   if (code === UNCAUGHT_EXCEPTION) return 'uncaught-exception';
   const kind = code === undefined ? 'other' : (trapKinds[code] ?? 'other');
-  const opcode = place === undefined ? undefined : bytes[place];
-  if (kind === 'out-of-bounds-table' && (opcode === 0x11 || opcode === 0x13)) return 'undefined-element';
-  if (kind === 'integer-overflow' && opcode !== undefined && opcode >= 0xa8 && opcode <= 0xb1)
-    return 'invalid-conversion';
-  return kind;
+  return sameWord(kind, place === undefined ? undefined : bytes[place]);
 }
 
 class WasmtimeModule implements CompiledModule {
@@ -543,10 +551,8 @@ class WasmtimeInstance implements EngineInstance {
   /** Runs the import with that number on its slots, which then hold the results. */
   host(number: number, slots: DataView): void {
     const { type } = this.of.hosts[number - 1]!;
-    const { engine } = this.of;
     const args = type.params.map((one, i) => reader(one)(slots, SLOT_BYTES * i));
     const given = this.#hosts[number - 1]!(...args);
-    engine.running = this;
     if (type.results.length === 1) writer(type.results[0]!)(slots, 0, given);
     else if (type.results.length > 1) {
       const values = [...(given as Iterable<RawValue>)];
