@@ -34,6 +34,7 @@ const behindOneFolder = [
   ['kafkajs', '^src/kafka/'],
   ['avsc', '^src/codec/'],
   ['@tensorflow', '^src/models/neural/'],
+  ['koffi', '^src/wasm/(engines|aot)/'],
 ].map(([library, folder]) => ({
   name: `only-${folder.replace(/\W+/g, '-')}-imports-${library}`,
   severity: 'error',
