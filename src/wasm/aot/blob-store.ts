@@ -15,6 +15,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { IguanaError, messageOf } from '../../errors.js';
 import { wasmAotLimits } from '../../limits.js';
@@ -54,6 +55,11 @@ const temporaryPrefix = 'tmp-';
 /** SHA-256 of module bytes, hex: what identities and file names are made of. Cost: 1 ms a MB. */
 export function contentHash(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** Where machine code is kept when nobody says where: `$XDG_CACHE_HOME/iguana/code`. */
+export function codeDirectory(): string {
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'iguana', 'code');
 }
 
 /**

@@ -5,7 +5,7 @@ import { IguanaError, messageOf } from '../../errors.js';
 import { wasmAotLimits } from '../../limits.js';
 import { workerUrl } from '../../worker-url.js';
 import type { PreparedModule } from '../module/prepared.js';
-import { type BlobIdentity, type BlobMiss, BlobStore, contentHash } from './blob-store.js';
+import { type BlobIdentity, type BlobMiss, BlobStore, codeDirectory, contentHash } from './blob-store.js';
 import { v8State, withNatives } from './v8-natives.js';
 
 /** `refused`: V8 did not take a blob of ours. */
@@ -63,11 +63,11 @@ export class CodeCache {
   #failed = 0;
 
   /**
-   * @param directory of this user only; made when it is not there
+   * @param directory of this user only; made when it is not there (default `$XDG_CACHE_HOME/iguana/code`)
    * @param maxBytes of all machine code in it (default 2 GiB)
    * @throws IguanaError `IGU_WASM_CACHE`
    */
-  constructor(directory: string, maxBytes?: number) {
+  constructor(directory: string = codeDirectory(), maxBytes?: number) {
     this.#store = new BlobStore(directory, maxBytes);
   }
 
