@@ -179,6 +179,10 @@ export const wasmEngineLimits = {
   interpreterStackBytes: 1_048_576,
   /** Most elements of a table without a maximum in the interpreter. */
   interpreterTableElements: 10_000_000,
+  /** Kept of what pip, clang or cargo say while an engine is installed, characters: the end, for the error. */
+  maxClientOutput: 8_192,
+  /** Longest wait for an engine to be opened when engines are listed, ms. */
+  describeTimeoutMs: 30_000,
 } as const;
 
 /** What compiling ahead of time keeps and may take. */

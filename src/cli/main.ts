@@ -10,12 +10,14 @@ import { IguanaError, messageOf } from '../errors.js';
 import { brokerCommand } from './broker.js';
 import { detectCommand } from './detect.js';
 import { doctorCommand } from './doctor.js';
+import { enginesCommand } from './engines.js';
 import { forecastCommand } from './forecast.js';
 import { recordCommand } from './record.js';
 import { replayCommand } from './replay.js';
 import { startCommand } from './start.js';
 import { tailCommand } from './tail.js';
 import { paint } from './terminal.js';
+import { wasmCommand } from './wasm.js';
 
 /** The whole command tree; a test or the reference generator reads it without running anything. */
 export function program(): Command {
@@ -36,6 +38,8 @@ export function program(): Command {
     recordCommand(),
     replayCommand(),
     doctorCommand(),
+    wasmCommand(),
+    enginesCommand(),
   ]) {
     root.addCommand(command.copyInheritedSettings(root));
   }
@@ -43,10 +47,18 @@ export function program(): Command {
   return root;
 }
 
+/** Errors that another call of the command mends. */
+const usageErrors: ReadonlySet<string> = new Set([
+  'IGU_USAGE',
+  'IGU_CONFIG',
+  'IGU_WASM_SIGNATURE',
+  'IGU_WASM_NOT_FOUND',
+]);
+
 /** Exit code of an error: the user's to mend in the call (2) or a failure of the work (1). */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (error instanceof IguanaError && (error.code === 'IGU_USAGE' || error.code === 'IGU_CONFIG')) return 2;
+  if (error instanceof IguanaError && usageErrors.has(error.code)) return 2;
   return 1;
 }
 

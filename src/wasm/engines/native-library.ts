@@ -22,7 +22,7 @@ export interface Koffi {
 }
 
 /** A library of that engine: `IGUANA_LIB…` names a file of the user's own; else what `iguana engines install` keeps. */
-interface LibraryPlace {
+export interface LibraryPlace {
   readonly engine: EngineName;
   readonly version: string;
   readonly variable: string;

@@ -1,0 +1,16 @@
+/**
+ * A process of its own that opens one engine and tells what it is: a library that cannot be loaded must not take the asking process with it. Name: first
+ * argument. Answers one message over the channel.
+ */
+import { messageOf } from '../../errors.js';
+import type { EngineName } from './engine.js';
+import { openEngine } from './open-engine.js';
+
+try {
+  const engine = await openEngine(process.argv[2] as EngineName);
+  process.send?.({ description: engine.description });
+  engine.close();
+} catch (error) {
+  process.send?.({ missing: messageOf(error) });
+}
+process.disconnect?.();
