@@ -5,6 +5,7 @@ import { openEngine } from '../engines/open-engine.js';
 import { prepareModule } from '../module/prepare.js';
 import type { PreparedModule, PrepareOptions } from '../module/prepared.js';
 import type { Snapshot } from '../snapshot/snapshot.js';
+import { type GuestOutput, type GuestWasi, makeWasi, wasiModulesOf } from './guest-wasi.js';
 import { type GasUsed, Instance, type UserImports } from './instance.js';
 import type { EffectiveLimits, ResourceLimits } from './resource-limits.js';
 import { type AccountShare, TenantAccount } from './tenant-account.js';
@@ -24,6 +25,7 @@ export interface InstanceSpec {
   readonly importsFrom?: string;
   readonly tenant?: AccountShare;
   readonly snapshot?: Snapshot;
+  readonly wasi?: GuestWasi;
 }
 
 /** What an instance is and does. */
@@ -89,8 +91,11 @@ export class InstanceHost {
     const given = spec.importsFrom === undefined ? imports : await importedFrom(spec.importsFrom);
     const compiled = this.#compile(engine, spec);
     const tenant = spec.tenant && this.#tenant(spec.tenant);
+    const wasi = spec.wasi && wasiModulesOf(compiled.module.info).length > 0 ? makeWasi(spec.wasi) : undefined;
     const instance = new Instance(compiled, {
       limits: spec.limits,
+      viewsDetach: engine.description.name === 'native',
+      ...(wasi && { wasi }),
       ...(given && { imports: given }),
       ...(spec.snapshot && { snapshot: spec.snapshot }),
       ...(spec.gas !== undefined && { gas: spec.gas }),
@@ -148,6 +153,10 @@ export class InstanceHost {
   /** @throws as `Instance.restore` */
   restore(id: string, snapshot: Snapshot): void {
     this.#held(id).instance.restore(snapshot);
+  }
+
+  output(id: string): GuestOutput {
+    return this.#held(id).instance.output();
   }
 
   destroy(id: string): void {

@@ -11,7 +11,9 @@ import { restoreInPlace, restorePlan, restoreSnapshot } from '../snapshot/restor
 import { createSnapshot, type Snapshot } from '../snapshot/snapshot.js';
 import { type TrapKind, WasmTrap } from '../trap.js';
 import { type ExportInfo, type FunctionType, PAGE_BYTES, type RawFunction, type RawValue } from '../types.js';
+import type { Wasi } from '../wasi/wasi.js';
 import { readableFrames } from './frames.js';
+import { type GuestOutput, outputOf, wasiImports } from './guest-wasi.js';
 import {
   checkInitialSizes,
   type EffectiveLimits,
@@ -35,6 +37,10 @@ export interface InstanceOptions {
   readonly gas?: number;
   /** Called once with the instance before any guest code runs. */
   readonly imports?: UserImports | ((instance: Instance) => UserImports);
+  /** What the guest's WASI imports are; the instance closes it. Default none: a module that imports WASI is refused. */
+  readonly wasi?: Wasi;
+  /** Views of its memory end visibly when it grows, as V8's do: they may be kept then (default false). */
+  readonly viewsDetach?: boolean;
   /** Whose memory it is; default nobody's: only `maxMemory` holds. */
   readonly tenant?: TenantAccount;
   /** Whether calls after a trap are let through (`keep`, default) or refused with `IGU_WASM_LOST`. */
@@ -96,6 +102,9 @@ export class Instance {
   #engine!: EngineInstance;
   #limits: EffectiveLimits;
   readonly #tenant: TenantAccount | undefined;
+  readonly #wasi: Wasi | undefined;
+  #view: Uint8Array | undefined;
+  readonly #viewsDetach: boolean;
   /** Of memories that are the instance's own, as counted with the tenant. */
   #pages = 0;
   readonly #gasName: string | undefined;
@@ -128,6 +137,9 @@ export class Instance {
     this.#gasName = module.gas;
     this.#limits = effectiveLimits(options.limits);
     this.#tenant = options.tenant;
+    this.#wasi = options.wasi;
+    this.#viewsDetach = options.viewsDetach === true;
+    this.#wasi?.bind(() => this.#currentMemory());
     this.#refuseAfterTrap = options.afterTrap === 'refuse';
     this.#checkMetered(this.#limits);
     checkInitialSizes(module.info, this.#limits);
@@ -137,13 +149,16 @@ export class Instance {
     const { snapshot } = options;
     this.#take(snapshot ? pagesOf(snapshot) : ownPages(module));
     try {
-      if (snapshot) this.#engine = restoreSnapshot(snapshot, compiled, this.#imports, this.#image());
-      else {
+      if (snapshot) {
+        if (snapshot.wasi) this.#wasi?.restore(snapshot.wasi);
+        this.#engine = restoreSnapshot(snapshot, compiled, this.#imports, this.#image());
+      } else {
         this.#engine = compiled.instantiate(this.#imports);
         if (module.start !== undefined) this.#start(module.start);
       }
     } catch (error) {
       this.#give();
+      this.#wasi?.close();
       throw error;
     }
   }
@@ -257,7 +272,10 @@ export class Instance {
    */
   snapshot(): Snapshot {
     this.#assertAtRest('created');
-    return createSnapshot(this.#engine, this.module, this.#image(), { gasUsed: BigInt(this.#total) });
+    return createSnapshot(this.#engine, this.module, this.#image(), {
+      gasUsed: BigInt(this.#total),
+      ...(this.#wasi && { wasi: this.#wasi.save() }),
+    });
   }
 
   /**
@@ -273,6 +291,7 @@ export class Instance {
     const reserved = this.#pages + more;
     try {
       const image = this.#image();
+      if (snapshot.wasi) this.#wasi?.restore(snapshot.wasi);
       if (restorePlan(snapshot, this.#engine, this.module).inPlace)
         restoreInPlace(snapshot, this.#engine, this.module, image);
       else this.#replace(restoreSnapshot(snapshot, this.#compiled, this.#imports, image));
@@ -283,12 +302,19 @@ export class Instance {
     }
   }
 
+  /** What the guest wrote to captured streams. */
+  output(): GuestOutput {
+    return outputOf(this.#wasi);
+  }
+
   /** Frees it; a second time does nothing. */
   close(): void {
     if (this.#lost === DESTROYED) return;
     this.#lost = DESTROYED;
     this.#bound.clear();
     this.#give();
+    this.#view = undefined;
+    this.#wasi?.close();
     this.#engine.close();
   }
 
@@ -424,7 +450,11 @@ export class Instance {
   }
 
   #leave(): void {
-    if (--this.#depth > 0 || this.#gasName === undefined) return;
+    if (--this.#depth > 0) return;
+    if (this.#gasName === undefined) {
+      this.#countGrowth();
+      return;
+    }
     this.#settle(gasLeft(this.#engine.getGlobal(this.#gasName) as bigint));
   }
 
@@ -448,7 +478,7 @@ export class Instance {
       if (this.#gasName !== undefined) {
         this.#settle(Math.max(0, gasLeft(this.#engine.getGlobal(this.#gasName) as bigint)));
         this.#mustWrite = true;
-      }
+      } else this.#countGrowth();
     }
     return what;
   }
@@ -483,7 +513,8 @@ export class Instance {
   }
 
   #wrap(given: UserImports): HostImports {
-    const imports: Record<string, Record<string, RawFunction | object>> = {};
+    const imports: Record<string, Readonly<Record<string, RawFunction | object>>> = {};
+    if (this.#wasi) Object.assign(imports, wasiImports(this.#wasi, this.module.info));
     for (const [module, names] of Object.entries(given)) {
       const wrapped: Record<string, RawFunction | object> = {};
       for (const [name, value] of Object.entries(names)) wrapped[name] = this.#priced(value);
@@ -529,6 +560,14 @@ export class Instance {
     this.#tenant?.reserveOrThrow(more);
   }
 
+  /** For WASI. V8 detaches a view when the memory grows; of other engines it is taken anew. */
+  #currentMemory(): Uint8Array {
+    if (this.#view && this.#view.length > 0) return this.#view;
+    const view = this.#engine.memory(this.module.memories[0] ?? 'memory');
+    if (this.#viewsDetach) this.#view = view;
+    return view;
+  }
+
   #give(): void {
     this.#tenant?.release(this.#pages);
     this.#pages = 0;
@@ -541,13 +580,19 @@ export class Instance {
       (sum, name, i) => sum + (info.memories[i]?.imported ? 0 : this.#engine.memory(name).length / PAGE_BYTES),
       0,
     );
-    this.#tenant?.release(reserved - now);
+    if (now !== reserved) this.#tenant?.release(reserved - now);
     this.#pages = now;
+  }
+
+  /** A module that is not metered grows without asking: within its written maximum, and counted when the call has ended. */
+  #countGrowth(): void {
+    if (this.module.memories.length > 0) this.#recount(this.#pages);
   }
 
   #replace(engine: EngineInstance): void {
     this.#engine.close();
     this.#engine = engine;
+    this.#view = undefined;
     for (const [name, { target }] of this.#bound) target.run = engine.function(name);
   }
 

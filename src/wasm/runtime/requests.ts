@@ -21,7 +21,7 @@ export type Request =
     }
   | { readonly op: 'limits'; readonly id: string; readonly limits: ResourceLimits }
   | { readonly op: 'gas'; readonly id: string; readonly gas: number | null }
-  | { readonly op: 'info' | 'snapshot' | 'destroy'; readonly id: string }
+  | { readonly op: 'info' | 'output' | 'snapshot' | 'destroy'; readonly id: string }
   | { readonly op: 'restore'; readonly id: string; readonly snapshot: Snapshot }
   | {
       readonly op: 'read';

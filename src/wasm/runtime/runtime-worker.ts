@@ -30,6 +30,8 @@ async function perform(request: Request): Promise<unknown> {
       return host.instance(request.id).setGasLimit(request.gas);
     case 'info':
       return host.info(request.id);
+    case 'output':
+      return host.output(request.id);
     case 'read':
       return host.readMemory(request.id, request.memory, request.offset, request.length);
     case 'write':

@@ -12,6 +12,7 @@ import { inspectModule, prepareModule } from '../module/prepare.js';
 import type { PreparedModule, PrepareOptions } from '../module/prepared.js';
 import type { Snapshot } from '../snapshot/snapshot.js';
 import { type ExportInfo, type ImportInfo, type ModuleInfo, PAGE_BYTES } from '../types.js';
+import type { GuestOutput, GuestWasi } from './guest-wasi.js';
 import type { GasUsed, Instance, UserImports } from './instance.js';
 import { type CallOutcome, InstanceHost, type InstanceInfo, type InstanceSpec } from './instance-host.js';
 import type { Request } from './requests.js';
@@ -46,6 +47,10 @@ export interface ModuleHandle {
   readonly memory: readonly { readonly initial: number; readonly maximum?: number }[];
   /** What an engine must be able to run, by the proposals' names. */
   readonly features: readonly string[];
+  /** Functions with a body. */
+  readonly functions: number;
+  /** Runs code when an instance is made. */
+  readonly hasStart: boolean;
 }
 
 export interface CreateOptions {
@@ -70,6 +75,8 @@ export interface CreateOptions {
   readonly metered?: boolean;
   /** State to begin with instead of running the start function. */
   readonly snapshot?: Snapshot;
+  /** What WASI gives the guest: arguments, environment, directories, streams. A module that imports WASI is refused without it; `{}` gives nothing. */
+  readonly wasi?: GuestWasi;
 }
 
 export interface InstanceHandle {
@@ -190,6 +197,8 @@ export class WasmRuntime {
         ...(max !== undefined && { maximum: max * PAGE_BYTES }),
       })),
       features: info.features,
+      functions: info.functionCount,
+      hasStart: info.hasStart,
     };
     this.#modules.set(id, { handle, bytes, info, instances: 0 });
     this.#codeBytes += bytes.length;
@@ -229,7 +238,8 @@ export class WasmRuntime {
     const effective = effectiveLimits(limits);
     const prepare: PrepareOptions = {
       metered,
-      maxMemoryPages: writtenMaximum(effective.maxMemoryPages),
+      // without the meter nothing asks before memory grows: what is written is what holds
+      maxMemoryPages: metered ? writtenMaximum(effective.maxMemoryPages) : effective.maxMemoryPages,
       maxTableElements: effective.maxTableElements,
     };
     const key = keyOf(options.moduleId, prepare);
@@ -244,6 +254,7 @@ export class WasmRuntime {
       ...(options.afterTrap && { afterTrap: options.afterTrap }),
       ...(options.importsFrom !== undefined && { importsFrom: options.importsFrom }),
       ...(options.snapshot && { snapshot: options.snapshot }),
+      ...(options.wasi && { wasi: options.wasi }),
     };
     this.#making++;
     module.instances++;
@@ -359,6 +370,13 @@ export class WasmRuntime {
     const held = this.#held(ref);
     if (held.handle.placement === 'in-place') this.#local.writeMemory(held.handle.id, memory, offset, data);
     else await this.#ask(held, { op: 'write', memory, offset, data });
+  }
+
+  /** What the guest wrote to captured streams so far. */
+  async output(ref: InstanceRef): Promise<GuestOutput> {
+    const held = this.#held(ref);
+    if (held.handle.placement === 'in-place') return this.#local.output(held.handle.id);
+    return (await this.#ask(held, { op: 'output' })) as GuestOutput;
   }
 
   /** The state between two calls, plain data. It is kept to bring the instance back should its thread be lost. @throws IguanaError `IGU_WASM_SNAPSHOT` */

@@ -80,7 +80,18 @@ export class WorkerThread {
     return new Promise((resolve, reject) => {
       const number = ++this.#numbers;
       const selfStopping = request.op === 'call' && request.timeoutMs !== undefined;
-      this.#worker.postMessage({ number, request });
+      try {
+        this.#worker.postMessage({ number, request });
+      } catch (error) {
+        reject(
+          new IguanaError(
+            'IGU_USAGE',
+            { what: `cannot cross to a worker thread: ${messageOf(error)}` },
+            { cause: error },
+          ),
+        );
+        return;
+      }
       this.#waiting.push({ number, resolve, reject, instance: instanceOf(request), timeoutMs, selfStopping });
       if (this.#waiting.length > 1) return;
       this.#worker.ref();
