@@ -89,7 +89,9 @@ typedef struct {
   char *top;  /* where the next guest begins */
   char *host; /* where the host's stack ended when the guest that runs was entered */
   struct frame *innermost;
+  char *fault_stack; /* ours, or NULL where the thread had one */
 } guest_stack;
+#define FAULT_STACK (128u << 10)
 
 typedef struct {
   Z_g_instance_t module;
@@ -105,7 +107,8 @@ typedef struct frame {
   sigjmp_buf jump;
 } frame;
 
-static __thread guest_stack *running;
+/* Volatile: what runs beyond the assembler line below reads it, which a compiler does not see. */
+static __thread guest_stack *volatile running;
 static struct sigaction before_segv, before_bus;
 
 void wasm_rt_trap(wasm_rt_trap_t code) { siglongjmp(running->innermost->jump, code); }
@@ -157,27 +160,38 @@ static void initialise(void) {
 }
 
 /* The fault handler cannot stand on the stack that overflowed. */
-static int second_stack(void) {
+static int fault_stack(guest_stack *stack) {
   stack_t now;
   if (sigaltstack(NULL, &now) == 0 && !(now.ss_flags & SS_DISABLE)) return 0;
-  size_t size = 128 << 10;
-  stack_t own = {.ss_sp = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), .ss_size = size};
-  return own.ss_sp == MAP_FAILED || sigaltstack(&own, NULL) ? -1 : 0;
+  char *memory = mmap(NULL, FAULT_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return -1;
+  stack_t own = {.ss_sp = memory, .ss_size = FAULT_STACK};
+  stack->fault_stack = memory;
+  return sigaltstack(&own, NULL);
+}
+
+/* Of the thread that calls. */
+API void iguana_stack_free(guest_stack *stack, uint64_t size) {
+  stack_t now;
+  if (stack->fault_stack && sigaltstack(NULL, &now) == 0 && now.ss_sp == stack->fault_stack) {
+    stack_t none = {.ss_flags = SS_DISABLE};
+    if (sigaltstack(&none, NULL) == 0) munmap(stack->fault_stack, FAULT_STACK);
+  }
+  if (stack->base) munmap(stack->base, size + GUARD);
+  free(stack);
 }
 
 API guest_stack *iguana_stack_new(uint64_t size) {
-  if (second_stack()) return NULL;
   guest_stack *stack = calloc(1, sizeof *stack);
   if (!stack) return NULL;
-  stack->base = mmap(NULL, size + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (stack->base == MAP_FAILED || mprotect(stack->base, GUARD, PROT_NONE)) return free(stack), NULL;
-  stack->top = stack->base + GUARD + size;
-  return stack;
-}
-
-API void iguana_stack_free(guest_stack *stack, uint64_t size) {
-  munmap(stack->base, size + GUARD);
-  free(stack);
+  char *base = mmap(NULL, size + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base != MAP_FAILED) {
+    stack->base = base;
+    stack->top = base + GUARD + size;
+    if (mprotect(base, GUARD, PROT_NONE) == 0 && fault_stack(stack) == 0) return stack;
+  }
+  iguana_stack_free(stack, size);
+  return NULL;
 }
 
 typedef struct {

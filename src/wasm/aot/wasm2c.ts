@@ -5,9 +5,9 @@
  * One file, since instances, calls in and calls out lean on the same slots.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { IguanaError, messageOf } from '../../errors.js';
 import { wasmAotLimits } from '../../limits.js';
 import { checkAbility, checkImport, notExported } from '../engines/checks.js';
@@ -74,7 +74,9 @@ const traps: Readonly<Record<number, TrapKind>> = {
 const TRAP_HOST = 22;
 
 interface Tools {
+  /** Path. */
   readonly wasm2c: string;
+  /** Name and version. */
   readonly compiler: string;
 }
 
@@ -88,19 +90,20 @@ function findTools(): Tools {
       'use `native`',
     );
   }
-  const wasm2c = say('wasm2c', ['--version']);
-  if (wasm2c === undefined) throw missing('no wasm2c is installed', 'install wabt (`apt-get install wabt`)');
-  if (wasm2c !== knownVersion) {
-    throw missing(
-      `wasm2c ${wasm2c} writes other C than ${knownVersion}`,
-      `install wabt ${knownVersion}, as Debian 12 has it`,
-    );
-  }
+  const places = process.env.IGUANA_WASM2C
+    ? [process.env.IGUANA_WASM2C]
+    : (process.env.PATH ?? '').split(delimiter).map((directory) => join(directory, 'wasm2c'));
+  const found = places.filter((place) => existsSync(place));
+  const fix = `install wabt ${knownVersion}, as Debian 12 has it, or name its wasm2c by IGUANA_WASM2C`;
+  if (found.length === 0) throw missing('no wasm2c is installed', fix);
+  const versions = found.map((place) => ({ place, version: say(place, ['--version']) }));
+  const wasm2c = versions.find(({ version }) => version === knownVersion);
+  if (!wasm2c) throw missing(`wasm2c ${versions[0]?.version} writes other C than ${knownVersion}`, fix);
   const compiler = say('cc', ['-dumpfullversion', '-dumpversion']);
   if (compiler === undefined)
     throw missing('no C compiler is installed', 'install one (`apt-get install gcc libc6-dev`)');
   const first = say('cc', ['--version'])?.split('\n')[0] ?? '';
-  return { wasm2c, compiler: `${/clang/.test(first) ? 'clang' : 'gcc'} ${compiler}` };
+  return { wasm2c: wasm2c.place, compiler: `${/clang/.test(first) ? 'clang' : 'gcc'} ${compiler}` };
 }
 
 function say(program: string, args: string[]): string | undefined {
@@ -146,7 +149,7 @@ class Wasm2cEngine implements Engine {
   ) {
     this.description = {
       name: 'wasm2c',
-      version: `wasm2c ${tools.wasm2c} + ${tools.compiler}`,
+      version: `wasm2c ${knownVersion} + ${tools.compiler}`,
       host: 'native',
       tiers: ['optimised'],
       features: [
@@ -229,7 +232,7 @@ class Wasm2cEngine implements Engine {
       });
     }
     writeFileSync(join(directory, 'module.wasm'), renamed(parsed));
-    tool(directory, 'wasm2c', ['module.wasm', '-o', 'module.c', '-n', 'g', '--no-debug-names']);
+    tool(directory, this.tools.wasm2c, ['module.wasm', '-o', 'module.c', '-n', 'g', '--no-debug-names']);
     const translated = patched(readFileSync(join(directory, 'module.c'), 'utf8'));
     writeFileSync(join(directory, 'all.c'), sourceOf(parsed, translated));
     tool(directory, 'cc', [...compilerFlags, 'all.c', '-o', output, '-lm', '-lpthread']);
