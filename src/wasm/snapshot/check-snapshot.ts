@@ -14,8 +14,13 @@ export function checkSnapshot(snapshot: Snapshot, what: 'restored' | 'loaded' | 
     throw snapshotError(what, wrong, 'take the snapshot again; this one was damaged, or made by something else');
 }
 
-/** Refuses a snapshot that is another module's. */
+/** Snapshots that were found right, and for which module: a second restore need not look again. */
+const checked = new WeakMap<Snapshot, PreparedModule>();
+
+/** Refuses a snapshot that contradicts itself or is another module's. Cost: a few µs the first time. */
 export function checkModule(snapshot: Snapshot, module: PreparedModule): void {
+  if (checked.get(snapshot) === module) return;
+  checkSnapshot(snapshot, 'restored');
   const wrong = mismatch(snapshot, module);
   if (wrong)
     throw snapshotError(
@@ -23,6 +28,7 @@ export function checkModule(snapshot: Snapshot, module: PreparedModule): void {
       wrong,
       'restore it with the module that it was taken from, prepared with the same options',
     );
+  checked.set(snapshot, module);
 }
 
 function wrongIn(snapshot: Snapshot): string | undefined {

@@ -5,17 +5,28 @@ import type { RawValue } from '../types.js';
 /** Stands for the null reference where function indices stand otherwise. */
 export const NULL_REFERENCE = -1;
 
+const exportsOf = new WeakMap<PreparedModule, ReadonlyMap<number, string>>();
+
+function namesOf(module: PreparedModule): ReadonlyMap<number, string> {
+  let names = exportsOf.get(module);
+  if (!names) {
+    names = new Map(module.references.map(({ index, export: name }) => [index, name]));
+    exportsOf.set(module, names);
+  }
+  return names;
+}
+
 /** The functions of one instance that may stand in tables and globals: from a reference to the function's index and back. */
 export class References {
   readonly #instance: EngineInstance;
-  readonly #exports = new Map<number, string>();
+  readonly #exports: ReadonlyMap<number, string>;
   readonly #known = new Map<number, RawValue>();
   /** Reference → index; filled when first asked. Engines whose references are fresh objects each time are asked with `same` instead. */
   #indices: Map<RawValue, number> | undefined;
 
   constructor(instance: EngineInstance, module: PreparedModule) {
     this.#instance = instance;
-    for (const { index, export: name } of module.references) this.#exports.set(index, name);
+    this.#exports = namesOf(module);
   }
 
   has(index: number): boolean {

@@ -2,11 +2,11 @@ import { IguanaError } from '../../errors.js';
 import type { CompiledModule, EngineInstance, HostImports } from '../engines/engine.js';
 import type { PreparedModule } from '../module/prepared.js';
 import { PAGE_BYTES } from '../types.js';
-import { checkModule, checkSnapshot } from './check-snapshot.js';
+import { checkModule } from './check-snapshot.js';
 import { FOREIGN_REFERENCE, type InitialImage } from './initial-image.js';
 import { asBuffer, findDifferingPages, type PageImage, SNAPSHOT_PAGE, toRuns } from './page-scan.js';
 import { NULL_REFERENCE, References } from './references.js';
-import { type SavedMemory, type Snapshot, snapshotError } from './snapshot.js';
+import { refuseHidden, type SavedMemory, type Snapshot, snapshotError } from './snapshot.js';
 
 const nothing: PageImage = { runs: new Uint32Array(0), bytes: new Uint8Array(0) };
 
@@ -118,7 +118,6 @@ export function restoreInPlace(
 }
 
 function checkAll(snapshot: Snapshot, module: PreparedModule, image?: InitialImage): void {
-  checkSnapshot(snapshot, 'restored');
   checkModule(snapshot, module);
   if (image && image.digest !== snapshot.image)
     throw snapshotError(
@@ -129,6 +128,7 @@ function checkAll(snapshot: Snapshot, module: PreparedModule, image?: InitialIma
 }
 
 function grow(snapshot: Snapshot, instance: EngineInstance, module: PreparedModule): void {
+  refuseHidden(instance, module, 'restored');
   for (const [i, { size }] of snapshot.memories.entries()) {
     const name = module.memories[i]!;
     const missing = size - instance.memory(name).length / PAGE_BYTES;
@@ -143,13 +143,7 @@ function grow(snapshot: Snapshot, instance: EngineInstance, module: PreparedModu
   }
   for (const [i, { length, index }] of snapshot.tables.entries()) {
     const name = module.tables[i]!.export;
-    const { tables } = instance;
-    if (!tables)
-      throw snapshotError(
-        'restored',
-        'this engine shows no tables',
-        'restore it on another engine (native shows them)',
-      );
+    const tables = instance.tables!;
     const missing = length - tables.length(name);
     if (missing < 0)
       throw snapshotError('restored', `table ${index} is larger than the snapshot’s`, 'give a new table as import');

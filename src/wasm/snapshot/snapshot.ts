@@ -104,6 +104,7 @@ export function createSnapshot(
       fix: 'let the guest hold fewer or smaller in-memory files',
     });
   refuseUnreachable(module);
+  refuseHidden(instance, module, 'created');
   const references = new References(instance, module);
   return {
     format: SNAPSHOT_FORMAT,
@@ -122,6 +123,13 @@ export function createSnapshot(
     gasUsed,
     ...(wasi && { wasi }),
   };
+}
+
+/** Refuses an engine that shows no references where the module has some to keep. */
+export function refuseHidden(instance: EngineInstance, module: PreparedModule, what: 'created' | 'restored'): void {
+  if (instance.tables) return;
+  if (module.tables.length > 0 || module.globals.some(({ type }) => type === 'funcref' || type === 'externref'))
+    throw snapshotError(what, 'this engine shows no tables', 'use another engine for this module (native shows them)');
 }
 
 function refuseUnreachable(module: PreparedModule): void {
@@ -159,13 +167,7 @@ function captureTable(
   initial: Int32Array,
   references: References,
 ): SavedTable {
-  const access = instance.tables;
-  if (!access)
-    throw snapshotError(
-      'created',
-      'this engine shows no tables',
-      'run the module on another engine (native shows them)',
-    );
+  const access = instance.tables!;
   const length = access.length(table.export);
   const changes: number[] = [];
   for (let i = 0; i < length; i++) {
