@@ -1,7 +1,7 @@
 import type { PreparedModule } from '../module/prepared.js';
 import type { RawFunction, RawValue } from '../types.js';
 
-export type EngineName = 'native' | 'wasmtime' | 'wasmer' | 'wasm3';
+export type EngineName = 'native' | 'wasmtime' | 'wasmer' | 'wasm3' | 'wasm2c';
 
 /** `baseline`: compiled fast, runs slower; `optimised`: the other way round; `interpreter`: not compiled; `tiered`: starts as baseline, hot functions are optimised. */
 export type Tier = 'baseline' | 'optimised' | 'tiered' | 'interpreter';

@@ -1,7 +1,7 @@
 import type { Engine, EngineName } from './engine.js';
 import { NativeEngine } from './native.js';
 
-export const engineNames: readonly EngineName[] = ['native', 'wasmtime', 'wasm3', 'wasmer'];
+export const engineNames: readonly EngineName[] = ['native', 'wasmtime', 'wasm3', 'wasmer', 'wasm2c'];
 
 /**
  * Makes an engine of this thread. Libraries are loaded now and not before; close the engine to free what they hold.
@@ -17,5 +17,7 @@ export async function openEngine(name: EngineName): Promise<Engine> {
       return (await import('./wasm3.js')).openWasm3();
     case 'wasmer':
       return (await import('./wasmer.js')).openWasmer();
+    case 'wasm2c':
+      return (await import('../aot/wasm2c.js')).openWasm2c();
   }
 }
