@@ -81,7 +81,8 @@ export async function core(args: readonly string[]): Promise<number> {
   }
   const wabt = await wabtModule();
   const assemble: Assembler = (text) => {
-    const module = wabt.parseWat('script.wat', Buffer.from(text), features);
+    // A buffer of its own: wabt takes the whole buffer behind a view.
+    const module = wabt.parseWat('script.wat', new Uint8Array(Buffer.from(text)), features);
     try {
       module.resolveNames();
       return new Uint8Array(module.toBinary({ write_debug_names: true }).buffer);
