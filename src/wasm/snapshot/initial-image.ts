@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { CompiledModule, EngineInstance, HostImports } from '../engines/engine.js';
 import type { PreparedModule } from '../module/prepared.js';
+import type { RawFunction } from '../types.js';
 import { asBuffer, findDifferingPages, type PageImage, SNAPSHOT_PAGE, toRuns } from './page-scan.js';
 import { References } from './references.js';
 
@@ -47,16 +48,34 @@ export function readInitialImage(instance: EngineInstance, module: PreparedModul
 }
 
 /**
- * The initial image of a compiled module, from an instance made for it and closed again.
- * Not for modules that import a memory or table: their active segments would be written into it.
+ * The initial image of a compiled module, from an instance made for it and closed again. Imported memories and tables are left alone: the instance gets
+ * ones of its own, so that its active segments are not written into the host's.
  */
 export function initialImageOf(compiled: CompiledModule, imports: HostImports): InitialImage {
-  const instance = compiled.instantiate(imports);
+  const instance = compiled.instantiate(withoutState(compiled.module, imports));
   try {
     return readInitialImage(instance, compiled.module);
   } finally {
     instance.close();
   }
+}
+
+function withoutState(module: PreparedModule, imports: HostImports): HostImports {
+  const own: Record<string, Record<string, RawFunction | object>> = {};
+  for (const one of module.info.imports) {
+    if (one.kind !== 'memory' && one.kind !== 'table') continue;
+    const { min } = one.limits;
+    const fresh =
+      one.kind === 'memory'
+        ? new WebAssembly.Memory({ initial: min, maximum: min, shared: one.shared })
+        : new WebAssembly.Table({
+            element: one.element === 'externref' ? 'externref' : 'anyfunc',
+            initial: min,
+            maximum: min,
+          });
+    own[one.module] = { ...imports[one.module], ...own[one.module], [one.name]: fresh };
+  }
+  return { ...imports, ...own };
 }
 
 function readMemory(memory: Buffer): PageImage {

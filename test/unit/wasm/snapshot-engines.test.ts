@@ -140,6 +140,73 @@ test('engines that are not there are named', () => {
   expect(engines.map(({ description }) => description.name)).toContain('native');
 });
 
+test('memory and tables of the host are put back too, and its own global is left to it', async () => {
+  // (import "env" "memory" (memory 1 4)) (import "env" "table" (table $t 4 funcref)) (import "env" "base" (global $base i32))
+  // (import "env" "sp" (global (mut i32))) (global $n (mut i32) (i32.const 0)) (data (i32.const 100) "hello") (elem (global.get $base) func $a $b)
+  // run: $n + 1, i32 0 at 100, 5 at 9000, $b at element 3, null at 1
+  const module = prepareModule(
+    Buffer.from(
+      'AGFzbQEAAAABCAJgAAF/YAAAAjQEA2VudgZtZW1vcnkCAQEEA2VudgV0YWJsZQFwAAQDZW52BGJhc2UDfwADZW52AnNwA38BAwQDAAABBgYBfwFBAAsHBwEDcnVuAAIJCAEA' +
+        'IwALAgABCjIDBABBCwsEAEEWCyYAIwJBAWokAkHkAEEANgIAQajGAEEFNgIAQQPSASYAQQHQcCYACwsMAQBB5AALBWhlbGxv',
+      'base64',
+    ),
+  );
+  const compiled = (await openEngine('native')).compile(module);
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 4 });
+  const table = new WebAssembly.Table({ element: 'anyfunc', initial: 4 });
+  const sp = new WebAssembly.Global({ value: 'i32', mutable: true }, 70);
+  const env = { memory, table, base: new WebAssembly.Global({ value: 'i32' }, 0), sp };
+  const instance = compiled.instantiate({ env });
+  const bytes = () => Buffer.from(memory.buffer);
+  const image = initialImageOf(compiled, { env });
+  call(instance, module, 'run');
+  const kept = Buffer.from(bytes());
+  const snapshot = createSnapshot(instance, module, image);
+  expect([bytes().readUInt32LE(100), bytes().readUInt32LE(9000)]).toEqual([0, 5]);
+  const scribble = () => {
+    bytes().fill(7);
+    table.set(0, null);
+    table.set(2, table.get(3));
+  };
+  const same = (one: EngineInstance) => {
+    expect(Buffer.compare(bytes(), kept)).toBe(0);
+    expect(createSnapshot(one, module, image)).toEqual(snapshot);
+  };
+  scribble();
+  restoreInPlace(snapshot, instance, module, image);
+  same(instance);
+  scribble();
+  const restored = restoreSnapshot(snapshot, compiled, { env }, image);
+  same(restored);
+  expect(sp.value).toBe(70);
+  expect(() =>
+    restoreSnapshot(snapshot, compiled, {
+      env: { ...env, memory: new WebAssembly.Memory({ initial: 2, maximum: 4 }) },
+    }),
+  ).toThrow(/IGU_WASM_SNAPSHOT.*memory 0 is larger/);
+});
+
+test('where a global of the host places segments, another place is another image', async () => {
+  // (import "env" "base" (global i32)) (memory (export "memory") 1) (data (global.get 0) "hello")
+  const module = prepareModule(
+    Buffer.from(
+      '0061736d01000000020d0103656e76046261736503' +
+        '7f00' +
+        '0503010001' +
+        '070a01066d656d6f727902000b0b01002300' +
+        '0b0568656c6c6f',
+      'hex',
+    ),
+  );
+  const compiled = (await openEngine('native')).compile(module);
+  const at = (base: number) => ({ env: { base: new WebAssembly.Global({ value: 'i32' }, base) } });
+  const snapshot = createSnapshot(compiled.instantiate(at(8)), module, initialImageOf(compiled, at(8)));
+  expect(restoreSnapshot(snapshot, compiled, at(8), initialImageOf(compiled, at(8))).memory('memory')[8]).toBe(104);
+  expect(() => restoreSnapshot(snapshot, compiled, at(16), initialImageOf(compiled, at(16)))).toThrow(
+    /IGU_WASM_SNAPSHOT.*begin with other memory/,
+  );
+});
+
 test('a global of vectors cannot be saved, and is named', async () => {
   // (memory 1) (global (export "v") (mut v128) (v128.const i64x2 0 0))
   const vector = Buffer.from(
