@@ -235,9 +235,10 @@ function suite(engine: Engine): void {
     instance.close();
   });
 
-  it('names the functions on the stack', () => {
+  it('names the functions on the stack', (context) => {
     const instance = instantiate(program('traps'));
     const { frames } = thrown(() => instance.function('outer')()) as WasmTrap;
+    if (engine.description.name === 'wasm2c') context.skip('a C compiler puts functions into one another');
     expect(frames.slice(0, 2)).toEqual(['unreachable', 'outer']);
     instance.close();
   });

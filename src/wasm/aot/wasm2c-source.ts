@@ -16,6 +16,22 @@ export function callable(type: FunctionType): boolean {
   return [...type.params, ...type.results].every((value) => cTypes[value] !== undefined);
 }
 
+/** Exports by number: the module's own, then the memories that it does not export, which the fault handler must know. */
+function exportsOf(
+  module: ParsedModule,
+): readonly { readonly kind: keyof typeof kinds; readonly index: number; readonly type?: FunctionType }[] {
+  const exported = new Set(module.exports.filter(({ kind }) => kind === 'memory').map(({ index }) => index));
+  const hidden = module.memories.map((_, index) => index).filter((index) => !exported.has(index));
+  return [
+    ...module.exports.map((item) =>
+      item.kind === 'function'
+        ? { kind: item.kind, index: item.index, type: item.type }
+        : { kind: item.kind, index: item.index },
+    ),
+    ...hidden.map((index) => ({ kind: 'memory' as const, index })),
+  ];
+}
+
 /**
  * The module with names that are C names as they stand: import k is `h.ik`, export k is `ek`; the name section is left out. So nothing that a guest chose
  * reaches the C source.
@@ -24,9 +40,23 @@ export function renamed(module: ParsedModule): Uint8Array<ArrayBuffer> {
   const { bytes } = module;
   const out = new ByteWriter(bytes.length + 1024);
   out.copy(bytes, 0, 8);
+  let exported = false;
+  const writeExports = () => {
+    if (exported) return;
+    exported = true;
+    const list = exportsOf(module);
+    out.u8(7).sized((section) => {
+      section.u32(list.length);
+      list.forEach(({ kind, index }, number) => {
+        section.name(`e${number}`).u8(kinds[kind]).u32(index);
+      });
+    });
+  };
   for (let at = 8; at < bytes.length; ) {
     const id = bytes[at]!;
     const [size, from] = leb(bytes, at + 1);
+    // the section of tags, 13, stands before that of globals; that of the number of data segments, 12, after exports
+    if (id >= 7 && id !== 13) writeExports();
     if (id === 2) {
       out.u8(2).sized((section) => {
         section.u32(module.imports.length);
@@ -39,16 +69,10 @@ export function renamed(module: ParsedModule): Uint8Array<ArrayBuffer> {
             .copy(bytes, afterName + nameLength, to);
         });
       });
-    } else if (id === 7) {
-      out.u8(7).sized((section) => {
-        section.u32(module.exports.length);
-        module.exports.forEach(({ kind, index }, number) => {
-          section.name(`e${number}`).u8(kinds[kind]).u32(index);
-        });
-      });
-    } else if (id !== 0) out.copy(bytes, at, from + size);
+    } else if (id !== 0 && id !== 7) out.copy(bytes, at, from + size);
     at = from + size;
   }
+  writeExports();
   return out.bytes.slice();
 }
 
@@ -118,8 +142,6 @@ export function checkTranslatable(module: ParsedModule, where: string): void {
   if (module.types.length > maxTypes) refuse(`a module of ${module.types.length} types`);
   const wide = module.types.find((type) => type.params.length + type.results.length > maxTypeSlots);
   if (wide) refuse(`a function of ${wide.params.length} parameters and ${wide.results.length} results`);
-  const exported = new Set(module.exports.filter(({ kind }) => kind === 'memory').map(({ index }) => index));
-  if (exported.size < module.memories.length) refuse('a memory that is not exported');
 }
 
 const toC = (type: ValueType, slot: string) =>
@@ -151,10 +173,9 @@ function joints(module: ParsedModule): string {
       '}',
     );
   });
+  const list = exportsOf(module);
   const cases = (kind: keyof typeof kinds, write: (number: number, type: FunctionType | undefined) => string) =>
-    module.exports.flatMap((item, number) =>
-      item.kind === kind ? [write(number, item.kind === 'function' ? item.type : undefined)] : [],
-    );
+    list.flatMap((item, number) => (item.kind === kind ? [write(number, item.type)] : []));
   const call = cases('function', (number, type) => {
     if (!type || !callable(type)) return '';
     const args = type.params.map((param, at) => `, ${toC(param, `slots[${at}]`)}`).join('');
@@ -166,7 +187,7 @@ function joints(module: ParsedModule): string {
   });
   const memories = cases('memory', (number) => `case ${number}: return Z_gZ_e${number}(&instance->module);`);
   const byIndex = new Map<number, number>();
-  module.exports.forEach(({ kind, index }, number) => {
+  list.forEach(({ kind, index }, number) => {
     if (kind === 'memory') byIndex.set(index, number);
   });
   const listed = [...byIndex].map(([index, number]) => `case ${index}: return Z_gZ_e${number}(&instance->module);`);

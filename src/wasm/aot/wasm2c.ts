@@ -394,6 +394,7 @@ class Wasm2cInstance implements EngineInstance {
         code = call(self, number, slots) as number;
       } finally {
         this.#calls--;
+        if (this.#closed && this.#calls === 0) this.#release();
       }
       if (code !== 0) throw this.#failure(code);
       return read.length === 1 ? read[0]!(0) : read.length === 0 ? undefined : read.map((get, at) => get(at));
@@ -428,10 +429,14 @@ class Wasm2cInstance implements EngineInstance {
 
   close(): void {
     if (this.#closed) return;
-    if (this.#calls > 0) throw new Error('an instance cannot be closed while it runs');
     this.#closed = true;
     this.#views.clear();
     this.#globals.clear();
+    if (this.#calls === 0) this.#release();
+  }
+
+  /** Not before the last call has returned: a host function may close the instance that called it. */
+  #release(): void {
     this.#unregister();
     const { library } = this.#of;
     const self = this.#self;
@@ -491,7 +496,11 @@ class Wasm2cInstance implements EngineInstance {
   #failure(code: number): unknown {
     const thrown = this.#thrown;
     this.#thrown = undefined;
-    if (code === TRAP_HOST && thrown) return thrown.error;
+    if (code === TRAP_HOST && thrown) {
+      const { error } = thrown;
+      const deep = error instanceof RangeError && error.message.startsWith('Maximum call stack size');
+      return deep ? new WasmTrap('stack-overflow', [], { cause: error }) : error;
+    }
     const trap = traps[code];
     return trap ? new WasmTrap(trap) : outOfMemory('a new instance');
   }
