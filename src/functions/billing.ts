@@ -1,0 +1,122 @@
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import { z } from 'zod';
+
+/** What usage costs, in US dollars; the default is AWS Lambda's first tier on x86 (2025). */
+export const priceTableSchema = z.strictObject({
+  /** A million requests. */
+  millionRequests: z.number().min(0).default(0.2),
+  /** A gigabyte (2^30 bytes) of configured memory for a second. */
+  gbSecond: z.number().min(0).default(0.0000166667),
+  /** A gigabyte-second of initialisation. */
+  initGbSecond: z.number().min(0).default(0.0000166667),
+  /** A billion units of gas; beside the time, for those who bill by it. */
+  billionGas: z.number().min(0).default(0),
+});
+
+export type PriceTable = z.infer<typeof priceTableSchema>;
+
+export const defaultPrices: PriceTable = priceTableSchema.parse({});
+
+/** One call, as it is billed. The id makes it count once however often it is written. */
+export interface UsageRecord {
+  readonly invocationId: string;
+  readonly function: string;
+  readonly version: number;
+  /** Beginning of the call, ms since 1970. */
+  readonly startedAt: number;
+  /** Rounded up to whole milliseconds. */
+  readonly billedMs: number;
+  readonly initMs: number;
+  /** Configured, not used. */
+  readonly memoryMb: number;
+  readonly gasUsed: number;
+  readonly success: boolean;
+  /** HMAC-SHA-256 of the fields above, hexadecimal. */
+  readonly signature: string;
+}
+
+/** The lines of a signature's input, so that no two records have the same one. */
+function signedText(record: Omit<UsageRecord, 'signature'>): string {
+  const { invocationId, function: name, version, startedAt, billedMs, initMs, memoryMb, gasUsed, success } = record;
+  return JSON.stringify([invocationId, name, version, startedAt, billedMs, initMs, memoryMb, gasUsed, success]);
+}
+
+/** @param durationMs @param initMs of the call as measured; both are rounded up to 1 ms */
+export function usageRecord(
+  call: Omit<UsageRecord, 'signature' | 'billedMs'> & { readonly durationMs: number },
+  key: string | Uint8Array,
+): UsageRecord {
+  const { durationMs, initMs, ...rest } = call;
+  const record = { ...rest, billedMs: Math.ceil(durationMs), initMs: Math.ceil(initMs) };
+  return { ...record, signature: sign(record, key) };
+}
+
+function sign(record: Omit<UsageRecord, 'signature'>, key: string | Uint8Array): string {
+  return createHmac('sha256', key).update(signedText(record)).digest('hex');
+}
+
+/** Whether a record was written by who has the key, and not changed since. */
+export function isAuthentic(record: UsageRecord, key: string | Uint8Array): boolean {
+  const expected = Buffer.from(sign(record, key), 'hex');
+  const given = Buffer.from(record.signature, 'hex');
+  return expected.length === given.length && timingSafeEqual(expected, given);
+}
+
+export interface Bill {
+  readonly invocationCount: number;
+  readonly computeTimeMs: number;
+  readonly initTimeMs: number;
+  readonly gbSeconds: number;
+  readonly initGbSeconds: number;
+  readonly gasUsed: number;
+  readonly estimatedCostUsd: number;
+}
+
+const MB_PER_GB = 1_024;
+const MS_PER_SECOND = 1_000;
+
+/**
+ * Sums usage. Sums are of whole megabyte-milliseconds, so a million calls add up to the last one; the price is taken of the sum. Each id counts once:
+ * a call that was written twice, after a crash, is one call.
+ * Cost: O(1) a record; 100 bytes of memory for each id it has seen.
+ */
+export class UsageMeter {
+  private readonly seen = new Set<string>();
+  private count = 0;
+  private computeMs = 0;
+  private initMs = 0;
+  private megabyteMs = 0;
+  private initMegabyteMs = 0;
+  private gas = 0;
+
+  /** False when the record was counted before. */
+  add(record: Omit<UsageRecord, 'signature'>): boolean {
+    if (this.seen.has(record.invocationId)) return false;
+    this.seen.add(record.invocationId);
+    this.count++;
+    this.computeMs += record.billedMs;
+    this.initMs += record.initMs;
+    this.megabyteMs += record.billedMs * record.memoryMb;
+    this.initMegabyteMs += record.initMs * record.memoryMb;
+    this.gas += record.gasUsed;
+    return true;
+  }
+
+  bill(prices: PriceTable = defaultPrices): Bill {
+    const gbSeconds = this.megabyteMs / MB_PER_GB / MS_PER_SECOND;
+    const initGbSeconds = this.initMegabyteMs / MB_PER_GB / MS_PER_SECOND;
+    return {
+      invocationCount: this.count,
+      computeTimeMs: this.computeMs,
+      initTimeMs: this.initMs,
+      gbSeconds,
+      initGbSeconds,
+      gasUsed: this.gas,
+      estimatedCostUsd:
+        (this.count / 1e6) * prices.millionRequests +
+        gbSeconds * prices.gbSecond +
+        initGbSeconds * prices.initGbSecond +
+        (this.gas / 1e9) * prices.billionGas,
+    };
+  }
+}

@@ -1,0 +1,205 @@
+import { z } from 'zod';
+
+/** Names stand in URLs, topics and file names. */
+const identifier = z
+  .string()
+  .regex(
+    /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
+    'lower-case letters, digits and hyphens, at most 63, not first or last a hyphen',
+  );
+const topic = z.string().regex(/^[a-zA-Z0-9._-]{1,249}$/, 'a topic name: letters, digits, dot, underscore, hyphen');
+
+/** A condition on JSON: every key must match; a list means any of its values; `{ exists, prefix, gt, gte, lt, lte, not }` test one value. */
+export type Condition = { readonly [path: string]: ConditionTest };
+export type ConditionValue = string | number | boolean | null;
+export type ConditionTest =
+  | ConditionValue
+  | readonly ConditionValue[]
+  | {
+      readonly exists?: boolean | undefined;
+      readonly prefix?: string | undefined;
+      readonly gt?: number | undefined;
+      readonly gte?: number | undefined;
+      readonly lt?: number | undefined;
+      readonly lte?: number | undefined;
+      readonly not?: ConditionValue | readonly ConditionValue[] | undefined;
+    };
+
+const conditionValue = z.union([z.string(), z.number(), z.boolean(), z.null()]);
+const condition: z.ZodType<Condition> = z.record(
+  z.string().min(1),
+  z.union([
+    conditionValue,
+    z.array(conditionValue).min(1),
+    z.strictObject({
+      exists: z.boolean().optional(),
+      prefix: z.string().optional(),
+      gt: z.number().optional(),
+      gte: z.number().optional(),
+      lt: z.number().optional(),
+      lte: z.number().optional(),
+      not: z.union([conditionValue, z.array(conditionValue).min(1)]).optional(),
+    }),
+  ]),
+);
+
+const httpTrigger = z.strictObject({
+  type: z.literal('http'),
+  method: z.enum(['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS', '*']).default('*'),
+  /** `/orders/:id` binds a segment, `/files/*` the rest. Served under `/functions` of the HTTP port. */
+  path: z.string().regex(/^\/[^?#\s]*$/, 'a path that begins with /'),
+  /** Largest request body, bytes. */
+  maxBodyBytes: z.number().int().min(0).max(104_857_600).default(6_291_456),
+});
+
+const timerTrigger = z.strictObject({
+  type: z.literal('timer'),
+  /** Cron with five fields, or six with seconds first. */
+  cron: z.string().min(1),
+  /** IANA name. A time that a change to summer time leaves out runs right after it; one that comes twice runs once. */
+  timezone: z.string().default('UTC'),
+  /** Runs missed while no process was up: none, only the newest, or all (at most 100). */
+  missed: z.enum(['skip', 'latest', 'all']).default('latest'),
+  /** When a run is due while the one before still runs. */
+  overlap: z.enum(['skip', 'queue', 'allow']).default('skip'),
+});
+
+/** What happens to records that a function fails on; shared by streams and queues. */
+const failure = {
+  /** Tries of a record, the first included. */
+  attempts: z.number().int().min(1).max(10_000).default(3),
+  /** Older records are not tried again, seconds. */
+  maxAgeSeconds: z.number().min(1).max(604_800).default(604_800),
+  /** First wait before another try; doubles up to `maxBackoffMs`, with full jitter. */
+  backoffMs: z.number().int().min(0).max(60_000).default(100),
+  maxBackoffMs: z.number().int().min(0).max(3_600_000).default(30_000),
+  /** Where records go that were given up, with the reason in headers; `false` drops them, counted. */
+  deadLetters: z.union([topic, z.literal(false)]).default('dead-letters'),
+};
+
+const streamTrigger = z.strictObject({
+  type: z.literal('stream'),
+  topic,
+  /** Where to begin when the group has no offset: a time is milliseconds since 1970. */
+  from: z.union([z.enum(['latest', 'earliest']), z.number().int().min(0)]).default('latest'),
+  batch: z
+    .strictObject({
+      size: z.number().int().min(1).max(10_000).default(100),
+      bytes: z.number().int().min(1).max(104_857_600).default(6_291_456),
+      /** Longest wait for a batch to fill, ms; 0 takes what is there. */
+      windowMs: z.number().int().min(0).max(300_000).default(0),
+    })
+    .prefault({}),
+  /** Records that do not match are passed over before anything is started. Paths begin at `value`, `key` or `headers`. */
+  filter: condition.optional(),
+  /** `partition`: one batch of a partition at a time. `key`: several, records of one key in order. */
+  order: z.enum(['partition', 'key']).default('partition'),
+  /** Batches of one partition at once, with `order: key`. */
+  parallel: z.number().int().min(1).max(100).default(10),
+  /** On an error halve the batch until the record that causes it is alone. */
+  bisect: z.boolean().default(true),
+  ...failure,
+  /** Results and offsets in one transaction; needs `output`. */
+  exactlyOnce: z.boolean().default(false),
+});
+
+const queueTrigger = z.strictObject({
+  type: z.literal('queue'),
+  topic,
+  /** Time a record is with the function before it is given to another, ms. */
+  visibilityMs: z.number().int().min(100).max(43_200_000).default(30_000),
+  /** Wait before a record may be handled, ms from its timestamp. */
+  delayMs: z.number().int().min(0).max(900_000).default(0),
+  /** Records handled at once. */
+  parallel: z.number().int().min(1).max(1_000).default(10),
+  ...failure,
+});
+
+const eventTrigger = z.strictObject({
+  type: z.literal('event'),
+  /** CloudEvents type; `*` at the end matches the rest. */
+  eventType: z.string().min(1),
+  source: z.string().min(1).optional(),
+  /** Condition on the event: paths are attributes, or begin with `data.`. */
+  filter: condition.optional(),
+});
+
+export const triggerSchema = z.discriminatedUnion('type', [
+  httpTrigger,
+  timerTrigger,
+  streamTrigger,
+  queueTrigger,
+  eventTrigger,
+]);
+
+/** A function as its owner writes it: in `functions/*.yaml`, over HTTP, from the command line or the library. */
+export const functionSchema = z
+  .strictObject({
+    name: identifier,
+    runtime: z.enum(['javascript', 'wasm']),
+    /** JavaScript: the exported function. WebAssembly: an exported function of the bytes convention; `_start` runs a WASI command. */
+    handler: z.string().min(1).default('handle'),
+    /** A file (relative to the definition), or the code itself: text, or base64 for WebAssembly. */
+    code: z.union([z.strictObject({ file: z.string().min(1) }), z.strictObject({ inline: z.string().min(1) })]),
+    /** Megabytes of 2^20 bytes. Bounds WebAssembly memory and a JavaScript instance's heap, and is what is billed. */
+    memoryMb: z.number().int().min(16).max(10_240).default(256),
+    timeoutMs: z.number().int().min(1).max(900_000).default(30_000),
+    /** Calls at once in one instance. */
+    concurrency: z.number().int().min(1).max(1_000).default(1),
+    /** Calls at once in all instances of one process; more wait, then are refused. */
+    maxConcurrency: z.number().int().min(1).max(10_000).default(1_000),
+    env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).default({}),
+    /** Environment variable → name of a secret; its value is read where the function runs and is never written down. */
+    secrets: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string().min(1)).default({}),
+    triggers: z.array(triggerSchema).max(20).default([]),
+    /** Topic for what stream, queue, timer and event calls return. */
+    output: topic.optional(),
+    onSuccess: topic.optional(),
+    onFailure: topic.optional(),
+    scaling: z
+      .strictObject({
+        minInstances: z.number().int().min(0).max(1_000).default(0),
+        maxInstances: z.number().int().min(1).max(1_000).default(100),
+        /** Calls at once that one instance should have, of its `concurrency`. */
+        targetConcurrency: z.number().min(0.01).max(1_000).default(0.7),
+        /** Unused instances are stopped after this, seconds. */
+        idleSeconds: z.number().min(0).max(86_400).default(300),
+        enablePredictiveScaling: z.boolean().default(true),
+      })
+      .prefault({}),
+    /** Where JavaScript runs. `process` adds Node's permission model around it. Neither is a fence against hostile code: that is WebAssembly. */
+    isolation: z.enum(['thread', 'process']).default('thread'),
+    /** Begin from a snapshot that was taken after initialisation (WebAssembly). */
+    snapshot: z.boolean().default(true),
+  })
+  .superRefine((definition, context) => {
+    const { scaling, triggers } = definition;
+    if (scaling.minInstances > scaling.maxInstances) {
+      context.addIssue({
+        code: 'custom',
+        path: ['scaling', 'minInstances'],
+        message: `is ${scaling.minInstances}, above maxInstances (${scaling.maxInstances})`,
+      });
+    }
+    for (const [i, trigger] of triggers.entries()) {
+      if (trigger.type === 'stream' && trigger.exactlyOnce && definition.output === undefined) {
+        context.addIssue({ code: 'custom', path: ['triggers', i, 'exactlyOnce'], message: 'needs output' });
+      }
+      const topics = trigger.type === 'stream' || trigger.type === 'queue' ? [trigger.topic] : [];
+      if (definition.output !== undefined && topics.includes(definition.output)) {
+        context.addIssue({
+          code: 'custom',
+          path: ['output'],
+          message: `is the topic that starts it: it would start itself`,
+        });
+      }
+    }
+  });
+
+export type FunctionDefinition = z.infer<typeof functionSchema>;
+export type Trigger = z.infer<typeof triggerSchema>;
+export type StreamTrigger = Extract<Trigger, { type: 'stream' }>;
+export type QueueTrigger = Extract<Trigger, { type: 'queue' }>;
+export type TimerTrigger = Extract<Trigger, { type: 'timer' }>;
+export type HttpTrigger = Extract<Trigger, { type: 'http' }>;
+export type EventTrigger = Extract<Trigger, { type: 'event' }>;

@@ -1,0 +1,71 @@
+import { describe, expect, test } from 'vitest';
+import { defaultPrices, isAuthentic, UsageMeter, usageRecord } from '../../../src/functions/billing.js';
+import { uniform } from '../../support/random.js';
+
+const call = {
+  invocationId: 'a',
+  function: 'f',
+  version: 1,
+  startedAt: 0,
+  durationMs: 200,
+  initMs: 0,
+  memoryMb: 512,
+  gasUsed: 0,
+  success: true,
+};
+
+describe('billing', () => {
+  test('512 MB for 200 ms is what the published price says', () => {
+    const meter = new UsageMeter();
+    meter.add(usageRecord(call, 'key'));
+    const bill = meter.bill();
+    expect(bill.gbSeconds).toBe(0.1);
+    expect(bill.estimatedCostUsd).toBeCloseTo(0.00000186667, 16);
+  });
+
+  test('time is rounded up to the millisecond, initialisation is apart', () => {
+    const meter = new UsageMeter();
+    meter.add(usageRecord({ ...call, durationMs: 0.2, initMs: 3.4, memoryMb: 1024 }, 'key'));
+    expect(meter.bill()).toMatchObject({ computeTimeMs: 1, initTimeMs: 4, gbSeconds: 0.001, initGbSeconds: 0.004 });
+  });
+
+  test('a record that is written again counts once', () => {
+    const meter = new UsageMeter();
+    expect([meter.add(usageRecord(call, 'key')), meter.add(usageRecord(call, 'key'))]).toEqual([true, false]);
+    expect(meter.bill().invocationCount).toBe(1);
+  });
+
+  test('gas is billed when it has a price', () => {
+    const meter = new UsageMeter();
+    meter.add(usageRecord({ ...call, durationMs: 0, gasUsed: 2e9 }, 'key'));
+    expect(meter.bill({ ...defaultPrices, billionGas: 3 }).estimatedCostUsd).toBeCloseTo(6.0000002, 12);
+  });
+
+  test('a record is authentic until any field is changed or another key is used', () => {
+    const record = usageRecord(call, 'key');
+    expect(isAuthentic(record, 'key')).toBe(true);
+    expect(isAuthentic(record, 'other')).toBe(false);
+    for (const change of [
+      { billedMs: 1 },
+      { success: false },
+      { memoryMb: 128 },
+      { function: 'g' },
+      { signature: '' },
+    ]) {
+      expect(isAuthentic({ ...record, ...change }, 'key')).toBe(false);
+    }
+  });
+
+  test('sums of twenty thousand calls are exact', () => {
+    const random = uniform(7);
+    const meter = new UsageMeter();
+    let megabyteMs = 0n;
+    for (let i = 0; i < 20_000; i++) {
+      const durationMs = random() * 900_000;
+      const memoryMb = 128 + Math.floor(random() * 9_000);
+      megabyteMs += BigInt(Math.ceil(durationMs)) * BigInt(memoryMb);
+      meter.add(usageRecord({ ...call, invocationId: String(i), durationMs, memoryMb }, 'key'));
+    }
+    expect(meter.bill().gbSeconds).toBe(Number(megabyteMs) / 1024 / 1000);
+  });
+});
