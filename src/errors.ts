@@ -159,6 +159,46 @@ const table = {
     fix: '{fix}',
     retriable: false,
   },
+  IGU_FUNCTION_NOT_FOUND: {
+    message: 'no function {name}',
+    fix: 'list them with `iguana function list`, or deploy it',
+    retriable: false,
+  },
+  IGU_FUNCTION_CODE: {
+    message: 'the code of {name} cannot be loaded: {what}',
+    fix: 'mend the code and deploy it again',
+    retriable: false,
+  },
+  IGU_FUNCTION_FAILED: {
+    message: '{name} failed: {what}',
+    fix: 'see its logs with `iguana function logs`',
+    retriable: true,
+  },
+  IGU_FUNCTION_TIMEOUT: {
+    message: '{name} was stopped after {ms} ms',
+    fix: 'raise its timeout, or make it do less in one call',
+    retriable: true,
+  },
+  IGU_FUNCTION_MEMORY: {
+    message: '{name} used more than its {mb} MB',
+    fix: 'raise its memory, or keep less',
+    retriable: true,
+  },
+  IGU_FUNCTION_CRASHED: {
+    message: 'the instance of {name} ended in the middle of a call: {what}',
+    fix: 'the call may be made again; see its logs',
+    retriable: true,
+  },
+  IGU_FUNCTION_BUSY: {
+    message: '{name} has {limit} calls at once and {waiting} waiting',
+    fix: 'call again later, or raise maxConcurrency',
+    retriable: true,
+  },
+  IGU_FUNCTION_CANCELLED: {
+    message: 'the call of {name} was cancelled',
+    fix: 'call it again when it is wanted',
+    retriable: false,
+  },
 } as const satisfies Record<string, { message: string; fix: string; retriable: boolean }>;
 
 export type ErrorCode = keyof typeof table;

@@ -298,3 +298,23 @@ export const wasiLimits = {
   /** Times set on host files that are remembered to the nanosecond, which Node cannot set; the oldest is forgotten first. */
   maxExactTimes: 1_024,
 } as const;
+
+/** Functions, their instances and what their calls leave behind. */
+export const functionLimits = {
+  /** Log lines kept of one call; further ones are counted only. */
+  maxLogLines: 256,
+  /** Of one log line, characters. */
+  maxLogLine: 4_096,
+  /** Of all log lines of one call, characters. */
+  maxLogCharacters: 65_536,
+  /** Calls of one function that wait for an instance. */
+  maxWaiting: 10_000,
+  /** Longest time for code to load and say that it is ready, ms. */
+  maxInitMs: 10_000,
+  /** Workers that wait for code of any function. */
+  warmWorkers: 4,
+  /** Instances in one process, of all functions. */
+  maxInstances: 1_000,
+  /** Memory of a worker for other than the function's objects, MB: V8's code and young generation. */
+  workerOverheadMb: 16,
+} as const;

@@ -1,0 +1,244 @@
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { IguanaError } from '../../errors.js';
+import { functionLimits } from '../../limits.js';
+import { workerUrl } from '../../worker-url.js';
+import type { FunctionEvent, FunctionInstance, InstanceReply, InvocationContext } from '../invocation.js';
+import type { FromWorker, ToWorker, WorkerReply } from './protocol.js';
+
+/** A worker thread or a child process that runs `javascript-worker`. */
+interface Host {
+  send(message: ToWorker): void;
+  stop(): Promise<void>;
+}
+
+export interface JavaScriptCode {
+  readonly name: string;
+  /** The text of an ES module. */
+  readonly code: string;
+  readonly handler: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+const PROGRAM = workerUrl(import.meta.url, './javascript-worker.js');
+/** What a child process may read: this program's own code. */
+const OWN_FILES = fileURLToPath(new URL('../../*', PROGRAM));
+const MB = 2 ** 20;
+
+interface Waiting {
+  readonly resolve: (reply: InstanceReply) => void;
+  readonly reject: (error: IguanaError) => void;
+  readonly settle: () => void;
+}
+
+/**
+ * A JavaScript function's copy in a thread or process of its own. A thread begins without code (`start`) and takes one function's (`load`).
+ *
+ * A call that is not done at its deadline, or that needs more memory than there is, ends the whole instance: nothing else stops JavaScript that does not
+ * give way. Calls beside it end with it, as `IGU_FUNCTION_CRASHED`.
+ */
+export class JavaScriptInstance implements FunctionInstance {
+  private readonly host: Host;
+  private readonly waiting = new Map<number, Waiting>();
+  private nextId = 0;
+  private heap = 0;
+  private name = 'a function';
+  private ended: IguanaError | undefined;
+  private onLoad: { resolve: (ms: number) => void; reject: (error: IguanaError) => void } | undefined;
+  private onStart: (() => void) | undefined;
+  private closing = false;
+
+  private constructor(
+    private readonly memoryMb: number,
+    isolation: 'thread' | 'process',
+  ) {
+    this.host = isolation === 'thread' ? this.thread() : this.process();
+  }
+
+  /** Cost: about 15 ms for a thread, 60 ms for a process; resolves when it can load code. */
+  static start(memoryMb: number, isolation: 'thread' | 'process' = 'thread'): Promise<JavaScriptInstance> {
+    return new Promise((resolve, reject) => {
+      const instance = new JavaScriptInstance(memoryMb, isolation);
+      instance.onStart = () => resolve(instance);
+      instance.onLoad = { resolve: () => undefined, reject };
+    });
+  }
+
+  get usable(): boolean {
+    return this.ended === undefined && !this.closing;
+  }
+
+  memoryBytes(): number {
+    return this.heap + functionLimits.workerOverheadMb * MB;
+  }
+
+  /** @returns ms the code took to load. @throws IguanaError `IGU_FUNCTION_CODE` */
+  load(code: JavaScriptCode): Promise<number> {
+    this.name = code.name;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        void this.host.stop();
+        reject(this.codeError(`it was not ready after ${functionLimits.maxInitMs} ms`));
+      }, functionLimits.maxInitMs);
+      this.onLoad = {
+        resolve: (ms) => {
+          clearTimeout(timer);
+          resolve(ms);
+        },
+        reject: (error) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      };
+      if (this.ended) this.onLoad.reject(this.ended);
+      else this.host.send({ type: 'load', ...code });
+    });
+  }
+
+  invoke(event: FunctionEvent, context: InvocationContext, signal: AbortSignal): Promise<InstanceReply> {
+    return new Promise((resolve, reject) => {
+      if (this.ended) {
+        reject(this.ended);
+        return;
+      }
+      const id = this.nextId++;
+      const ms = Math.max(0, context.deadline - Date.now());
+      const timer = setTimeout(() => this.end(this.timeoutError(ms), id), ms);
+      const cancel = () => {
+        this.host.send({ type: 'cancel', id });
+        this.take(id)?.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.name }));
+      };
+      const settle = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', cancel);
+      };
+      this.waiting.set(id, { resolve, reject, settle });
+      if (signal.aborted) {
+        this.take(id)?.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.name }));
+        return;
+      }
+      signal.addEventListener('abort', cancel, { once: true });
+      try {
+        this.host.send({ type: 'invoke', id, event, context });
+      } catch (error) {
+        const what = `its event cannot be sent: ${error instanceof Error ? error.message : String(error)}`;
+        this.take(id)?.reject(new IguanaError('IGU_FUNCTION_FAILED', { name: this.name, what }, { cause: error }));
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    this.closing = true;
+    await this.host.stop();
+  }
+
+  private take(id: number): Waiting | undefined {
+    const waiting = this.waiting.get(id);
+    this.waiting.delete(id);
+    waiting?.settle();
+    return waiting;
+  }
+
+  private receive(message: FromWorker): void {
+    if (message.type === 'started') this.onStart?.();
+    else if (message.type === 'loaded') this.onLoad?.resolve(message.ms);
+    else if (message.type === 'load-failed') this.onLoad?.reject(this.codeError(message.what));
+    else this.reply(message.id, message);
+  }
+
+  private reply(id: number, reply: WorkerReply): void {
+    this.heap = reply.heapBytes;
+    const waiting = this.take(id);
+    if (!waiting) return;
+    if (reply.error) {
+      const { message: what, stack } = reply.error;
+      const cause = Object.assign(new Error(what), { stack, logs: reply.logs, durationMs: reply.durationMs });
+      waiting.reject(new IguanaError('IGU_FUNCTION_FAILED', { name: this.name, what }, { cause }));
+      return;
+    }
+    const { output, durationMs, heapBytes, logs, logsTruncated } = reply;
+    waiting.resolve({ output, durationMs, memoryUsedMb: heapBytes / MB, logs, logsTruncated });
+  }
+
+  /** Stops it. The call that caused it gets the error; the others are told that they may be made again. */
+  private end(error: IguanaError, culprit?: number): void {
+    if (this.ended) return;
+    this.ended = error;
+    this.onLoad?.reject(error);
+    for (const id of [...this.waiting.keys()]) {
+      const own = culprit === undefined || id === culprit;
+      this.take(id)?.reject(own ? error : this.crashError(`another call in it ended it (${error.code})`));
+    }
+    void this.host.stop();
+  }
+
+  private codeError(what: string): IguanaError {
+    return new IguanaError('IGU_FUNCTION_CODE', { name: this.name, what });
+  }
+
+  private timeoutError(ms: number): IguanaError {
+    return new IguanaError('IGU_FUNCTION_TIMEOUT', { name: this.name, ms: Math.round(ms) });
+  }
+
+  private crashError(what: string): IguanaError {
+    return new IguanaError('IGU_FUNCTION_CRASHED', { name: this.name, what });
+  }
+
+  private memoryError(cause?: unknown): IguanaError {
+    return new IguanaError('IGU_FUNCTION_MEMORY', { name: this.name, mb: this.memoryMb }, { cause });
+  }
+
+  private thread(): Host {
+    const worker = new Worker(PROGRAM, {
+      env: {},
+      stdout: true,
+      stderr: true,
+      resourceLimits: {
+        maxOldGenerationSizeMb: this.memoryMb,
+        maxYoungGenerationSizeMb: functionLimits.workerOverheadMb,
+      },
+    });
+    // Its console is captured by call; what is written past it is dropped, not kept.
+    worker.stdout.resume();
+    worker.stderr.resume();
+    worker.on('message', (message: FromWorker) => this.receive(message));
+    worker.on('error', (error: NodeJS.ErrnoException) => {
+      this.end(error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? this.memoryError(error) : this.crashError(error.message));
+    });
+    worker.on('exit', (code) => this.end(this.crashError(`its thread ended with ${code}`)));
+    return {
+      send: (message) => worker.postMessage(message),
+      stop: async () => {
+        await worker.terminate();
+      },
+    };
+  }
+
+  private process(): Host {
+    const child = fork(PROGRAM, {
+      env: {},
+      execArgv: [
+        `--max-old-space-size=${this.memoryMb}`,
+        '--experimental-permission',
+        `--allow-fs-read=${OWN_FILES}`,
+        '--no-warnings',
+      ],
+      serialization: 'advanced',
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    });
+    const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    child.on('message', (message) => this.receive(message as FromWorker));
+    child.on('error', (error) => this.end(this.crashError(error.message)));
+    child.on('exit', (code, signal) => {
+      this.end(signal === 'SIGABRT' ? this.memoryError() : this.crashError(`its process ended with ${signal ?? code}`));
+    });
+    return {
+      send: (message) => child.send(message),
+      stop: async () => {
+        child.kill('SIGKILL');
+        await gone;
+      },
+    };
+  }
+}

@@ -1,0 +1,31 @@
+import type { FunctionEvent, InvocationContext } from '../invocation.js';
+
+/** What the host says to a worker that runs functions. */
+export type ToWorker =
+  | {
+      readonly type: 'load';
+      readonly name: string;
+      /** The module's text. */
+      readonly code: string;
+      readonly handler: string;
+      readonly env: Readonly<Record<string, string>>;
+    }
+  | { readonly type: 'invoke'; readonly id: number; readonly event: FunctionEvent; readonly context: InvocationContext }
+  | { readonly type: 'cancel'; readonly id: number };
+
+/** What it answers. */
+export type FromWorker =
+  | { readonly type: 'started' }
+  | { readonly type: 'loaded'; readonly ms: number }
+  | { readonly type: 'load-failed'; readonly what: string }
+  | ({ readonly type: 'reply'; readonly id: number } & WorkerReply);
+
+export interface WorkerReply {
+  /** Set when the handler threw, or returned what cannot be sent: message and stack. */
+  readonly error?: { readonly message: string; readonly stack: string };
+  readonly output?: unknown;
+  readonly durationMs: number;
+  readonly heapBytes: number;
+  readonly logs: readonly string[];
+  readonly logsTruncated: boolean;
+}

@@ -1,0 +1,152 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import type { FunctionEvent, InvocationContext } from '../../../src/functions/invocation.js';
+import { JavaScriptInstance } from '../../../src/functions/javascript/javascript-instance.js';
+
+const started: JavaScriptInstance[] = [];
+afterEach(async () => {
+  await Promise.all(started.splice(0).map((instance) => instance.close()));
+});
+
+async function instanceOf(code: string, options: { isolation?: 'thread' | 'process'; memoryMb?: number } = {}) {
+  const instance = await JavaScriptInstance.start(options.memoryMb ?? 64, options.isolation);
+  started.push(instance);
+  await instance.load({ name: 'f', code, handler: 'handle', env: { GREETING: 'hello' } });
+  return instance;
+}
+
+const event = (input: unknown): FunctionEvent => ({ trigger: 'call', input });
+const within = (ms: number): InvocationContext => ({
+  function: 'f',
+  version: 3,
+  invocationId: 'i-1',
+  attempt: 2,
+  deadline: Date.now() + ms,
+});
+const call = (instance: JavaScriptInstance, input: unknown, ms = 5_000, signal = new AbortController().signal) =>
+  instance.invoke(event(input), within(ms), signal);
+
+describe.each(['thread', 'process'] as const)('a JavaScript instance in a %s', (isolation) => {
+  test('is given its event and context, and answers with any value', async () => {
+    const instance = await instanceOf(
+      `export async function handle(event, context) {
+        return { got: event.input, bytes: new Uint8Array([1]), who: [context.function, context.version, context.attempt], env: process.env };
+      }`,
+      { isolation },
+    );
+    const { output, durationMs, memoryUsedMb } = await call(instance, { a: [1] });
+    expect(output).toEqual({
+      got: { a: [1] },
+      bytes: new Uint8Array([1]),
+      who: ['f', 3, 2],
+      env: { GREETING: 'hello' },
+    });
+    expect(durationMs).toBeLessThan(1_000);
+    expect(memoryUsedMb).toBeGreaterThan(0.5);
+  });
+
+  test('keeps what a call logs with the call', async () => {
+    const instance = await instanceOf(
+      `export async function handle({ input }, { log }) {
+        console.log('before', { input });
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        log.warn('after', input);
+      }`,
+      { isolation },
+    );
+    const [a, b] = await Promise.all([call(instance, 1), call(instance, 2)]);
+    expect(a.logs).toEqual(['info before { input: 1 }', 'warn after 1']);
+    expect(b.logs).toEqual(['info before { input: 2 }', 'warn after 2']);
+  });
+
+  test('is stopped when it does not give way', async () => {
+    const instance = await instanceOf('export function handle() { for (;;); }', { isolation });
+    const before = performance.now();
+    await expect(call(instance, 0, 100)).rejects.toMatchObject({ code: 'IGU_FUNCTION_TIMEOUT' });
+    expect(performance.now() - before).toBeLessThan(2_000);
+    expect(instance.usable).toBe(false);
+    await expect(call(instance, 0)).rejects.toMatchObject({ code: 'IGU_FUNCTION_TIMEOUT' });
+  });
+});
+
+describe('a JavaScript instance', () => {
+  test('that throws says why and lives on', async () => {
+    const instance = await instanceOf(
+      'export function handle({ input }) { if (input) throw new TypeError("bad"); return 1; }',
+    );
+    await expect(call(instance, 1)).rejects.toMatchObject({
+      code: 'IGU_FUNCTION_FAILED',
+      message: expect.stringContaining('f failed: bad'),
+    });
+    expect((await call(instance, 0)).output).toBe(1);
+  });
+
+  test('that needs more memory than it has ends alone', async () => {
+    const instance = await instanceOf(
+      'export function handle() { const all = []; for (;;) all.push(new Array(1e5).fill(7)); }',
+      { memoryMb: 32 },
+    );
+    await expect(call(instance, 0, 15_000)).rejects.toMatchObject({ code: 'IGU_FUNCTION_MEMORY' });
+  });
+
+  test('that ends its process ends only itself', async () => {
+    const instance = await instanceOf('export function handle() { process.exit(3); }');
+    await expect(call(instance, 0)).rejects.toMatchObject({ code: 'IGU_FUNCTION_CRASHED' });
+  });
+
+  test('cannot return what cannot be sent', async () => {
+    const instance = await instanceOf('export function handle() { return () => 1; }');
+    await expect(call(instance, 0)).rejects.toMatchObject({ code: 'IGU_FUNCTION_FAILED' });
+  });
+
+  test('hears of a cancelled call', async () => {
+    const instance = await instanceOf(
+      `let seen = 'no';
+       export function handle({ input }, { signal }) {
+         if (input) return seen;
+         return new Promise((resolve) => signal.addEventListener('abort', () => { seen = 'yes'; resolve(); }));
+       }`,
+    );
+    const controller = new AbortController();
+    const cancelled = call(instance, 0, 5_000, controller.signal);
+    controller.abort();
+    await expect(cancelled).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
+    expect((await call(instance, 1)).output).toBe('yes');
+  });
+
+  test('floods its log within bounds', async () => {
+    const instance = await instanceOf(
+      'export function handle() { for (let i = 0; i < 1e5; i++) console.log("x".repeat(10_000)); }',
+    );
+    const { logs, logsTruncated } = await call(instance, 0);
+    expect(logsTruncated).toBe(true);
+    expect(logs.join('').length).toBeLessThan(100_000);
+  });
+
+  test.each([
+    ['export const other = 1', /exports no function handle, but other/],
+    ['export function handle( {', /cannot be loaded/],
+    ['throw new Error("at load")', /at load/],
+  ])('cannot load %j', async (code, message) => {
+    const instance = await JavaScriptInstance.start(32);
+    started.push(instance);
+    await expect(instance.load({ name: 'f', code, handler: 'handle', env: {} })).rejects.toMatchObject({
+      code: 'IGU_FUNCTION_CODE',
+      message: expect.stringMatching(message),
+    });
+  });
+});
+
+test('a child process can neither write nor read files, nor start others', async () => {
+  const instance = await instanceOf(
+    `import { readFileSync, writeFileSync } from 'node:fs';
+     import { spawnSync } from 'node:child_process';
+     const codeOf = (action) => { try { action(); return 'done'; } catch (error) { return error.code; } };
+     export const handle = () => [
+       codeOf(() => writeFileSync('/tmp/iguana-escape', '1')),
+       codeOf(() => readFileSync('/etc/hostname')),
+       codeOf(() => spawnSync('true')),
+     ];`,
+    { isolation: 'process' },
+  );
+  expect((await call(instance, 0)).output).toEqual(['ERR_ACCESS_DENIED', 'ERR_ACCESS_DENIED', 'ERR_ACCESS_DENIED']);
+});
