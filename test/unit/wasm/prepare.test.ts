@@ -71,11 +71,10 @@ function oneFunction(code: number[][], locals = 0): Uint8Array<ArrayBuffer> {
   return build({ functions: [0], bodies: [body(locals ? [[locals, i32]] : [], code.flat())] });
 }
 
-type Exports = Record<string, WebAssembly.ExportValue>;
 const SLOTS = 100_000;
 
 class Metered {
-  readonly exports: Exports;
+  readonly exports: WebAssembly.Exports;
   readonly prepared;
 
   constructor(bytes: Uint8Array, options: PrepareOptions = {}, imports: WebAssembly.Imports = {}) {
@@ -84,8 +83,8 @@ class Metered {
     this.exports = new WebAssembly.Instance(module, { iguana: { grow: () => 1 }, ...imports }).exports;
   }
 
-  get gas(): WebAssembly.Global<'i64'> {
-    return this.exports[this.prepared.gas!] as WebAssembly.Global<'i64'>;
+  get gas(): { value: bigint } {
+    return this.exports[this.prepared.gas!] as { value: bigint };
   }
 
   call(function_: string, ...args: number[]): unknown {
