@@ -76,7 +76,7 @@ export interface Invocation {
  * The export to call with its arguments as values of its signature.
  * @throws IguanaError `IGU_WASM_NOT_FOUND` with the name that was perhaps meant, `IGU_WASM_SIGNATURE`
  */
-export function invocationOf(module: ModuleHandle, words: readonly string[]): Invocation {
+export function invocationOf(module: Pick<ModuleHandle, 'exports'>, words: readonly string[]): Invocation {
   const [name = '', ...texts] = words;
   const type = functionOf(module, name);
   if (texts.length !== type.params.length)
@@ -84,7 +84,7 @@ export function invocationOf(module: ModuleHandle, words: readonly string[]): In
   return { name, args: texts.map((text, i) => parseValue(`argument ${i + 1} of ${name}`, type.params[i]!, text)) };
 }
 
-function functionOf(module: ModuleHandle, name: string): FunctionType {
+function functionOf(module: Pick<ModuleHandle, 'exports'>, name: string): FunctionType {
   const functions = module.exports.filter((one) => one.kind === 'function');
   const found = functions.find((one) => one.name === name);
   if (found) return found.type;

@@ -1,6 +1,8 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import type { EngineName, Tier } from '../wasm/engines/engine.js';
+import { engineNames } from '../wasm/engines/open-engine.js';
+import type { GuestWasi } from '../wasm/runtime/guest-wasi.js';
 import type { GasUsed } from '../wasm/runtime/instance.js';
 import { type InstanceHandle, type ModuleHandle, WasmRuntime } from '../wasm/runtime/runtime.js';
 import type { TypedValue } from '../wasm/runtime/values.js';
@@ -37,6 +39,12 @@ export interface RunOptions {
   readonly json?: boolean;
 }
 
+export interface RunTrap {
+  readonly kind: string;
+  readonly message: string;
+  readonly frames: readonly string[];
+}
+
 /** What a run came to. */
 interface RunReport {
   readonly file: string;
@@ -47,7 +55,7 @@ interface RunReport {
   readonly version: string;
   readonly tier: Tier;
   readonly exitCode: number;
-  readonly trap: null | { readonly kind: string; readonly message: string; readonly frames: readonly string[] };
+  readonly trap: null | RunTrap;
   readonly durationMs: number;
   readonly memoryBytes: number;
   /** What the guest wrote; only with --json, else it goes where this command's own output goes. */
@@ -62,12 +70,9 @@ const TRAPPED = 134;
 /** Options that say what a guest may have and see; the same for all commands that run one. */
 export function guestOptions(command: Command): Command {
   return command
-    .option('--runtime <name>', 'engine: native, wasmtime, wasm3 or wasmer', parseEngine, 'native' as const)
     .option('--tier <name>', 'baseline, optimised, tiered or interpreter (default: as the engine has it)', parseTier)
     .option('--invoke <export...>', 'function to call, then its arguments (default: _start)')
-    .option('--gas <n>', 'most gas, in simple instructions', parseGas)
     .option('--max-memory <size>', 'most linear memory, such as 64MiB (default: 256MiB)', parseBytes)
-    .option('--max-stack <n>', 'deepest stack, slots of 8 bytes (default: 32768)', parseGas)
     .option('--timeout <time>', 'longest time of the call, such as 500ms or 1s', parseTime)
     .option(
       '--dir <mapping>',
@@ -77,9 +82,18 @@ export function guestOptions(command: Command): Command {
     .option('--env <name=value>', 'a variable of the guest; again for more', collect(parseEnvironment));
 }
 
+/** Options of commands that run a guest metered, on an engine of choice. */
+export function meteredOptions(command: Command): Command {
+  return guestOptions(
+    command.option('--runtime <name>', `engine: ${engineNames.join(', ')}`, parseEngine, 'native' as const),
+  )
+    .option('--gas <n>', 'most gas, in simple instructions', parseGas)
+    .option('--max-stack <n>', 'deepest stack, slots of 8 bytes (default: 32768)', parseGas);
+}
+
 /** `iguana wasm run`: one call in a sandbox. The exit code is the guest's. */
 export function wasmRunCommand(): Command {
-  return guestOptions(new Command('run'))
+  return meteredOptions(new Command('run'))
     .description('Run a module: _start, or the export of --invoke')
     .argument('<file>', 'module in binary format')
     .argument('[args...]', 'arguments of the guest, after --')
@@ -119,11 +133,7 @@ async function run(
   try {
     results = await invoke(runtime, module, instance, invocation, options.snapshot !== undefined);
   } catch (error) {
-    if (error instanceof WasiExit) exitCode = error.code;
-    else if (error instanceof WasmTrap) {
-      trap = { kind: error.trap, message: messageOf(error), frames: error.frames };
-      exitCode = trapExitCodes[error.trap] ?? TRAPPED;
-    } else throw error;
+    ({ exitCode, trap } = endingOf(error));
   }
   const durationMs = performance.now() - begin;
   const gasUsed: GasUsed = await runtime.getGasUsed(instance);
@@ -144,6 +154,16 @@ async function run(
   };
 }
 
+/** How a guest ended that did not just return. What is no ending of a guest is thrown on. */
+export function endingOf(error: unknown): { readonly exitCode: number; readonly trap: RunTrap | null } {
+  if (error instanceof WasiExit) return { exitCode: error.code, trap: null };
+  if (!(error instanceof WasmTrap)) throw error;
+  return {
+    exitCode: trapExitCodes[error.trap] ?? TRAPPED,
+    trap: { kind: error.trap, message: messageOf(error), frames: error.frames },
+  };
+}
+
 /** What can still be told of a guest; nothing when its worker thread had to be ended. */
 async function leftOf(runtime: WasmRuntime, instance: InstanceHandle) {
   try {
@@ -158,7 +178,7 @@ async function leftOf(runtime: WasmRuntime, instance: InstanceHandle) {
 }
 
 /** The call that the options ask for. @throws IguanaError when nothing says what to call */
-export function entryOf(module: ModuleHandle, options: Pick<RunOptions, 'invoke'>): Invocation {
+export function entryOf(module: Pick<ModuleHandle, 'exports'>, options: Pick<RunOptions, 'invoke'>): Invocation {
   if (options.invoke) return invocationOf(module, options.invoke);
   if (module.exports.some(({ kind, name }) => kind === 'function' && name === '_start'))
     return { name: '_start', args: [] };
@@ -194,15 +214,24 @@ export async function makeGuest(
     ...(options.tier && { tier: options.tier }),
     ...(options.gas !== undefined && { gas: options.gas }),
     ...(snapshot && { snapshot }),
-    wasi: {
-      args: [...args],
-      env: Object.fromEntries((options.env ?? []).map((pair) => pair.split(/=(.*)/s, 2) as [string, string])),
-      preopens: (options.dir ?? []).map(({ host, guest, readOnly }) => ({ host, guest, mode: readOnly ? 'ro' : 'rw' })),
-      ...(capture
-        ? { stdout: 'capture', stderr: 'capture' }
-        : { stdin: 'inherit', stdout: 'inherit', stderr: 'inherit' }),
-    },
+    wasi: guestWasi(options, args, capture),
   });
+}
+
+/** What the options give by WASI. */
+export function guestWasi(
+  options: Pick<RunOptions, 'env' | 'dir'>,
+  args: readonly string[],
+  capture: boolean,
+): GuestWasi {
+  return {
+    args: [...args],
+    env: Object.fromEntries((options.env ?? []).map((pair) => pair.split(/=(.*)/s, 2) as [string, string])),
+    preopens: (options.dir ?? []).map(({ host, guest, readOnly }) => ({ host, guest, mode: readOnly ? 'ro' : 'rw' })),
+    stdin: 'inherit',
+    stdout: capture ? 'capture' : 'inherit',
+    stderr: capture ? 'capture' : 'inherit',
+  };
 }
 
 /** A library module is initialised before its first call, unless a snapshot is of later. */
@@ -227,7 +256,8 @@ function print(report: RunReport, json: boolean): void {
   if (report.trap) process.stderr.write(`${trapText(report.trap)}\n`);
 }
 
-function trapText({ message, frames }: NonNullable<RunReport['trap']>): string {
+/** One line of what and what to do, then the guest's stack. */
+export function trapText({ message, frames }: RunTrap): string {
   const stack = frames.map((frame) => `\n  at ${frame}`).join('');
   return `${paint('red', message, process.stderr)}${paint('dim', stack, process.stderr)}`;
 }

@@ -10,7 +10,7 @@ export type Request =
   | { readonly op: 'prepare'; readonly key: string; readonly bytes: Uint8Array; readonly options: PrepareOptions }
   | { readonly op: 'add-module'; readonly key: string; readonly module: PreparedModule }
   | { readonly op: 'remove-module'; readonly key: string }
-  | { readonly op: 'create'; readonly spec: InstanceSpec }
+  | { readonly op: 'compile' | 'create'; readonly spec: InstanceSpec }
   | {
       readonly op: 'call';
       readonly id: string;

@@ -16,6 +16,8 @@ async function perform(request: Request): Promise<unknown> {
       return host.addModule(request.key, request.module);
     case 'remove-module':
       return host.removeModule(request.key);
+    case 'compile':
+      return host.compile(request.spec);
     case 'create': {
       // only the start function is timed here: the owner says for each call whether this thread shall stop it
       const info = await host.create(request.spec);
@@ -66,3 +68,4 @@ async function answer(number: number, request: Request): Promise<void> {
 port.on('message', ({ number, request }: { number: number; request: Request }) => {
   last = last.then(() => answer(number, request));
 });
+port.postMessage('ready');

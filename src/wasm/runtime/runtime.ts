@@ -586,12 +586,11 @@ export class WasmRuntime {
         thread.accounts.set(account.share.name, share);
       }
       const { timeout, ...limits } = spec.limits;
-      const shared = typeof timeout === 'number' && thread.instances.size > 1;
-      const request = {
-        op: 'create',
-        spec: { ...spec, limits: shared ? { ...limits, timeout } : limits, tenant: share.share },
-      } as const;
-      const info = (await thread.request(request, timeout ?? undefined)) as InstanceInfo;
+      const timed = typeof timeout === 'number' && module.info.hasStart && !spec.snapshot ? timeout : undefined;
+      if (timed !== undefined) await thread.request({ op: 'compile', spec });
+      const here = timed !== undefined && thread.instances.size > 1 ? { ...limits, timeout: timed } : limits;
+      const request = { op: 'create', spec: { ...spec, limits: here, tenant: share.share } } as const;
+      const info = (await thread.request(request, timed)) as InstanceInfo;
       return { thread, info };
     } catch (error) {
       thread.instances.delete(spec.id);
@@ -716,7 +715,7 @@ export class WasmRuntime {
   }
 }
 
-type OwnRequest = OmitId<Exclude<Request, { op: 'prepare' | 'add-module' | 'remove-module' | 'create' }>>;
+type OwnRequest = OmitId<Exclude<Request, { op: 'prepare' | 'add-module' | 'remove-module' | 'compile' | 'create' }>>;
 type OmitId<T> = T extends unknown ? Omit<T, 'id'> : never;
 
 /** Steps of powers of two from 256 MiB up, so that instances with other limits share code; what the instance may have is held at each growth. */

@@ -38,13 +38,21 @@ export class WorkerThread {
   #numbers = 0;
   #stopTimer: NodeJS.Timeout | undefined;
   #end: ThreadEnd | undefined;
+  /** Before it is, nothing runs whose time could be watched. */
+  #ready = false;
 
   constructor(onEnd: (thread: WorkerThread, end: ThreadEnd) => void) {
     this.#worker = new Worker(workerUrl(import.meta.url, './runtime-worker.js'), {
       resourceLimits: { stackSizeMb: wasmRuntimeLimits.workerStackMb },
     });
     this.#worker.unref();
-    this.#worker.on('message', (answer: Answer) => this.#answered(answer));
+    this.#worker.on('message', (answer: Answer | 'ready') => {
+      if (answer !== 'ready') this.#answered(answer);
+      else {
+        this.#ready = true;
+        this.#watch();
+      }
+    });
     this.#worker.on('error', (error) => {
       this.#end ??= { why: `its worker thread failed: ${messageOf(error)}`, culprit: this.#waiting[0]?.instance };
     });
@@ -79,7 +87,6 @@ export class WorkerThread {
       );
     return new Promise((resolve, reject) => {
       const number = ++this.#numbers;
-      const selfStopping = request.op === 'call' && request.timeoutMs !== undefined;
       try {
         this.#worker.postMessage({ number, request });
       } catch (error) {
@@ -92,6 +99,10 @@ export class WorkerThread {
         );
         return;
       }
+      const selfStopping =
+        request.op === 'call'
+          ? request.timeoutMs !== undefined
+          : request.op === 'create' && request.spec.limits.timeout !== undefined;
       this.#waiting.push({ number, resolve, reject, instance: instanceOf(request), timeoutMs, selfStopping });
       if (this.#waiting.length > 1) return;
       this.#worker.ref();
@@ -109,7 +120,7 @@ export class WorkerThread {
   #watch(): void {
     clearTimeout(this.#stopTimer);
     const head = this.#waiting[0];
-    if (head?.timeoutMs === undefined) return;
+    if (!this.#ready || head?.timeoutMs === undefined) return;
     const ms = head.timeoutMs + (head.selfStopping ? wasmRuntimeLimits.graceMs : 0);
     this.#stopTimer = setTimeout(() => {
       void this.stop('a call in the same worker thread did not stop and the thread was ended', head.instance);
