@@ -42,7 +42,7 @@ const knownVersion = '1.0.32';
  */
 const compilerFlags = [
   '-std=gnu11',
-  '-O2',
+  '-O3',
   '-march=native',
   '-ffp-contract=off',
   '-frounding-math',

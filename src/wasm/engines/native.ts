@@ -28,7 +28,8 @@ const nativeTiers: Readonly<Record<Exclude<Tier, 'interpreter'>, { set: string[]
   },
   optimised: {
     set: ['--no-wasm-lazy-compilation', '--no-liftoff'],
-    reset: ['--wasm-lazy-compilation', '--liftoff'],
+    // --no-liftoff implies --no-wasm-dynamic-tiering
+    reset: ['--wasm-lazy-compilation', '--liftoff', '--wasm-dynamic-tiering'],
   },
 };
 
@@ -40,6 +41,12 @@ function withTierMark(bytes: Uint8Array<ArrayBuffer>, tier: Tier): Uint8Array<Ar
   marked.set([0, name.length + 1, name.length], bytes.length);
   marked.set(name, bytes.length + 3);
   return marked;
+}
+
+/** Where optimised code is kept between processes: see `CodeCache`. */
+export interface CompiledAhead {
+  /** The module with its optimised code, marked as `withTierMark` does; undefined when there is none. */
+  load(module: PreparedModule): WebAssembly.Module | undefined;
 }
 
 /**
@@ -57,7 +64,13 @@ export class NativeEngine implements Engine {
   };
   /** Least recently used first. */
   readonly #modules = new Map<string, WebAssembly.Module>();
+  readonly #ahead: CompiledAhead | undefined;
   #bytes = 0;
+
+  /** @param ahead asked for the tier `optimised` before anything is compiled (default none) */
+  constructor(ahead?: CompiledAhead) {
+    this.#ahead = ahead;
+  }
 
   compile(module: PreparedModule, wanted?: Tier): CompiledModule {
     const tier = checkAbility(this.description, module.info.features, wanted);
@@ -65,7 +78,8 @@ export class NativeEngine implements Engine {
     let compiled = this.#modules.get(key);
     if (compiled) this.#modules.delete(key);
     else {
-      compiled = compileAt(module.bytes, tier);
+      compiled = (tier === 'optimised' ? this.#ahead?.load(module) : undefined) ?? compileAt(module.bytes, tier);
+      sizes.set(compiled, module.bytes.length);
       this.#bytes += module.bytes.length;
     }
     this.#modules.set(key, compiled);
@@ -95,9 +109,7 @@ function compileAt(bytes: Uint8Array<ArrayBuffer>, tier: Tier): WebAssembly.Modu
   const flags = nativeTiers[tier as keyof typeof nativeTiers];
   for (const flag of flags.set) setFlagsFromString(flag);
   try {
-    const module = new WebAssembly.Module(tier === 'tiered' ? bytes : withTierMark(bytes, tier));
-    sizes.set(module, bytes.length);
-    return module;
+    return new WebAssembly.Module(tier === 'tiered' ? bytes : withTierMark(bytes, tier));
   } catch (error) {
     throw new IguanaError('IGU_WASM_INVALID', { engine: 'native', what: messageOf(error) }, { cause: error });
   } finally {

@@ -3,9 +3,13 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { cachedDataVersionTag } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CodeCache } from '../../../src/wasm/aot/v8-code-cache.js';
+import { NativeEngine } from '../../../src/wasm/engines/native.js';
+import { packGas } from '../../../src/wasm/gas/packed.js';
+import { prepareModule } from '../../../src/wasm/module/prepare.js';
 import { workerUrl } from '../../../src/worker-url.js';
 
 const kernels = new Uint8Array(readFileSync(new URL('../../../bench/wasm/kernels.wasm', import.meta.url)));
@@ -121,6 +125,25 @@ describe('the cache of compiled code', () => {
       ),
     );
     for (const result of results) expect(result).toMatchObject({ result: 6765, misses: {} });
+  });
+
+  it('gives the native engine its code for the tier `optimised`, and that engine leaves no flag set', async () => {
+    const cache = new CodeCache(directory);
+    const prepared = prepareModule(kernels);
+    await cache.compileAhead(prepared);
+    const compile = (tier: 'optimised' | 'tiered') => {
+      const instance = new NativeEngine(cache).compile(prepared, tier).instantiate({ iguana: { grow: () => 1 } });
+      instance.setGlobal(prepared.gas!, packGas(1e9, 1_000));
+      return instance.function('fib')(20);
+    };
+    expect(compile('tiered')).toBe(6765);
+    expect(cache.stats().loads).toBe(0);
+    expect(compile('optimised')).toBe(6765);
+    expect(cache.stats()).toMatchObject({ loads: 1, hits: 1 });
+    const before = cachedDataVersionTag();
+    for (const tier of ['baseline', 'optimised', 'tiered'] as const)
+      new NativeEngine().compile(prepareModule(kernels), tier);
+    expect(cachedDataVersionTag()).toBe(before);
   });
 
   it('does not run code that was changed on the disk', () => {
