@@ -293,8 +293,9 @@ const parts = {
       for (let i = 0; i < neighbours; i++) others.push(await runtime.createInstance({ moduleId: id, placement }));
       const beyond = [];
       for (let i = 0; i < Number(count); i++) {
-        const instance = await runtime.createInstance({ moduleId: id, placement, limits: { timeout: 20 } });
+        const instance = await runtime.createInstance({ moduleId: id, placement });
         await runtime.callFunction(instance, 'add', [...i32(1), ...i32(2)]);
+        await runtime.setResourceLimits(instance, { timeout: 20 });
         const took = await timed(() =>
           runtime.callFunction(instance, ['spin', 'nested'][i % 2]).catch(() => undefined),
         );

@@ -3,12 +3,19 @@
  * file because every case ends with the same proof that nothing else was hurt.
  */
 import { readFileSync } from 'node:fs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { IguanaError } from '../../src/errors.js';
 import type { CompiledModule } from '../../src/wasm/engines/engine.js';
 import { NativeEngine } from '../../src/wasm/engines/native.js';
 import { prepareModule } from '../../src/wasm/module/prepare.js';
+import type { GuestWasi } from '../../src/wasm/runtime/guest-wasi.js';
 import { Instance, type InstanceOptions } from '../../src/wasm/runtime/instance.js';
+import {
+  type CreateOptions,
+  type InstanceHandle,
+  type Placement,
+  WasmRuntime,
+} from '../../src/wasm/runtime/runtime.js';
 import { TenantAccount } from '../../src/wasm/runtime/tenant-account.js';
 import { WasmTrap } from '../../src/wasm/trap.js';
 
@@ -106,10 +113,11 @@ describe('memory', () => {
   // that is seconds. Gas ends such a loop on every tier, time on the optimised one.
   it('stops loops of long instructions in time on the optimised tier', () => {
     const compiled = (name: string) => engine.compile(compile(name).module, 'optimised');
-    const hog = open(compiled('memory-hog'), { limits: { maxMemory: 64 * MIB, timeout: 20 } });
+    const hog = open(compiled('memory-hog'), { limits: { maxMemory: 64 * MIB } });
     hog.function('take')(16);
-    const table = open(compiled('table-hog'), { limits: { timeout: 20 } });
+    const table = open(compiled('table-hog'));
     table.function('take')(90_000);
+    for (const guest of [hog, table]) guest.setResourceLimits({ timeout: 20 });
     const begin = performance.now();
     expect(trapOf(() => hog.function('fill_for_ever')())).toBe('timeout');
     expect(trapOf(() => table.function('fill_for_ever')())).toBe('timeout');
@@ -151,6 +159,8 @@ describe('time', () => {
       );
       // 10 ms on an idle machine (bench/results/wasm-start.md); a machine that runs a test suite has other things to do
       expect(performance.now() - begin, name).toBeLessThan(500);
+      // a short call may take longer than the timeout on a busy machine
+      loop.setResourceLimits({ timeout: null });
       expect(loop.function('add')(1, 2)).toBe(3);
     }
   });
@@ -303,6 +313,7 @@ describe('the host', () => {
     expect(trapOf(() => flood.function('flood')())).toBe('timeout');
     const then = calls.count;
     expect(then).toBeGreaterThan(0);
+    flood.setResourceLimits({ timeout: null });
     expect(flood.function('chance')()).toBe(0n);
     expect(calls.count).toBe(then);
   });
@@ -310,6 +321,113 @@ describe('the host', () => {
   it('keeps its own names for itself', () => {
     expect(codeOf(() => prepareModule(exporting('iguana:gas')))).toMatch(/^IGU_WASM_/);
     expect(codeOf(() => prepareModule(importing('iguana', 'grow')))).toMatch(/^IGU_WASM_/);
+  });
+});
+
+describe('WASI', () => {
+  let runtime: WasmRuntime;
+  const make = async (name: string, options: Partial<CreateOptions> = {}) => {
+    const { id } = await runtime.loadModule(guest(name));
+    return runtime.createInstance({ moduleId: id, placement: 'in-place', wasi: {}, ...options });
+  };
+  const call = (instance: InstanceHandle, name: string, ...args: number[]) =>
+    runtime.callFunction(
+      instance,
+      name,
+      args.map((value) => ({ type: 'i32', value })),
+    );
+  const trapOfCall = async (made: Promise<unknown>) => {
+    const error = await made.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    if (error !== undefined && !(error instanceof WasmTrap)) throw error;
+    return error?.trap ?? 'none';
+  };
+
+  beforeAll(() => {
+    runtime = new WasmRuntime({ workers: 1 });
+  });
+  afterAll(() => runtime.close());
+
+  it('shows a guest the same time and chance at every run when it is deterministic', async () => {
+    const deterministic = { clock: { start: 1_700_000_000_000 }, random: { seed: 7 } };
+    const look = async (wasi: GuestWasi, placement: Placement = 'in-place') => {
+      const instance = await make('time-and-chance', { wasi, placement });
+      const [seen] = await call(instance, 'look');
+      await runtime.destroy(instance);
+      return seen?.value;
+    };
+    const first = await look(deterministic);
+    expect(await look(deterministic)).toBe(first);
+    expect(await look(deterministic, 'worker')).toBe(first);
+    expect(await look({ ...deterministic, random: { seed: 8 } })).not.toBe(first);
+    // and it does look: with the real ones it never sees the same
+    expect(await look({})).not.toBe(await look({}));
+  });
+
+  it('ends calls of the host without end by gas or time', async () => {
+    for (const name of ['flood', 'flood_random']) {
+      const paid = await make('time-and-chance', { gas: 1_000_000 });
+      expect(await trapOfCall(call(paid, name)), name).toBe('out-of-gas');
+      const timed = await make('time-and-chance', { limits: { timeout: 30 } });
+      expect(await trapOfCall(call(timed, name)), name).toBe('timeout');
+    }
+  });
+
+  it('keeps no more of a log without end than it may, and ends it by gas or time', async () => {
+    const before = process.memoryUsage.rss();
+    for (const [name, limits] of [
+      ['out-of-gas', { maxInstructions: 20_000_000 }],
+      ['timeout', { timeout: 30 }],
+    ] as const) {
+      const flood = await make('log-flood', { limits });
+      expect(await trapOfCall(call(flood, 'write_for_ever', 1))).toBe(name);
+      expect(await trapOfCall(call(flood, 'write_for_ever', 2))).toBe(name);
+      const { stdout, stderr, truncated } = await runtime.output(flood);
+      expect(stdout.length).toBeLessThanOrEqual(MIB);
+      expect(stderr.length).toBeLessThanOrEqual(MIB);
+      expect(truncated).toBe(stdout.length + stderr.length >= MIB);
+      await runtime.destroy(flood);
+    }
+    expect(process.memoryUsage.rss() - before).toBeLessThan(100 * MIB);
+  });
+
+  it('refuses writes that lie outside of the memory or are too many', async () => {
+    const flood = await make('log-flood', { gas: 100_000_000 });
+    for (const name of ['write_outside', 'write_countless', 'write_much']) {
+      const [error] = await call(flood, name, 1);
+      expect(error?.value, name).not.toBe(0);
+    }
+    const [closed] = await call(flood, 'write_for_ever', 77);
+    expect(closed?.value).toBe(8); // EBADF
+    expect((await runtime.output(flood)).stdout.length).toBeLessThanOrEqual(MIB);
+  });
+
+  it('stops a guest that sleeps, in its thread, and the thread’s other guests live on', async () => {
+    const sleeper = await make('log-flood', { placement: 'worker' });
+    const other = await make('time-and-chance', { placement: 'worker' });
+    const saved = await runtime.snapshotCreate(other);
+    await runtime.setResourceLimits(sleeper, { timeout: 50 });
+    const begin = performance.now();
+    expect(await trapOfCall(call(sleeper, 'sleep'))).toBe('timeout');
+    expect(performance.now() - begin).toBeLessThan(3_000);
+    await runtime.snapshotRestore(other, saved);
+    const [now] = await call(other, 'now', 1);
+    expect(now?.value).toBeTypeOf('bigint');
+  });
+
+  it('stops an endless loop in a thread, whoever else lives there', async () => {
+    const { id } = await runtime.loadModule(guest('endless-loop'));
+    const loops = await Promise.all([0, 1, 2].map(() => runtime.createInstance({ moduleId: id, placement: 'worker' })));
+    for (const loop of loops) await runtime.setResourceLimits(loop, { timeout: 30 });
+    expect(await Promise.all(loops.map((loop) => trapOfCall(call(loop, 'spin'))))).toEqual([
+      'timeout',
+      'timeout',
+      'timeout',
+    ]);
+    for (const loop of loops) await runtime.setResourceLimits(loop, { timeout: null });
+    for (const loop of loops) expect(await call(loop, 'add', 40, 2)).toEqual([{ type: 'i32', value: 42 }]);
   });
 });
 

@@ -47,7 +47,8 @@ EXPORT(sleep) int sleep(void) {
   static struct {
     unsigned long long user;
     unsigned char tag;
-    unsigned id;
+    /* The union after the tag is aligned to 8 bytes. */
+    __attribute__((aligned(8))) unsigned id;
     unsigned long long timeout, precision;
     unsigned short flags;
   } subscription = {1, 0, 1, 3155760000000000000ull, 1, 0};
