@@ -261,8 +261,8 @@ export const wasmRuntimeLimits = {
   maxKeptSnapshotBytes: 1_073_741_824,
   /** Stack of a worker thread, MiB: room for the deepest guest stack that can be allowed, in V8's slowest code. */
   workerStackMb: 16,
-  /** A worker thread that does not stop a call by itself is ended so long after the call's timeout, ms. */
-  graceMs: 50,
+  /** A worker thread that does not stop a call by itself is ended so long after the call's timeout, ms: a busy machine makes its own stop late. */
+  graceMs: 500,
 } as const;
 
 /** What WASI lets a guest take from the host. */
@@ -307,6 +307,8 @@ export const functionLimits = {
   maxLogLine: 4_096,
   /** Of all log lines of one call, characters. */
   maxLogCharacters: 65_536,
+  /** Log lines kept of one function, the newest. */
+  maxKeptLogLines: 1_000,
   /** Calls of one function that wait for an instance. */
   maxWaiting: 10_000,
   /** Longest time for code to load and say that it is ready, ms. */

@@ -86,7 +86,7 @@ export interface FunctionInstance {
    * Rejects with IguanaError: `IGU_FUNCTION_FAILED` (the handler threw), `IGU_FUNCTION_TIMEOUT`, `IGU_FUNCTION_MEMORY`, `IGU_FUNCTION_CRASHED`.
    * Whether the instance lives on is told by `usable`.
    */
-  invoke(event: FunctionEvent, context: InvocationContext, signal: AbortSignal): Promise<InstanceReply>;
+  invoke(event: FunctionEvent, context: InvocationContext, signal?: AbortSignal): Promise<InstanceReply>;
   readonly usable: boolean;
   /** Resident memory that is this instance's own, bytes, as well as is known. */
   memoryBytes(): number;

@@ -96,7 +96,7 @@ export class JavaScriptInstance implements FunctionInstance {
     });
   }
 
-  invoke(event: FunctionEvent, context: InvocationContext, signal: AbortSignal): Promise<InstanceReply> {
+  invoke(event: FunctionEvent, context: InvocationContext, signal?: AbortSignal): Promise<InstanceReply> {
     return new Promise((resolve, reject) => {
       if (this.ended) {
         reject(this.ended);
@@ -111,14 +111,14 @@ export class JavaScriptInstance implements FunctionInstance {
       };
       const settle = () => {
         clearTimeout(timer);
-        signal.removeEventListener('abort', cancel);
+        signal?.removeEventListener('abort', cancel);
       };
       this.waiting.set(id, { resolve, reject, settle });
-      if (signal.aborted) {
+      if (signal?.aborted) {
         this.take(id)?.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.name }));
         return;
       }
-      signal.addEventListener('abort', cancel, { once: true });
+      signal?.addEventListener('abort', cancel, { once: true });
       try {
         this.host.send({ type: 'invoke', id, event, context });
       } catch (error) {

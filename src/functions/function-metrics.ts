@@ -1,0 +1,102 @@
+import type { ColdStartCause } from './invocation.js';
+
+/** Buckets grow by this, so that a quantile is right to 2.5 per cent. */
+const GROWTH = 1.05;
+/** 1 µs. */
+const SMALLEST_MS = 0.001;
+/** Up to three hours. */
+const BUCKETS = Math.ceil(Math.log(1e7 / SMALLEST_MS) / Math.log(GROWTH));
+
+/** Durations in buckets of equal ratio. Memory: 4 KB. */
+export class DurationHistogram {
+  private readonly buckets = new Uint32Array(BUCKETS);
+  count = 0;
+  sumMs = 0;
+
+  add(ms: number): void {
+    const bucket = Math.floor(Math.log(Math.max(ms, SMALLEST_MS) / SMALLEST_MS) / Math.log(GROWTH));
+    this.buckets[Math.min(BUCKETS - 1, bucket)]!++;
+    this.count++;
+    this.sumMs += ms;
+  }
+
+  /** @param q 0 to 1. NaN without durations. */
+  quantile(q: number): number {
+    const rank = Math.max(1, Math.ceil(q * this.count));
+    let seen = 0;
+    for (const [bucket, count] of this.buckets.entries()) {
+      seen += count;
+      if (seen >= rank && count > 0) return SMALLEST_MS * GROWTH ** (bucket + 0.5);
+    }
+    return Number.NaN;
+  }
+
+  get averageMs(): number {
+    return this.count === 0 ? 0 : this.sumMs / this.count;
+  }
+}
+
+export interface FunctionMetrics {
+  readonly totalInvocations: number;
+  readonly successfulInvocations: number;
+  /** Code of the error → calls. */
+  readonly failedInvocations: Readonly<Record<string, number>>;
+  readonly averageDurationMs: number;
+  readonly p50DurationMs: number;
+  readonly p99DurationMs: number;
+  readonly coldStarts: number;
+  readonly averageColdStartMs: number;
+  readonly coldStartsByCause: Readonly<Partial<Record<ColdStartCause, number>>>;
+  /** Calls refused because too many waited. */
+  readonly throttles: number;
+  readonly concurrency: number;
+  readonly waiting: number;
+  readonly instances: number;
+  readonly idleInstances: number;
+  readonly memoryBytes: number;
+  readonly gasUsed: number;
+}
+
+/** What is counted of one function, all its versions together. */
+export class FunctionCounters {
+  private successful = 0;
+  private readonly failed = new Map<string, number>();
+  private readonly durations = new DurationHistogram();
+  private readonly colds = new Map<ColdStartCause, number>();
+  private coldMs = 0;
+  private gas = 0;
+
+  succeeded(durationMs: number, gasUsed: number): void {
+    this.successful++;
+    this.durations.add(durationMs);
+    this.gas += gasUsed;
+  }
+
+  failedWith(code: string): void {
+    this.failed.set(code, (this.failed.get(code) ?? 0) + 1);
+  }
+
+  coldStart(cause: ColdStartCause, ms: number): void {
+    this.colds.set(cause, (this.colds.get(cause) ?? 0) + 1);
+    this.coldMs += ms;
+  }
+
+  read(): Omit<FunctionMetrics, 'concurrency' | 'waiting' | 'instances' | 'idleInstances' | 'memoryBytes'> {
+    const failures = [...this.failed.values()].reduce((sum, count) => sum + count, 0);
+    const coldStarts = [...this.colds.values()].reduce((sum, count) => sum + count, 0);
+    const none = this.durations.count === 0;
+    return {
+      totalInvocations: this.successful + failures,
+      successfulInvocations: this.successful,
+      failedInvocations: Object.fromEntries(this.failed),
+      averageDurationMs: this.durations.averageMs,
+      p50DurationMs: none ? 0 : this.durations.quantile(0.5),
+      p99DurationMs: none ? 0 : this.durations.quantile(0.99),
+      coldStarts,
+      averageColdStartMs: coldStarts === 0 ? 0 : this.coldMs / coldStarts,
+      coldStartsByCause: Object.fromEntries(this.colds),
+      throttles: this.failed.get('IGU_FUNCTION_BUSY') ?? 0,
+      gasUsed: this.gas,
+    };
+  }
+}

@@ -1,0 +1,364 @@
+/**
+ * All functions of one process: what is deployed, and every call of it. Over 300 lines because a call touches all of it once: version, pool, counters,
+ * usage, logs.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Clock } from '../clock.js';
+import { IguanaError, messageOf } from '../errors.js';
+import { functionLimits } from '../limits.js';
+import { Autoscaler, type ScaleDecision } from './autoscaler.js';
+import { type UsageRecord, usageRecord } from './billing.js';
+import type { FunctionDefinition } from './definition.js';
+import { FunctionCounters, type FunctionMetrics } from './function-metrics.js';
+import type { FunctionEvent, InvocationContext, InvocationResult } from './invocation.js';
+import { HybridHistogram, type KeepAliveWindows } from './keep-alive.js';
+import { FunctionPool, type InstanceFactory } from './pool.js';
+
+/** A definition with its code read. */
+export interface Deployment {
+  readonly definition: FunctionDefinition;
+  readonly code: Uint8Array;
+}
+
+export interface DeployedFunction {
+  readonly name: string;
+  /** Newest version; counted from 1. */
+  readonly version: number;
+  readonly definition: FunctionDefinition;
+  readonly aliases: Readonly<Record<string, AliasWeights>>;
+}
+
+/** Version → share of the calls; shares add up to 1. */
+export type AliasWeights = Readonly<Record<number, number>>;
+
+export interface ServiceOptions {
+  readonly clock: Clock;
+  /** How instances of a deployment are started. */
+  readonly factory: (deployment: Deployment, env: Readonly<Record<string, string>>) => InstanceFactory;
+  /** The value of a secret; undefined when there is none of that name. */
+  readonly secret?: (name: string) => string | undefined;
+  /** Called once for every call that ran, with its signed record. */
+  readonly onUsage?: (record: UsageRecord) => void;
+  /** Key of the signatures. */
+  readonly usageKey?: string | Uint8Array;
+  /** Between 0 and 1; chooses the version of an alias (default Math.random). */
+  readonly random?: () => number;
+}
+
+export interface InvokeOptions {
+  /** Version or alias; default the newest version. */
+  readonly qualifier?: string | number;
+  /** ms; default and at most the function's own. */
+  readonly timeoutMs?: number;
+  readonly attempt?: number;
+  /** Default a new one. The same id is billed once. */
+  readonly invocationId?: string;
+  readonly signal?: AbortSignal;
+}
+
+interface Version {
+  readonly number: number;
+  readonly deployment: Deployment;
+  readonly pool: FunctionPool;
+}
+
+interface LogLine {
+  /** ms since 1970. */
+  readonly at: number;
+  readonly invocationId: string;
+  readonly line: string;
+}
+
+interface Entry {
+  versions: Map<number, Version>;
+  newest: Version;
+  aliases: Map<string, AliasWeights>;
+  readonly counters: FunctionCounters;
+  readonly scaler: Autoscaler;
+  readonly histogram: HybridHistogram;
+  readonly logs: LogLine[];
+  /** End of the newest call; undefined while one runs or before the first. */
+  idleSince: number | undefined;
+  running: number;
+  /** Instances that a forecast or `prewarm` asks for, and until when. */
+  floor: { instances: number; until: number };
+  optimised: boolean;
+}
+
+export class FunctionService {
+  private readonly entries = new Map<string, Entry>();
+
+  constructor(private readonly options: ServiceOptions) {}
+
+  /** Makes a new version the one that is called. The one before lives on while an alias names it, else until its calls are done. */
+  async deploy(deployment: Deployment): Promise<DeployedFunction> {
+    const { definition } = deployment;
+    const now = this.options.clock.now();
+    const before = this.entries.get(definition.name);
+    const version = this.version(deployment, (before?.newest.number ?? 0) + 1);
+    if (before) {
+      before.newest = version;
+      before.versions.set(version.number, version);
+      before.scaler.configure(scalerOptions(definition));
+      await this.retire(before);
+    } else {
+      this.entries.set(definition.name, {
+        versions: new Map([[version.number, version]]),
+        newest: version,
+        aliases: new Map(),
+        counters: new FunctionCounters(),
+        scaler: new Autoscaler(scalerOptions(definition), now),
+        histogram: new HybridHistogram(),
+        logs: [],
+        idleSince: undefined,
+        running: 0,
+        floor: { instances: 0, until: 0 },
+        optimised: false,
+      });
+    }
+    await version.pool.scaleTo(definition.scaling.minInstances);
+    return this.describe(definition.name);
+  }
+
+  /** @throws IguanaError `IGU_USAGE` when a version is not there or the shares do not add up to 1 */
+  async setAlias(name: string, alias: string, weights: AliasWeights): Promise<void> {
+    const entry = this.entry(name);
+    const sum = Object.values(weights).reduce((total, share) => total + share, 0);
+    if (Math.abs(sum - 1) > 1e-9)
+      throw new IguanaError('IGU_USAGE', { what: `shares of alias ${alias} add up to ${sum}, not 1` });
+    for (const version of Object.keys(weights)) {
+      if (entry.versions.has(Number(version))) continue;
+      const there = [...entry.versions.keys()].join(', ');
+      throw new IguanaError('IGU_USAGE', { what: `${name} has no version ${version}; it has ${there}` });
+    }
+    entry.aliases.set(alias, weights);
+    await this.retire(entry);
+  }
+
+  /** @throws IguanaError `IGU_FUNCTION_NOT_FOUND` */
+  async delete(name: string): Promise<void> {
+    const entry = this.entry(name);
+    this.entries.delete(name);
+    await Promise.all([...entry.versions.values()].map(({ pool }) => pool.close()));
+  }
+
+  list(): DeployedFunction[] {
+    return [...this.entries.keys()].map((name) => this.describe(name));
+  }
+
+  /** @throws IguanaError `IGU_FUNCTION_NOT_FOUND` */
+  describe(name: string): DeployedFunction {
+    const { newest, aliases } = this.entry(name);
+    const { number: version, deployment } = newest;
+    return { name, version, definition: deployment.definition, aliases: Object.fromEntries(aliases) };
+  }
+
+  /** @throws IguanaError `IGU_FUNCTION_…` */
+  async invoke(name: string, event: FunctionEvent, options: InvokeOptions = {}): Promise<InvocationResult> {
+    const entry = this.entry(name);
+    const { number, deployment, pool } = this.choose(name, entry, options.qualifier);
+    const { definition } = deployment;
+    const { clock } = this.options;
+    const startedAt = clock.now();
+    const invocationId = options.invocationId ?? randomUUID();
+    const context: InvocationContext = {
+      function: name,
+      version: number,
+      invocationId,
+      attempt: options.attempt ?? 1,
+      deadline: startedAt + Math.min(options.timeoutMs ?? definition.timeoutMs, definition.timeoutMs),
+    };
+    if (entry.running++ === 0 && entry.idleSince !== undefined) entry.histogram.learn(startedAt - entry.idleSince);
+    const began = performance.now();
+    const usage = { invocationId, function: name, version: number, startedAt, memoryMb: definition.memoryMb };
+    try {
+      const { reply, cold, initMs } = await pool.run(event, context, options.signal);
+      const gasUsed = reply.gasUsed ?? 0;
+      if (cold) entry.counters.coldStart(cold, initMs);
+      entry.counters.succeeded(reply.durationMs, gasUsed);
+      this.log(entry, invocationId, reply.logs);
+      this.bill({ ...usage, durationMs: reply.durationMs, initMs, gasUsed, success: true });
+      return { ...reply, invocationId, initMs, cold };
+    } catch (error) {
+      const code = error instanceof IguanaError ? error.code : 'IGU_FUNCTION_FAILED';
+      entry.counters.failedWith(code);
+      const cause =
+        error instanceof Error
+          ? (error.cause as { logs?: readonly string[]; durationMs?: number } | undefined)
+          : undefined;
+      this.log(entry, invocationId, [...(cause?.logs ?? []), `error ${messageOf(error)}`]);
+      // What never ran is not billed; what was stopped is billed for the time it took.
+      if (code === 'IGU_FUNCTION_FAILED' || code === 'IGU_FUNCTION_TIMEOUT' || code === 'IGU_FUNCTION_MEMORY') {
+        const durationMs = cause?.durationMs ?? performance.now() - began;
+        this.bill({ ...usage, durationMs, initMs: 0, gasUsed: 0, success: false });
+      }
+      throw error;
+    } finally {
+      if (--entry.running === 0) entry.idleSince = clock.now();
+    }
+  }
+
+  /** Has so many instances ready and keeps them for the function's idle time. Resolves when they are. */
+  async prewarm(name: string, instances: number): Promise<void> {
+    const entry = this.entry(name);
+    const { pool, deployment } = entry.newest;
+    const { idleSeconds } = deployment.definition.scaling;
+    this.raiseFloor(entry, instances, this.options.clock.now() + idleSeconds * 1000);
+    await pool.scaleTo(Math.max(instances, pool.state.instances));
+  }
+
+  /** A forecast of calls at once: from now until then so many instances are wanted. */
+  expectLoad(name: string, concurrency: number, until: number): void {
+    const entry = this.entry(name);
+    const { concurrency: each, scaling } = entry.newest.deployment.definition;
+    if (!scaling.enablePredictiveScaling) return;
+    this.raiseFloor(entry, Math.ceil(concurrency / (each * scaling.targetConcurrency)), until);
+  }
+
+  /** Keeps and starts instances by when the function was called so far, in place of its fixed idle time. */
+  enableColdStartOptimization(name: string): void {
+    this.entry(name).optimised = true;
+  }
+
+  /** When the function's instances are stopped and started again, as far as its calls so far tell. */
+  keepAlive(name: string): KeepAliveWindows {
+    return this.entry(name).histogram.windows();
+  }
+
+  /** Observes loads and scales every function. To be called every second or two. */
+  async tick(): Promise<Map<string, ScaleDecision>> {
+    const now = this.options.clock.now();
+    const decisions = new Map<string, ScaleDecision>();
+    const work: Promise<void>[] = [];
+    for (const [name, entry] of this.entries) {
+      const { pool, deployment } = entry.newest;
+      const { running, waiting, instances, starting } = pool.state;
+      entry.scaler.observe(now, running + waiting);
+      let floor = now < entry.floor.until ? entry.floor.instances : 0;
+      if (entry.optimised) {
+        const wanted = this.wantedByHistory(entry, now);
+        entry.scaler.configure({ ...scalerOptions(deployment.definition), idleMs: 0 });
+        floor = Math.max(floor, wanted);
+      }
+      const decision = entry.scaler.decide(now, instances + starting, floor);
+      decisions.set(name, decision);
+      work.push(pool.scaleTo(decision.instances));
+      for (const { pool: older } of entry.versions.values()) {
+        if (older !== pool && older.state.running + older.state.waiting === 0) work.push(older.scaleTo(0));
+      }
+    }
+    // A start that fails is told to the calls that wait for it; here nobody waits.
+    await Promise.allSettled(work);
+    return decisions;
+  }
+
+  /** @throws IguanaError `IGU_FUNCTION_NOT_FOUND` */
+  metrics(name: string): FunctionMetrics {
+    const entry = this.entry(name);
+    const states = [...entry.versions.values()].map(({ pool }) => pool.state);
+    const sum = (of: (state: (typeof states)[number]) => number) =>
+      states.reduce((total, state) => total + of(state), 0);
+    return {
+      ...entry.counters.read(),
+      concurrency: sum(({ running }) => running),
+      waiting: sum(({ waiting }) => waiting),
+      instances: sum(({ instances }) => instances),
+      idleInstances: sum(({ idle }) => idle),
+      memoryBytes: sum(({ memoryBytes }) => memoryBytes),
+    };
+  }
+
+  /** Newest last. */
+  logs(name: string): readonly LogLine[] {
+    return this.entry(name).logs;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.entries.keys()].map((name) => this.delete(name)));
+  }
+
+  private entry(name: string): Entry {
+    const entry = this.entries.get(name);
+    if (!entry) throw new IguanaError('IGU_FUNCTION_NOT_FOUND', { name });
+    return entry;
+  }
+
+  private choose(name: string, entry: Entry, qualifier: string | number | undefined): Version {
+    if (qualifier === undefined) return entry.newest;
+    const weights = entry.aliases.get(String(qualifier));
+    if (!weights) {
+      const version = entry.versions.get(Number(qualifier));
+      if (version) return version;
+      throw new IguanaError('IGU_FUNCTION_NOT_FOUND', { name: `${name}:${qualifier}` });
+    }
+    let left = (this.options.random ?? Math.random)();
+    let chosen = entry.newest;
+    for (const [number, share] of Object.entries(weights)) {
+      chosen = entry.versions.get(Number(number))!;
+      left -= share;
+      if (left < 0) break;
+    }
+    return chosen;
+  }
+
+  private version(deployment: Deployment, number: number): Version {
+    const { definition } = deployment;
+    const env: Record<string, string> = { ...definition.env };
+    for (const [variable, secret] of Object.entries(definition.secrets)) {
+      const value = this.options.secret?.(secret);
+      if (value === undefined) {
+        const what = `secret ${secret} (for ${variable}) is not there`;
+        throw new IguanaError('IGU_FUNCTION_CODE', { name: definition.name, what });
+      }
+      env[variable] = value;
+    }
+    const { name, concurrency, maxConcurrency, scaling } = definition;
+    const options = { name, concurrency, maxConcurrency, maxInstances: scaling.maxInstances };
+    return {
+      number,
+      deployment,
+      pool: new FunctionPool(options, this.options.factory(deployment, env), this.options.clock),
+    };
+  }
+
+  /** Ends versions that nothing names any more. */
+  private async retire(entry: Entry): Promise<void> {
+    const named = new Set([entry.newest.number]);
+    for (const weights of entry.aliases.values()) for (const number of Object.keys(weights)) named.add(Number(number));
+    for (const [number, { pool }] of entry.versions) {
+      if (named.has(number)) continue;
+      entry.versions.delete(number);
+      await pool.close();
+    }
+  }
+
+  /** Instances for a function whose calls come as they came: one inside its keep-alive window, none outside. */
+  private wantedByHistory(entry: Entry, now: number): number {
+    if (entry.running > 0) return 1;
+    if (entry.idleSince === undefined) return 0;
+    const { prewarmMs, keepAliveMs } = entry.histogram.windows();
+    const idle = now - entry.idleSince;
+    return idle >= prewarmMs && idle < prewarmMs + keepAliveMs ? 1 : 0;
+  }
+
+  private raiseFloor(entry: Entry, instances: number, until: number): void {
+    const now = this.options.clock.now();
+    if (now >= entry.floor.until || instances >= entry.floor.instances) entry.floor = { instances, until };
+  }
+
+  private log(entry: Entry, invocationId: string, lines: readonly string[]): void {
+    const at = this.options.clock.now();
+    for (const line of lines) entry.logs.push({ at, invocationId, line });
+    const excess = entry.logs.length - functionLimits.maxKeptLogLines;
+    if (excess > 0) entry.logs.splice(0, excess);
+  }
+
+  private bill(call: Parameters<typeof usageRecord>[0]): void {
+    this.options.onUsage?.(usageRecord(call, this.options.usageKey ?? ''));
+  }
+}
+
+function scalerOptions({ concurrency, scaling }: FunctionDefinition) {
+  const { targetConcurrency, minInstances, maxInstances, idleSeconds } = scaling;
+  return { targetConcurrency: concurrency * targetConcurrency, minInstances, maxInstances, idleMs: idleSeconds * 1000 };
+}

@@ -1,0 +1,236 @@
+import type { Clock } from '../clock.js';
+import { IguanaError } from '../errors.js';
+import { functionLimits } from '../limits.js';
+import type {
+  ColdStartCause,
+  FunctionEvent,
+  FunctionInstance,
+  InstanceReply,
+  InvocationContext,
+} from './invocation.js';
+
+/** Starts copies of one version of a function. */
+export interface InstanceFactory {
+  /** @throws IguanaError `IGU_FUNCTION_CODE` */
+  start(): Promise<FunctionInstance>;
+}
+
+export interface PoolOptions {
+  readonly name: string;
+  /** Calls at once in one instance. */
+  readonly concurrency: number;
+  /** Calls at once in all of them. */
+  readonly maxConcurrency: number;
+  readonly maxInstances: number;
+}
+
+export interface PoolReply {
+  readonly reply: InstanceReply;
+  readonly cold: ColdStartCause | false;
+  /** Of the start that the call waited for, ms. */
+  readonly initMs: number;
+}
+
+export interface PoolState {
+  readonly instances: number;
+  readonly starting: number;
+  /** Without a call. */
+  readonly idle: number;
+  readonly running: number;
+  readonly waiting: number;
+  readonly memoryBytes: number;
+}
+
+interface Copy {
+  readonly instance: FunctionInstance;
+  running: number;
+  /** Start that no call has used yet. */
+  unused: { readonly cause: ColdStartCause; readonly initMs: number } | undefined;
+  idleSince: number;
+}
+
+interface Call {
+  readonly event: FunctionEvent;
+  readonly context: InvocationContext;
+  readonly signal: AbortSignal | undefined;
+  readonly settle: () => void;
+  readonly waitedForStart: boolean;
+  readonly resolve: (reply: PoolReply) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * The instances of one version of a function in this process. A call goes to the fullest instance that has room, so that others become idle; without one
+ * it waits for whichever comes first, a free instance or a new one, which is started for it.
+ */
+export class FunctionPool {
+  private readonly copies: Copy[] = [];
+  private readonly queue: Call[] = [];
+  private starting = 0;
+  private running = 0;
+  private startedOnce = false;
+  private lastStop: 'idle' | 'failure' | undefined;
+  private closed = false;
+
+  constructor(
+    private options: PoolOptions,
+    private readonly factory: InstanceFactory,
+    private readonly clock: Clock,
+  ) {}
+
+  configure(options: PoolOptions): void {
+    this.options = options;
+    this.serve();
+  }
+
+  get state(): PoolState {
+    return {
+      instances: this.copies.length,
+      starting: this.starting,
+      idle: this.copies.filter(({ running }) => running === 0).length,
+      running: this.running,
+      waiting: this.queue.length,
+      memoryBytes: this.copies.reduce((sum, { instance }) => sum + instance.memoryBytes(), 0),
+    };
+  }
+
+  /** @throws IguanaError `IGU_FUNCTION_BUSY` when too many wait; what the instance throws */
+  run(event: FunctionEvent, context: InvocationContext, signal?: AbortSignal): Promise<PoolReply> {
+    return new Promise((resolve, reject) => {
+      const { name, maxConcurrency } = this.options;
+      if (this.closed) {
+        reject(new IguanaError('IGU_FUNCTION_NOT_FOUND', { name }));
+        return;
+      }
+      if (this.queue.length >= functionLimits.maxWaiting) {
+        const waiting = this.queue.length;
+        reject(new IguanaError('IGU_FUNCTION_BUSY', { name, limit: maxConcurrency, waiting }));
+        return;
+      }
+      const cancel = () => {
+        const at = this.queue.indexOf(call);
+        if (at < 0) return;
+        this.queue.splice(at, 1);
+        reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name }));
+      };
+      const call: Call = {
+        event,
+        context,
+        signal,
+        settle: () => signal?.removeEventListener('abort', cancel),
+        waitedForStart: !this.copies.some((copy) => this.hasRoom(copy)),
+        resolve,
+        reject,
+      };
+      signal?.addEventListener('abort', cancel, { once: true });
+      this.queue.push(call);
+      this.serve();
+    });
+  }
+
+  /** Starts or stops instances until there are so many; those with calls are left. Resolves when starts are done. */
+  async scaleTo(instances: number): Promise<void> {
+    const wanted = Math.min(instances, this.options.maxInstances);
+    const missing = wanted - this.copies.length - this.starting;
+    await Promise.all(Array.from({ length: Math.max(0, missing) }, () => this.start('scale-up')));
+    const idle = this.copies.filter(({ running }) => running === 0).sort((a, b) => a.idleSince - b.idleSince);
+    await Promise.all(idle.slice(0, Math.max(0, this.copies.length - wanted)).map((copy) => this.stop(copy, 'idle')));
+  }
+
+  /** Lets no more calls in, waits for those that run, and stops all instances. */
+  async close(): Promise<void> {
+    this.closed = true;
+    for (const { reject } of this.queue.splice(0))
+      reject(new IguanaError('IGU_FUNCTION_NOT_FOUND', { name: this.options.name }));
+    while (this.running > 0 || this.starting > 0) await new Promise<void>((resolve) => this.onQuiet.push(resolve));
+    await Promise.all([...this.copies].map((copy) => this.stop(copy, 'idle')));
+  }
+
+  private readonly onQuiet: (() => void)[] = [];
+
+  private hasRoom({ instance, running }: Copy): boolean {
+    return instance.usable && running < this.options.concurrency && this.running < this.options.maxConcurrency;
+  }
+
+  private serve(): void {
+    while (this.queue.length > 0) {
+      let best: Copy | undefined;
+      for (const copy of this.copies) {
+        if (this.hasRoom(copy) && (best === undefined || copy.running > best.running)) best = copy;
+      }
+      if (!best) break;
+      void this.call(best, this.queue.shift()!);
+    }
+    const room = this.options.maxConcurrency - this.running;
+    const wanted = Math.min(
+      Math.ceil(Math.min(this.queue.length, room) / this.options.concurrency),
+      this.options.maxInstances,
+    );
+    const missing = Math.min(wanted - this.starting, this.options.maxInstances - this.copies.length - this.starting);
+    for (let i = 0; i < missing; i++) void this.start(this.causeOfStart());
+  }
+
+  private causeOfStart(): ColdStartCause {
+    if (this.copies.length + this.starting > 0) return 'scale-up';
+    if (this.lastStop === 'failure') return 'after-failure';
+    return this.startedOnce ? 'after-idle' : 'first-call';
+  }
+
+  private async start(cause: ColdStartCause): Promise<void> {
+    this.starting++;
+    this.startedOnce = true;
+    const began = performance.now();
+    try {
+      const instance = await this.factory.start();
+      const copy: Copy = {
+        instance,
+        running: 0,
+        unused: { cause, initMs: performance.now() - began },
+        idleSince: this.clock.now(),
+      };
+      this.copies.push(copy);
+    } catch (error) {
+      // Whoever waits would wait for the same failure again.
+      for (const { reject } of this.queue.splice(0)) reject(error);
+    } finally {
+      this.starting--;
+      this.serve();
+      this.quiet();
+    }
+  }
+
+  private async call(copy: Copy, call: Call): Promise<void> {
+    call.settle();
+    const { unused } = copy;
+    copy.unused = undefined;
+    copy.running++;
+    this.running++;
+    const cold = call.waitedForStart && unused ? unused : undefined;
+    try {
+      const reply = await copy.instance.invoke(call.event, call.context, call.signal);
+      call.resolve({ reply, cold: cold?.cause ?? false, initMs: cold?.initMs ?? 0 });
+    } catch (error) {
+      call.reject(error);
+    } finally {
+      copy.running--;
+      this.running--;
+      copy.idleSince = this.clock.now();
+      if (!copy.instance.usable) await this.stop(copy, 'failure');
+      this.serve();
+      this.quiet();
+    }
+  }
+
+  private async stop(copy: Copy, why: 'idle' | 'failure'): Promise<void> {
+    const at = this.copies.indexOf(copy);
+    if (at < 0) return;
+    this.copies.splice(at, 1);
+    this.lastStop = why;
+    await copy.instance.close();
+  }
+
+  private quiet(): void {
+    if (this.running > 0 || this.starting > 0) return;
+    for (const resolve of this.onQuiet.splice(0)) resolve();
+  }
+}

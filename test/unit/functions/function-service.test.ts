@@ -1,0 +1,198 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { VirtualClock, wallClock } from '../../../src/clock.js';
+import { isAuthentic, type UsageRecord } from '../../../src/functions/billing.js';
+import { functionSchema } from '../../../src/functions/definition.js';
+import { FunctionService, type ServiceOptions } from '../../../src/functions/function-service.js';
+import type { FunctionEvent } from '../../../src/functions/invocation.js';
+import { WarmWorkers } from '../../../src/functions/javascript/warm-workers.js';
+
+const closing: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+function service(options: Partial<ServiceOptions> = {}) {
+  const workers = new WarmWorkers(1);
+  const made = new FunctionService({
+    clock: wallClock,
+    factory: ({ definition, code }, env) => {
+      const { name, handler, memoryMb, isolation } = definition;
+      return workers.factory({ name, handler, env, code: Buffer.from(code).toString() }, memoryMb, isolation);
+    },
+    ...options,
+  });
+  closing.push(
+    () => workers.close(),
+    () => made.close(),
+  );
+  return made;
+}
+
+function deployment(code: string, more: object = {}) {
+  const definition = functionSchema.parse({
+    name: 'f',
+    runtime: 'javascript',
+    memoryMb: 32,
+    code: { inline: code },
+    ...more,
+  });
+  return { definition, code: Buffer.from(code) };
+}
+
+const input = (value: unknown): FunctionEvent => ({ trigger: 'call', input: value });
+
+describe('functions', () => {
+  test('are deployed, called, counted, billed and deleted', async () => {
+    const usage: UsageRecord[] = [];
+    const functions = service({ onUsage: (record) => usage.push(record), usageKey: 'k' });
+    await functions.deploy(
+      deployment('export const handle = ({ input }) => { console.log("saw", input); return input * 2; }'),
+    );
+    const first = await functions.invoke('f', input(21), { invocationId: 'one' });
+    expect(first).toMatchObject({ output: 42, cold: 'first-call', invocationId: 'one', logs: ['info saw 21'] });
+    expect(first.initMs).toBeGreaterThan(0);
+    expect(await functions.invoke('f', input(1))).toMatchObject({ output: 2, cold: false, initMs: 0 });
+    expect(functions.metrics('f')).toMatchObject({
+      totalInvocations: 2,
+      successfulInvocations: 2,
+      coldStarts: 1,
+      coldStartsByCause: { 'first-call': 1 },
+      instances: 1,
+    });
+    expect(functions.logs('f').map(({ line }) => line)).toEqual(['info saw 21', 'info saw 1']);
+    expect(usage).toHaveLength(2);
+    expect(usage[0]).toMatchObject({ invocationId: 'one', memoryMb: 32, success: true });
+    expect(usage.every((record) => isAuthentic(record, 'k'))).toBe(true);
+    await functions.delete('f');
+    await expect(functions.invoke('f', input(1))).rejects.toMatchObject({ code: 'IGU_FUNCTION_NOT_FOUND' });
+  });
+
+  test('that fail are counted by their error, billed for their time and keep their logs', async () => {
+    const usage: UsageRecord[] = [];
+    const functions = service({ onUsage: (record) => usage.push(record) });
+    await functions.deploy(
+      deployment(
+        'export function handle({ input }) { console.log("trying"); if (input) throw new Error("no"); for (;;); }',
+      ),
+    );
+    await expect(functions.invoke('f', input(1))).rejects.toMatchObject({ code: 'IGU_FUNCTION_FAILED' });
+    await expect(functions.invoke('f', input(0), { timeoutMs: 100 })).rejects.toMatchObject({
+      code: 'IGU_FUNCTION_TIMEOUT',
+    });
+    expect(functions.metrics('f')).toMatchObject({
+      totalInvocations: 2,
+      successfulInvocations: 0,
+      failedInvocations: { IGU_FUNCTION_FAILED: 1, IGU_FUNCTION_TIMEOUT: 1 },
+    });
+    expect(functions.logs('f').map(({ line }) => line)).toEqual([
+      'info trying',
+      'error IGU_FUNCTION_FAILED f failed: no; see its logs with `iguana function logs`',
+      expect.stringMatching(/^error IGU_FUNCTION_TIMEOUT/),
+    ]);
+    expect(usage.map(({ success }) => success)).toEqual([false, false]);
+    expect(usage[1]!.billedMs).toBeGreaterThanOrEqual(100);
+  });
+
+  test('take over by a new version, and by aliases share by share', async () => {
+    const random = [0.1, 0.95, 0.5];
+    const functions = service({ random: () => random.shift()! });
+    await functions.deploy(deployment('export const handle = () => "one"'));
+    await functions.setAlias('f', 'live', { 1: 1 });
+    await functions.deploy(deployment('export const handle = () => "two"'));
+    const outputs = async (qualifier?: string | number) =>
+      (await functions.invoke('f', input(0), qualifier === undefined ? {} : { qualifier })).output;
+    expect([await outputs(), await outputs(1)]).toEqual(['two', 'one']);
+    await functions.setAlias('f', 'live', { 1: 0.9, 2: 0.1 });
+    expect([await outputs('live'), await outputs('live'), await outputs('live')]).toEqual(['one', 'two', 'one']);
+    await functions.setAlias('f', 'live', { 2: 1 });
+    await expect(outputs(1)).rejects.toMatchObject({ code: 'IGU_FUNCTION_NOT_FOUND' });
+    await expect(functions.setAlias('f', 'live', { 2: 0.5 })).rejects.toThrow(/add up to 0.5/);
+    await expect(functions.setAlias('f', 'live', { 9: 1 })).rejects.toThrow(/no version 9; it has 2/);
+  });
+
+  test('see their secrets and nothing of the environment of others', async () => {
+    const functions = service({ secret: (name) => (name === 'db' ? 's3cret' : undefined) });
+    const code = 'export const handle = () => process.env';
+    await functions.deploy(deployment(code, { env: { A: '1' }, secrets: { PASSWORD: 'db' } }));
+    expect((await functions.invoke('f', input(0))).output).toEqual({ A: '1', PASSWORD: 's3cret' });
+    await expect(functions.deploy(deployment(code, { secrets: { X: 'none' } }))).rejects.toThrow(
+      /secret none \(for X\)/,
+    );
+  });
+
+  test('scale to zero when idle, follow load, and obey prewarm and forecasts', async () => {
+    const clock = new VirtualClock(1e12);
+    const started: number[] = [];
+    const functions = service({
+      clock,
+      factory: () => ({
+        start: async () => {
+          started.push(clock.now());
+          return {
+            invoke: async () => ({ output: 0, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false }),
+            usable: true,
+            memoryBytes: () => 1,
+            close: async () => undefined,
+          };
+        },
+      }),
+    });
+    const instances = () => functions.metrics('f').instances;
+    const pass = async (seconds: number) => {
+      for (let i = 0; i < seconds; i++) {
+        clock.advance(1000);
+        await functions.tick();
+      }
+    };
+    await functions.deploy(deployment('-', { scaling: { idleSeconds: 60 } }));
+    await functions.invoke('f', input(0));
+    await pass(50);
+    expect(instances()).toBe(1);
+    await pass(20);
+    expect(instances()).toBe(0);
+    await functions.prewarm('f', 3);
+    expect(instances()).toBe(3);
+    await pass(59);
+    expect(instances()).toBe(3);
+    await pass(2);
+    expect(instances()).toBe(0);
+    functions.expectLoad('f', 2, clock.now() + 30_000);
+    await pass(10);
+    expect(instances()).toBe(3);
+    await pass(30);
+    expect(instances()).toBe(0);
+    expect(started).toHaveLength(7);
+  });
+
+  test('called every half hour are started again just before, once that is asked for', async () => {
+    const clock = new VirtualClock(1e12);
+    const functions = service({
+      clock,
+      factory: () => ({
+        start: async () => ({
+          invoke: async () => ({ output: 0, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false }),
+          usable: true,
+          memoryBytes: () => 1,
+          close: async () => undefined,
+        }),
+      }),
+    });
+    await functions.deploy(deployment('-'));
+    functions.enableColdStartOptimization('f');
+    const at = async (minutes: number) => {
+      for (let i = 0; i < minutes; i++) {
+        clock.advance(60_000);
+        await functions.tick();
+      }
+      return functions.metrics('f').instances;
+    };
+    for (let i = 0; i < 20; i++) {
+      await functions.invoke('f', input(0));
+      clock.advance(30 * 60_000);
+    }
+    expect((await functions.invoke('f', input(0))).cold).toBe(false);
+    expect([await at(5), await at(20), await at(3)]).toEqual([0, 0, 1]);
+    clock.advance(60_000);
+    expect((await functions.invoke('f', input(0))).cold).toBe(false);
+  });
+});

@@ -1,0 +1,208 @@
+import { describe, expect, test } from 'vitest';
+import { VirtualClock } from '../../../src/clock.js';
+import { IguanaError } from '../../../src/errors.js';
+import type {
+  FunctionEvent,
+  FunctionInstance,
+  InstanceReply,
+  InvocationContext,
+} from '../../../src/functions/invocation.js';
+import { FunctionPool, type PoolOptions } from '../../../src/functions/pool.js';
+
+/** Instances whose starts and calls end when the test says so. */
+class Stage {
+  readonly starts: { succeed: () => void; fail: (error: Error) => void }[] = [];
+  readonly calls: { instance: number; input: unknown; succeed: () => void; crash: () => void }[] = [];
+  readonly closed: number[] = [];
+  private count = 0;
+  readonly pool: FunctionPool;
+  readonly clock = new VirtualClock();
+
+  constructor(options: Partial<PoolOptions> = {}) {
+    const all = { name: 'f', concurrency: 1, maxConcurrency: 100, maxInstances: 3, ...options };
+    this.pool = new FunctionPool(all, { start: () => this.start() }, this.clock);
+  }
+
+  private start(): Promise<FunctionInstance> {
+    const number = this.count++;
+    let usable = true;
+    const instance: FunctionInstance = {
+      invoke: (event) =>
+        new Promise<InstanceReply>((resolve, reject) => {
+          const input = event.trigger === 'call' ? event.input : undefined;
+          const reply = { output: number, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false };
+          this.calls.push({
+            instance: number,
+            input,
+            succeed: () => resolve(reply),
+            crash: () => {
+              usable = false;
+              reject(new IguanaError('IGU_FUNCTION_CRASHED', { name: 'f', what: 'test' }));
+            },
+          });
+        }),
+      get usable() {
+        return usable;
+      },
+      memoryBytes: () => 10,
+      close: async () => {
+        this.closed.push(number);
+      },
+    };
+    return new Promise((resolve, reject) => {
+      this.starts.push({ succeed: () => resolve(instance), fail: reject });
+    });
+  }
+
+  call(input: unknown, signal = new AbortController().signal) {
+    const event: FunctionEvent = { trigger: 'call', input };
+    const context: InvocationContext = {
+      function: 'f',
+      version: 1,
+      invocationId: String(input),
+      attempt: 1,
+      deadline: 1e9,
+    };
+    const reply = this.pool.run(event, context, signal);
+    reply.catch(() => undefined);
+    return reply;
+  }
+}
+
+const settled = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+describe('a pool', () => {
+  test('starts an instance for the first call and keeps it for the next', async () => {
+    const stage = new Stage();
+    const first = stage.call('a');
+    stage.starts[0]!.succeed();
+    await settled();
+    stage.calls[0]!.succeed();
+    expect(await first).toMatchObject({ cold: 'first-call' });
+    const second = stage.call('b');
+    await settled();
+    stage.calls[1]!.succeed();
+    expect(await second).toMatchObject({ cold: false, initMs: 0 });
+    expect(stage.starts).toHaveLength(1);
+  });
+
+  test('a waiting call takes whatever comes first: a free instance or a new one', async () => {
+    const stage = new Stage();
+    stage.call('a');
+    stage.starts[0]!.succeed();
+    await settled();
+    const waiting = stage.call('b');
+    expect(stage.starts).toHaveLength(2);
+    stage.calls[0]!.succeed();
+    await settled();
+    expect(stage.calls[1]).toMatchObject({ instance: 0, input: 'b' });
+    stage.calls[1]!.succeed();
+    expect(await waiting).toMatchObject({ cold: false });
+  });
+
+  test('starts no more than it may, and serves in order', async () => {
+    const stage = new Stage({ maxInstances: 2 });
+    for (const input of ['a', 'b', 'c', 'd']) stage.call(input);
+    expect(stage.starts).toHaveLength(2);
+    for (const { succeed } of stage.starts) succeed();
+    await settled();
+    expect(stage.pool.state).toMatchObject({ instances: 2, running: 2, waiting: 2 });
+    stage.calls[1]!.succeed();
+    await settled();
+    expect(stage.calls.map(({ input }) => input)).toEqual(['a', 'b', 'c']);
+  });
+
+  test('fills instances that have room before it starts others', async () => {
+    const stage = new Stage({ concurrency: 3 });
+    for (const input of ['a', 'b', 'c', 'd']) stage.call(input);
+    expect(stage.starts).toHaveLength(2);
+    stage.starts[0]!.succeed();
+    await settled();
+    expect(stage.calls.map(({ instance }) => instance)).toEqual([0, 0, 0]);
+  });
+
+  test('never runs more calls at once than allowed', async () => {
+    const stage = new Stage({ maxConcurrency: 1, maxInstances: 3 });
+    stage.call('a');
+    stage.call('b');
+    expect(stage.starts).toHaveLength(1);
+    stage.starts[0]!.succeed();
+    await settled();
+    expect(stage.pool.state).toMatchObject({ running: 1, waiting: 1 });
+  });
+
+  test('replaces an instance that broke, and says why the next call was cold', async () => {
+    const stage = new Stage();
+    const broken = stage.call('a');
+    stage.starts[0]!.succeed();
+    await settled();
+    stage.calls[0]!.crash();
+    await expect(broken).rejects.toMatchObject({ code: 'IGU_FUNCTION_CRASHED' });
+    await settled();
+    expect(stage.closed).toEqual([0]);
+    const next = stage.call('b');
+    stage.starts[1]!.succeed();
+    await settled();
+    stage.calls[1]!.succeed();
+    expect(await next).toMatchObject({ cold: 'after-failure' });
+  });
+
+  test('a failed start fails those who wait', async () => {
+    const stage = new Stage();
+    const calls = [stage.call('a'), stage.call('b')];
+    stage.starts[0]!.fail(new Error('no code'));
+    for (const call of calls) await expect(call).rejects.toThrow('no code');
+  });
+
+  test('scales to any number, the longest idle first to go, those with calls last', async () => {
+    const stage = new Stage();
+    const up = stage.pool.scaleTo(3);
+    for (const { succeed } of stage.starts) succeed();
+    await up;
+    expect(stage.pool.state).toMatchObject({ instances: 3, idle: 3, memoryBytes: 30 });
+    stage.clock.advance(10);
+    const call = stage.call('a');
+    await settled();
+    await stage.pool.scaleTo(0);
+    expect(stage.pool.state).toMatchObject({ instances: 1, running: 1 });
+    stage.calls[0]!.succeed();
+    expect(await call).toMatchObject({ cold: false });
+    await stage.pool.scaleTo(0);
+    expect(stage.pool.state.instances).toBe(0);
+    const again = stage.call('b');
+    stage.starts[3]!.succeed();
+    await settled();
+    stage.calls[1]!.succeed();
+    expect(await again).toMatchObject({ cold: 'after-idle' });
+  });
+
+  test('a call that is cancelled while it waits never starts', async () => {
+    const stage = new Stage({ maxInstances: 1 });
+    const controller = new AbortController();
+    const call = stage.call('a', controller.signal);
+    controller.abort();
+    await expect(call).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
+    stage.starts[0]!.succeed();
+    await settled();
+    expect(stage.calls).toHaveLength(0);
+  });
+
+  test('closes when its calls are done', async () => {
+    const stage = new Stage();
+    stage.call('a');
+    stage.starts[0]!.succeed();
+    await settled();
+    const waiting = stage.call('b');
+    let closed = false;
+    const closing = stage.pool.close().then(() => {
+      closed = true;
+    });
+    await expect(waiting).rejects.toMatchObject({ code: 'IGU_FUNCTION_NOT_FOUND' });
+    await settled();
+    expect(closed).toBe(false);
+    stage.starts[1]!.succeed();
+    stage.calls[0]!.succeed();
+    await closing;
+    expect(stage.closed.sort()).toEqual([0, 1]);
+  });
+});
