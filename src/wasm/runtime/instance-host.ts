@@ -82,9 +82,15 @@ export class InstanceHost {
     }
   }
 
-  /** What creating needs and takes its time; done before when the start function is timed. @throws as `openEngine` and `Engine.compile` */
-  async compile(spec: InstanceSpec): Promise<void> {
-    this.#compile(await this.#engine(spec.engine), spec);
+  /**
+   * What creating needs and takes its time; done before when the start function is timed.
+   * @returns how another thread stops a call, see `Engine.stopper`
+   * @throws as `openEngine` and `Engine.compile`
+   */
+  async compile(spec: InstanceSpec): Promise<Engine['stopper']> {
+    const engine = await this.#engine(spec.engine);
+    this.#compile(engine, spec);
+    return engine.stopper;
   }
 
   /** @throws as `openEngine`, `Engine.compile` and `Instance`; `IGU_CONFIG` when `importsFrom` cannot be loaded. */

@@ -1,6 +1,7 @@
+import type { Engine } from '../engines/engine.js';
 import type { PreparedModule, PrepareOptions } from '../module/prepared.js';
 import type { Snapshot } from '../snapshot/snapshot.js';
-import type { InstanceSpec } from './instance-host.js';
+import type { InstanceInfo, InstanceSpec } from './instance-host.js';
 import type { PlainError } from './plain-errors.js';
 import type { ResourceLimits } from './resource-limits.js';
 import type { TypedValue } from './values.js';
@@ -41,3 +42,9 @@ export type Request =
 export type Answer =
   | { readonly number: number; readonly ok: true; readonly value: unknown }
   | { readonly number: number; readonly ok: false; readonly error: PlainError };
+
+/** The answer to `create`. */
+export interface Created {
+  readonly info: InstanceInfo;
+  readonly stopper: Engine['stopper'];
+}

@@ -2,7 +2,7 @@
 import { parentPort } from 'node:worker_threads';
 import { InstanceHost } from './instance-host.js';
 import { toPlain } from './plain-errors.js';
-import type { Answer, Request } from './requests.js';
+import type { Answer, Created, Request } from './requests.js';
 
 const port = parentPort;
 if (!port) throw new Error('runtime-worker runs in a worker thread');
@@ -19,10 +19,11 @@ async function perform(request: Request): Promise<unknown> {
     case 'compile':
       return host.compile(request.spec);
     case 'create': {
+      const { spec } = request;
+      const info = await host.create(spec);
       // only the start function is timed here: the owner says for each call whether this thread shall stop it
-      const info = await host.create(request.spec);
-      host.instance(request.spec.id).setResourceLimits({ timeout: null });
-      return info;
+      host.instance(spec.id).setResourceLimits({ timeout: null });
+      return { info, stopper: await host.compile(spec) } satisfies Created;
     }
     case 'call':
       return host.call(request.id, request.name, request.args, request.timeoutMs);

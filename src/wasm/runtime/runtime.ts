@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { IguanaError } from '../../errors.js';
 import { wasmRuntimeLimits } from '../../limits.js';
-import type { EngineName, Tier } from '../engines/engine.js';
+import type { Engine, EngineName, Tier } from '../engines/engine.js';
 import { inspectModule, prepareModule } from '../module/prepare.js';
 import type { PreparedModule, PrepareOptions } from '../module/prepared.js';
 import type { Snapshot } from '../snapshot/snapshot.js';
@@ -15,7 +15,7 @@ import { type ExportInfo, type ImportInfo, type ModuleInfo, PAGE_BYTES } from '.
 import type { GuestOutput, GuestWasi } from './guest-wasi.js';
 import type { GasUsed, Instance, UserImports } from './instance.js';
 import { type CallOutcome, InstanceHost, type InstanceInfo, type InstanceSpec } from './instance-host.js';
-import type { Request } from './requests.js';
+import type { Created, Request } from './requests.js';
 import { effectiveLimits, type ResourceLimits } from './resource-limits.js';
 import { TenantAccount } from './tenant-account.js';
 import type { TypedValue } from './values.js';
@@ -120,6 +120,8 @@ interface Held {
   readonly prepare: PrepareOptions;
   readonly spec: InstanceSpec;
   limits: ResourceLimits;
+  /** See `Engine.stopper`. */
+  readonly stopper: Engine['stopper'];
   /** Absent: in place. */
   thread: WorkerThread | undefined;
   /** Why it is not there any more. */
@@ -259,10 +261,14 @@ export class WasmRuntime {
     this.#making++;
     module.instances++;
     try {
-      const { thread, info } =
+      const { thread, info, stopper } =
         placement === 'worker'
           ? await this.#createInThread(spec, module, prepare, account)
-          : { thread: undefined, info: await this.#createHere(spec, module, prepare, account, options.imports) };
+          : {
+              thread: undefined,
+              info: await this.#createHere(spec, module, prepare, account, options.imports),
+              stopper: undefined,
+            };
       const handle: InstanceHandle = {
         id: spec.id,
         moduleId: options.moduleId,
@@ -278,6 +284,7 @@ export class WasmRuntime {
         prepare,
         spec,
         limits,
+        stopper,
         thread,
         lost: thread?.ended ? 'its worker thread ended' : undefined,
         snapshot: options.snapshot,
@@ -305,9 +312,9 @@ export class WasmRuntime {
       if (held.handle.placement === 'in-place') return this.#local.instance(held.handle.id).call(name, args);
       const thread = await this.#threadOf(held);
       const timeout = held.limits.timeout ?? undefined;
-      const shared = timeout !== undefined && thread.instances.size > 1;
+      const shared = timeout !== undefined && held.stopper === undefined && thread.instances.size > 1;
       const request = { op: 'call', id: held.handle.id, name, args, ...(shared && { timeoutMs: timeout }) } as const;
-      const { results, gasUsed } = (await thread.request(request, timeout)) as CallOutcome;
+      const { results, gasUsed } = (await thread.request(request, timeout, held.stopper)) as CallOutcome;
       held.gas = gasUsed;
       return results;
     } catch (error) {
@@ -571,7 +578,7 @@ export class WasmRuntime {
     module: LoadedModule,
     prepare: PrepareOptions,
     account: TenantAccount,
-  ): Promise<{ thread: WorkerThread; info: InstanceInfo }> {
+  ): Promise<Created & { thread: WorkerThread }> {
     const prepared = await this.#prepare(module.handle.id, module.bytes, prepare);
     const thread = this.#thread();
     thread.instances.add(spec.id);
@@ -587,11 +594,13 @@ export class WasmRuntime {
       }
       const { timeout, ...limits } = spec.limits;
       const timed = typeof timeout === 'number' && module.info.hasStart && !spec.snapshot ? timeout : undefined;
-      if (timed !== undefined) await thread.request({ op: 'compile', spec });
-      const here = timed !== undefined && thread.instances.size > 1 ? { ...limits, timeout: timed } : limits;
+      const known = (await thread.request({ op: 'compile', spec })) as Engine['stopper'];
+      if (known === 'never') assertBounded(spec);
+      const shared = timed !== undefined && known === undefined && thread.instances.size > 1;
+      const here = shared ? { ...limits, timeout: timed } : limits;
       const request = { op: 'create', spec: { ...spec, limits: here, tenant: share.share } } as const;
-      const info = (await thread.request(request, timed)) as InstanceInfo;
-      return { thread, info };
+      const { info, stopper } = (await thread.request(request, timed, known)) as Created;
+      return { thread, info, stopper };
     } catch (error) {
       thread.instances.delete(spec.id);
       throw error;
@@ -726,6 +735,16 @@ function writtenMaximum(pages: number): number {
 
 function keyOf(id: string, { metered, maxMemoryPages, maxTableElements }: PrepareOptions): string {
   return `${id}:${metered ? 'metered' : 'plain'}:${maxMemoryPages}:${maxTableElements}`;
+}
+
+/** Where nothing from outside ends a call, a time limit is only kept with gas. @throws IguanaError `IGU_WASM_UNSUPPORTED` */
+function assertBounded({ engine, limits: { timeout, maxInstructions }, gas }: InstanceSpec): void {
+  if (typeof timeout !== 'number' || typeof maxInstructions === 'number' || gas !== undefined) return;
+  throw new IguanaError('IGU_WASM_UNSUPPORTED', {
+    what: 'a timeout without a gas limit',
+    where: ` by ${engine}, whose code nothing can stop from outside`,
+    fix: 'give maxInstructions or gas too, which ends the call there, or use native, wasmtime or wasm3',
+  });
 }
 
 async function readModule(source: string | URL): Promise<Uint8Array<ArrayBuffer>> {

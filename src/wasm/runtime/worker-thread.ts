@@ -2,6 +2,8 @@ import { Worker } from 'node:worker_threads';
 import { IguanaError, messageOf } from '../../errors.js';
 import { wasmRuntimeLimits } from '../../limits.js';
 import { workerUrl } from '../../worker-url.js';
+import type { Engine } from '../engines/engine.js';
+import { stopCall } from '../engines/stop-call.js';
 import { WasmTrap } from '../trap.js';
 import { fromPlain } from './plain-errors.js';
 import type { Answer, Request } from './requests.js';
@@ -15,7 +17,11 @@ interface Waiting {
   readonly timeoutMs: number | undefined;
   /** The thread stops the call itself; ending it is the last resort. */
   readonly selfStopping: boolean;
+  readonly stopper: Stop;
 }
+
+/** How a call is stopped from here: by ending the thread where nothing is given. */
+type Stop = Engine['stopper'];
 
 /** Why a thread ended: `culprit` is the instance whose call had to be stopped. */
 export interface ThreadEnd {
@@ -76,10 +82,11 @@ export class WorkerThread {
   }
 
   /**
-   * @param timeoutMs of the request's own running time, waiting not counted; when it is over the thread is ended
+   * @param timeoutMs of the request's own running time, waiting not counted; when it is over the call is stopped, or the thread ended
+   * @param stopper of the engine that runs it
    * @throws what the request throws; WasmTrap `timeout`; IguanaError `IGU_WASM_LOST` when the thread ends before it is done, `IGU_LIMIT` when too many wait
    */
-  request(request: Request, timeoutMs?: number): Promise<unknown> {
+  request(request: Request, timeoutMs?: number, stopper?: Stop): Promise<unknown> {
     if (this.#end) return Promise.reject(lost(instanceOf(request), this.#end));
     if (this.#waiting.length >= wasmRuntimeLimits.maxWaitingCalls)
       return Promise.reject(
@@ -103,16 +110,19 @@ export class WorkerThread {
         request.op === 'call'
           ? request.timeoutMs !== undefined
           : request.op === 'create' && request.spec.limits.timeout !== undefined;
-      this.#waiting.push({ number, resolve, reject, instance: instanceOf(request), timeoutMs, selfStopping });
+      const instance = instanceOf(request);
+      this.#waiting.push({ number, resolve, reject, instance, timeoutMs, selfStopping, stopper });
       if (this.#waiting.length > 1) return;
       this.#worker.ref();
       this.#watch();
     });
   }
 
-  /** Ends the thread, whatever runs in it. Resolves when it has ended. */
+  /** Ends the thread, whatever runs in it, save on engines that nothing stops. Resolves when it has ended. */
   async stop(why: string, culprit?: string): Promise<void> {
     this.#end ??= { why, culprit };
+    const stopper = this.#waiting[0]?.stopper;
+    if (typeof stopper === 'object') await stopCall(stopper);
     await this.#worker.terminate();
     await this.#exited;
   }
@@ -120,11 +130,22 @@ export class WorkerThread {
   #watch(): void {
     clearTimeout(this.#stopTimer);
     const head = this.#waiting[0];
-    if (!this.#ready || head?.timeoutMs === undefined) return;
-    const ms = head.timeoutMs + (head.selfStopping ? wasmRuntimeLimits.graceMs : 0);
-    this.#stopTimer = setTimeout(() => {
+    if (!this.#ready || head?.timeoutMs === undefined || head.stopper === 'never') return;
+    const end = (): void => {
       void this.stop('a call in the same worker thread did not stop and the thread was ended', head.instance);
-    }, ms);
+    };
+    const { graceMs } = wasmRuntimeLimits;
+    const { stopper, timeoutMs, selfStopping } = head;
+    const due = (): void => {
+      if (stopper === undefined) {
+        end();
+        return;
+      }
+      this.#stopTimer = setTimeout(end, graceMs);
+      // what goes wrong here is left to the end of the thread
+      stopCall(stopper).catch(() => undefined);
+    };
+    this.#stopTimer = setTimeout(due, timeoutMs + (selfStopping ? graceMs : 0));
   }
 
   #answered(answer: Answer): void {

@@ -176,7 +176,7 @@ describe.each(['in-place', 'worker'] as const)('instances %s', (placement) => {
   });
 
   it('are stopped by the clock', async () => {
-    const handle = await create(placement, { limits: { timeout: 30 } });
+    const handle = await create(placement, { limits: { timeout: 150 } });
     const other = await create(placement);
     expect(await runtime.callFunction(handle, 'add', [i32(1), i32(2)])).toEqual([i32(3)]);
     const before = performance.now();
@@ -192,7 +192,7 @@ describe('worker threads', () => {
   it('stop only the call while others live in the thread', async () => {
     const one = new WasmRuntime({ workers: 1 });
     const { id } = await one.loadModule(calcModule);
-    const bad = await one.createInstance({ moduleId: id, importsFrom, limits: { timeout: 20 } });
+    const bad = await one.createInstance({ moduleId: id, importsFrom, limits: { timeout: 150 } });
     const good = await one.createInstance({ moduleId: id, importsFrom });
     await one.callFunction(good, 'poke', [i32(0), i32(7)]);
     expect(await trapOf(one.callFunction(bad, 'forever'))).toBe('timeout');
@@ -206,7 +206,7 @@ describe('worker threads', () => {
     const one = new WasmRuntime({ workers: 1 });
     const { id } = await one.loadModule(calcModule);
     const create = () =>
-      one.createInstance({ moduleId: id, importsFrom, limits: { timeout: 20 }, gas: 2 ** 42, tenant: 'lone' });
+      one.createInstance({ moduleId: id, importsFrom, limits: { timeout: 150 }, gas: 2 ** 42, tenant: 'lone' });
     const lone = await create();
     const call = one.callFunction(lone, 'forever');
     const queued = one.callFunction(lone, 'add', [i32(1), i32(2)]);
