@@ -70,10 +70,17 @@ function note(counts: Map<string, number>, reason: string): void {
   counts.set(reason, (counts.get(reason) ?? 0) + 1);
 }
 
+interface CoreOptions {
+  /** Where scripts lie; else they are fetched. */
+  readonly folder: string | undefined;
+  /** Only files whose path has it. */
+  readonly part: string | undefined;
+  /** All reasons of each file. */
+  readonly verbose: boolean;
+}
+
 /** @returns exit status */
-export async function core(args: readonly string[]): Promise<number> {
-  const verbose = args.includes('--verbose');
-  const [given, only] = args.filter((arg) => !arg.startsWith('--'));
+export async function core({ folder: given, part: only, verbose }: CoreOptions): Promise<number> {
   const suite = given ? { folder: given } : obtainSuite();
   if ('missing' in suite) {
     console.log(`core test suite skipped: ${suite.missing}`);
