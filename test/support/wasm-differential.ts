@@ -289,7 +289,8 @@ function againstEngines(
 
 function note(tally: Tally, { trap }: Outcome, left: bigint, full: bigint): void {
   tally.calls++;
-  tally.gas += gasLeft(full) - gasLeft(left);
+  // A trap out of gas may be far below zero: what was asked for was too much.
+  tally.gas += gasLeft(full) - Math.max(0, gasLeft(left));
   if (trap === undefined) tally.returned++;
   else {
     const kind = stackUsedUp(left) ? 'stack-overflow' : gasLeft(left) < 0 ? 'out-of-gas' : trap;

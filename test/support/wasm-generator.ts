@@ -531,6 +531,7 @@ class FunctionBody {
     );
     // Inside a block of its own, so that what follows is reached.
     this.op([0x02, 0x40], 0);
+    this.labels.push({ types: [], loop: false });
     const labels = [0, ...bare.map((label) => label + 1)];
     const targets = Array.from({ length: of.below(4) }, () => of.pick(labels));
     this.expression('i32', depth + 1);
@@ -539,6 +540,7 @@ class FunctionBody {
       price.branchTable,
     );
     if (of.chance(0.2)) this.assign(depth + 2);
+    this.labels.pop();
     this.op([0x0b], 0);
   }
 
