@@ -103,5 +103,5 @@ function mismatch(snapshot: Snapshot, module: PreparedModule): string | undefine
     dropped.every(({ kind, index }) =>
       module.segments.some((segment) => segment.kind === kind && segment.index === index),
     );
-  return agrees ? undefined : 'it has the module’s id, but other memories, globals, tables or segments';
+  return agrees ? undefined : "it has the module's id, but other memories, globals, tables or segments";
 }

@@ -4,7 +4,7 @@ import type { PreparedModule } from '../module/prepared.js';
 import { PAGE_BYTES } from '../types.js';
 import { checkModule } from './check-snapshot.js';
 import { FOREIGN_REFERENCE, type InitialImage } from './initial-image.js';
-import { asBuffer, findDifferingPages, type PageImage, SNAPSHOT_PAGE, toRuns } from './page-scan.js';
+import { asBuffer, findDifferingPages, type PageImage, SNAPSHOT_PAGE } from './page-scan.js';
 import { NULL_REFERENCE, References } from './references.js';
 import { refuseHidden, type SavedMemory, type Snapshot, snapshotError } from './snapshot.js';
 
@@ -98,11 +98,16 @@ export function restoreInPlace(
   const plan = restorePlan(snapshot, instance, module);
   if (!plan.inPlace) throw snapshotError('restored', plan.why, 'replace the instance by a new one of the snapshot');
   grow(snapshot, instance, module);
-  snapshot.memories.forEach((saved, i) => {
-    const memory = instance.memory(module.memories[i]!);
-    clean(asBuffer(memory), saved, image.memories[i]!);
-    writePages(memory, saved, snapshot.pages);
-  });
+  const inMind = oftenWritten.get(instance) ?? [];
+  oftenWritten.set(
+    instance,
+    snapshot.memories.map((saved, i) => {
+      const memory = instance.memory(module.memories[i]!);
+      const written = clean(asBuffer(memory), saved, image.memories[i]!, inMind[i]);
+      writePages(memory, saved, snapshot.pages);
+      return written;
+    }),
+  );
   const references = new References(instance, module);
   setGlobals(snapshot, instance, module, references);
   snapshot.tables.forEach((saved, i) => {
@@ -146,7 +151,7 @@ function grow(snapshot: Snapshot, instance: EngineInstance, module: PreparedModu
     const tables = instance.tables!;
     const missing = length - tables.length(name);
     if (missing < 0)
-      throw snapshotError('restored', `table ${index} is larger than the snapshot’s`, 'give a new table as import');
+      throw snapshotError('restored', `table ${index} is larger than the snapshot's`, 'give a new table as import');
     if (missing > 0 && !tables.grow(name, missing))
       throw snapshotError(
         'restored',
@@ -163,33 +168,51 @@ function writePages(memory: Uint8Array, { runs }: SavedMemory, pages: Uint8Array
   }
 }
 
-/** Gives every page that the snapshot does not write the content of the image. */
-function clean(memory: Buffer, { runs }: SavedMemory, image: PageImage): void {
+/** For each memory of an instance, pages that were not as in the image when it was last restored in place: likely they are not now either. */
+const oftenWritten = new WeakMap<EngineInstance, number[][]>();
+/** More pages than this are not kept in mind, but looked for. */
+const MOST_IN_MIND = 1_024;
+
+/**
+ * Gives every page that the snapshot does not write the content of the image. Pages that the last calls wrote are put back without looking: a block of the
+ * scan that holds no difference costs one comparison, one that does several.
+ */
+function clean(memory: Buffer, { runs }: SavedMemory, image: PageImage, inMind: number[] = []): number[] {
   const bytes = asBuffer(image.bytes);
-  const dirty: number[] = [];
+  putBack(memory, inMind, image, bytes);
+  const found: number[] = [];
   let at = 0;
   for (let r = 0; r < runs.length; r += 3) {
-    if (runs[r]! > at) findDifferingPages(memory, at, runs[r]!, image, bytes, dirty);
+    if (runs[r]! > at) findDifferingPages(memory, at, runs[r]!, image, bytes, found);
     at = runs[r]! + runs[r + 2]!;
   }
   const end = memory.length / SNAPSHOT_PAGE;
-  if (at < end) findDifferingPages(memory, at, end, image, bytes, dirty);
-  let r = 0;
-  for (const run of runsOf(dirty)) {
-    memory.fill(0, run.start * SNAPSHOT_PAGE, run.end * SNAPSHOT_PAGE);
-    while (r < image.runs.length && image.runs[r]! + image.runs[r + 2]! <= run.start) r += 3;
-    for (let k = r; k < image.runs.length && image.runs[k]! < run.end; k += 3) {
-      const start = Math.max(run.start, image.runs[k]!);
-      const stop = Math.min(run.end, image.runs[k]! + image.runs[k + 2]!);
-      const shift = image.runs[k + 1]! - image.runs[k]!;
-      bytes.copy(memory, start * SNAPSHOT_PAGE, (start + shift) * SNAPSHOT_PAGE, (stop + shift) * SNAPSHOT_PAGE);
-    }
-  }
+  if (at < end) findDifferingPages(memory, at, end, image, bytes, found);
+  if (found.length === 0) return inMind;
+  putBack(memory, found, image, bytes);
+  if (found.length + inMind.length > MOST_IN_MIND) return found.length > MOST_IN_MIND ? [] : found;
+  return [...inMind, ...found].sort((a, b) => a - b);
 }
 
-function* runsOf(pages: readonly number[]): Generator<{ start: number; end: number }> {
-  const runs = toRuns(pages, pages);
-  for (let r = 0; r < runs.length; r += 3) yield { start: runs[r]!, end: runs[r]! + runs[r + 2]! };
+/** Writes the image's content into pages, given in ascending order. */
+function putBack(memory: Buffer, pages: readonly number[], image: PageImage, bytes: Buffer): void {
+  let r = 0;
+  for (let i = 0; i < pages.length; ) {
+    const start = pages[i]!;
+    let end = start;
+    while (i < pages.length && pages[i] === end) {
+      end++;
+      i++;
+    }
+    memory.fill(0, start * SNAPSHOT_PAGE, end * SNAPSHOT_PAGE);
+    while (r < image.runs.length && image.runs[r]! + image.runs[r + 2]! <= start) r += 3;
+    for (let k = r; k < image.runs.length && image.runs[k]! < end; k += 3) {
+      const first = Math.max(start, image.runs[k]!);
+      const last = Math.min(end, image.runs[k]! + image.runs[k + 2]!);
+      const shift = image.runs[k + 1]! - image.runs[k]!;
+      bytes.copy(memory, first * SNAPSHOT_PAGE, (first + shift) * SNAPSHOT_PAGE, (last + shift) * SNAPSHOT_PAGE);
+    }
+  }
 }
 
 function setGlobals(

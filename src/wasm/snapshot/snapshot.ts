@@ -94,7 +94,7 @@ export function createSnapshot(
   options: SnapshotOptions = {},
 ): Snapshot {
   if (image.moduleId !== module.id)
-    throw snapshotError('created', 'the initial image is another module’s', 'give the image of this module');
+    throw snapshotError('created', "the initial image is another module's", 'give the image of this module');
   const { gasUsed = 0n, wasi } = options;
   if (wasi && wasi.length > wasmSnapshotLimits.maxWasiBytes)
     throw new IguanaError('IGU_WASM_LIMIT', {
@@ -155,7 +155,7 @@ function savedValue(type: ValueType, value: RawValue, what: string, references: 
   if (index === undefined)
     throw snapshotError(
       'created',
-      `${what} holds ${type === 'externref' ? 'an object of the host' : 'a function that is not the module’s own'}`,
+      `${what} holds ${type === 'externref' ? 'an object of the host' : "a function that is not the module's own"}`,
       'let it be null, or a function of the module, when a snapshot is taken',
     );
   return index;

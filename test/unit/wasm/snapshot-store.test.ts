@@ -168,7 +168,7 @@ describe('SnapshotStore', () => {
     expect(await store.save(one!)).toMatch(/^[0-9a-f]{64}$/);
   });
 
-  test('two that use one directory see each other’s snapshots, and change it one after the other', async () => {
+  test("two that use one directory see each other's snapshots, and change it one after the other", async () => {
     const [a, b] = [await SnapshotStore.open(directory), await SnapshotStore.open(directory)];
     const snapshots = Array.from({ length: 8 }, (_, i) => filled([1, 2, 20 + i]));
     const ids = await Promise.all(snapshots.map((snapshot, i) => (i % 2 ? a : b).save(snapshot)));

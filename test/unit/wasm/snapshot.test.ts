@@ -126,6 +126,28 @@ describe('createSnapshot and restoreSnapshot', () => {
     expect(inPlace).toBeGreaterThan(10);
   });
 
+  test('one instance is put back again and again, to one snapshot and another', () => {
+    fc.assert(
+      fc.property(fc.array(fc.array(step, { maxLength: 6 }), { minLength: 3, maxLength: 8 }), (rounds) => {
+        const instance = fresh();
+        const other = fresh();
+        apply(other, rounds[0]!);
+        const targets = [take(fresh()), take(other)].map((snapshot) => ({
+          snapshot,
+          state: stateOf(restoreSnapshot(snapshot, compiled, imports)),
+        }));
+        for (const [i, steps] of rounds.entries()) {
+          apply(instance, steps);
+          const { snapshot, state } = targets[i % 2]!;
+          if (!restorePlan(snapshot, instance, prepared).inPlace) continue;
+          restoreInPlace(snapshot, instance, prepared, image);
+          expect(stateOf(instance)).toEqual(state);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
   test('only pages that differ are kept, neighbours as one run, equal ones once', () => {
     const instance = fresh();
     const memory = instance.memory('m0');
@@ -274,7 +296,7 @@ describe('bad and foreign snapshots', () => {
   });
 
   test('the image of another module is refused', () => {
-    expect(() => createSnapshot(fresh(), prepared, { ...image, moduleId: 'x' })).toThrow(/another module’s/);
+    expect(() => createSnapshot(fresh(), prepared, { ...image, moduleId: 'x' })).toThrow(/another module's/);
   });
 
   test('an instance that could not be restored is closed', () => {
