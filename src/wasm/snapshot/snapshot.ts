@@ -79,9 +79,9 @@ export function snapshotError(
  * memory all bits are kept. Not kept: what the host holds (its functions' state), and contents of a shared memory, which is refused because other threads
  * may be writing it.
  *
- * Pages of 4 KiB: smaller ones lose more on runs and hashes than they save, larger ones hold more that did not change (see bench/results/wasm-snapshot.md).
+ * Of modules that are not metered it is not known whether they dropped segments: those are there again after a restore.
  *
- * Cost: about 1–2 ms for each 64 MiB of memory, and 1 µs for each page that differs.
+ * Cost: about 1 ms for each 64 MiB of memory (3 once all of it was written), and 2–3 µs for each page that differs.
  * @param instance at rest
  * @param module what it is an instance of
  * @param image of the same module, with the same imported globals
