@@ -5,7 +5,6 @@
  * Source: github.com/WebAssembly/wasm-c-api, wasm.h.
  */
 import { IguanaError } from '../../errors.js';
-import { wasmEngineLimits } from '../../limits.js';
 import { type ParsedModule, parseModule } from '../module/parse-module.js';
 import type { PreparedModule } from '../module/prepared.js';
 import { type TrapKind, WasmTrap } from '../trap.js';
@@ -13,7 +12,9 @@ import type { ExportInfo, FunctionType, RawFunction, RawValue, ValueType } from 
 import { checkAbility, checkImport, notExported, sameWord } from './checks.js';
 import type { CompiledModule, Engine, EngineDescription, EngineInstance, HostImports, Tier } from './engine.js';
 import { featuresOf } from './features.js';
+import { HostGate } from './host-gate.js';
 import { type Koffi, memoryCopy, NativeBlock, type NativeFunction, ViewKeeper, withBytes } from './native-library.js';
+import { Nesting } from './nesting.js';
 
 export const declarations = {
   engineNew: 'void* wasm_engine_new()',
@@ -29,7 +30,7 @@ export const declarations = {
   valtypeVecNew: 'void wasm_valtype_vec_new(void*, size_t, void*)',
   functypeNew: 'void* wasm_functype_new(void*, void*)',
   functypeDelete: 'void wasm_functype_delete(void*)',
-  funcNew: 'void* wasm_func_new_with_env(void*, void*, void*, size_t, void*)',
+  funcNew: 'void* wasm_func_new_with_env(void*, void*, void*, void*, void*)',
   funcDelete: 'void wasm_func_delete(void*)',
   funcAsExtern: 'void* wasm_func_as_extern(void*)',
   instanceNew: 'void* wasm_instance_new(void*, void*, void*, void*)',
@@ -86,6 +87,8 @@ export interface CLibrary {
   readonly tiers: readonly Tier[];
   /** By words in a trap's message, first that fits. */
   readonly trapWords: readonly (readonly [RegExp, TrapKind])[];
+  /** Address of `wasm_trap_new`. */
+  readonly trapNew: bigint;
   /** The last error of this thread, for a call that answered nothing. */
   lastError(): string;
 }
@@ -95,12 +98,17 @@ export interface CLibrary {
  */
 export class CApiEngine implements Engine {
   readonly description: EngineDescription;
+  /** The interface has nothing to end a call by. */
+  readonly stopper = 'never';
   readonly library: CLibrary;
   readonly koffi: Koffi;
   readonly c: CFunctions;
   /** For what a function of the library gives back beside its result. */
   readonly out: NativeBlock;
-  readonly callback: Address;
+  readonly gate: HostGate;
+  readonly #callback: Address;
+  /** A vector and the text it holds. */
+  readonly #message: NativeBlock;
   readonly owned = new Set<{ close(): void }>();
   /** The instance whose guest code runs. */
   running: CApiInstance | undefined;
@@ -109,7 +117,10 @@ export class CApiEngine implements Engine {
   readonly #store: Address;
   readonly #copy: (to: Address, from: Address, bytes: number) => void;
   readonly #frames: NativeBlock[] = [];
-  #depth = 0;
+  readonly #nesting = new Nesting(() => {
+    this.running = undefined;
+    this.#hostDepth = 0;
+  });
   readonly #hostFrames: NativeBlock[] = [];
   #hostDepth = 0;
   #closed = false;
@@ -121,12 +132,21 @@ export class CApiEngine implements Engine {
     this.out = new NativeBlock(koffi, 64);
     this.#copy = memoryCopy(koffi);
     hostPrototype ??= koffi.pointer(koffi.proto('void* IguanaCApiHost(size_t, void*, void*)'));
-    this.callback = koffi.register(
-      (index: number, args: Address, results: Address) => this.#callHost(index, args, results),
+    this.#callback = koffi.register(
+      (cell: number, args: Address, results: Address) => this.#callHost(cell, args, results),
       hostPrototype,
     );
     this.engine = this.c.engineNew() as Address;
     this.#store = this.c.storeNew(this.engine) as Address;
+    const message = new NativeBlock(koffi, 16 + HOST_MESSAGE.length);
+    message.view.setBigUint64(0, BigInt(HOST_MESSAGE.length), true);
+    message.view.setBigUint64(8, message.address + 16n, true);
+    message.bytes.set(HOST_MESSAGE, 16);
+    this.#message = message;
+    this.gate = new HostGate(koffi, this.#callback, {
+      make: library.trapNew,
+      arguments: [this.#store, message.address],
+    });
     this.description = {
       name: library.name,
       version: library.version,
@@ -165,25 +185,24 @@ export class CApiEngine implements Engine {
     this.#closed = true;
     this.c.storeDelete(this.#store);
     this.c.engineDelete(this.engine);
-    this.koffi.unregister(this.callback);
+    this.koffi.unregister(this.#callback);
   }
 
   /** Memory for one call's values, by how deep calls are nested. */
   enter(): NativeBlock {
-    if (this.#depth >= wasmEngineLimits.maxNestedCalls) throw new WasmTrap('stack-overflow');
-    let frame = this.#frames[this.#depth];
+    const depth = this.#nesting.enter();
+    let frame = this.#frames[depth];
     if (!frame) {
       frame = new NativeBlock(this.koffi, FRAME_HEAD_BYTES + 2 * FRAME_VALUES * VALUE_BYTES);
       frame.view.setBigUint64(8, frame.address + ARGUMENTS, true);
       frame.view.setBigUint64(24, frame.address + RESULTS, true);
       this.#frames.push(frame);
     }
-    this.#depth++;
     return frame;
   }
 
   leave(): void {
-    this.#depth--;
+    this.#nesting.leave();
   }
 
   invalid(what: string): IguanaError {
@@ -248,13 +267,14 @@ export class CApiEngine implements Engine {
   }
 
   /** Guest code calls an import. Nothing may be thrown through the library: the error waits in the instance until the guest has unwound. */
-  #callHost(index: number, args: Address, results: Address): Address | null {
+  #callHost(cell: number, args: Address, results: Address): Address | null {
+    const index = this.gate.indexOf(cell);
     const instance = this.running!;
     const frame =
       this.#hostFrames[this.#hostDepth] ?? new NativeBlock(this.koffi, FRAME_HEAD_BYTES + FRAME_VALUES * VALUE_BYTES);
     this.#hostFrames[this.#hostDepth++] = frame;
     try {
-      const { params, results: types } = instance.of.hosts[index - 1]!.type;
+      const { params, results: types } = instance.of.hosts[index]!.type;
       const { view, address } = frame;
       const at = address + HEAD;
       if (params.length > 0) {
@@ -262,7 +282,7 @@ export class CApiEngine implements Engine {
         this.#copy(at, frame.pointer(8)!, params.length * VALUE_BYTES);
       }
       const values = params.map((type, i) => this.read(type, view, FRAME_HEAD_BYTES + i * VALUE_BYTES));
-      const given = instance.hosts[index - 1]!(...values);
+      const given = instance.hosts[index]!(...values);
       if (types.length > 0) {
         const all = types.length === 1 ? [given] : [...(given as Iterable<RawValue>)];
         types.forEach((type, i) => {
@@ -271,13 +291,14 @@ export class CApiEngine implements Engine {
         this.#copy(address, results, 16);
         this.#copy(frame.pointer(8)!, at, types.length * VALUE_BYTES);
       }
-      return null;
-    } catch (error) {
-      instance.pending = { error };
-      return this.#withVector(HOST_MESSAGE, (vector) => this.c.trapNew(instance.store, vector) as Address);
-    } finally {
       this.#hostDepth--;
       this.running = instance;
+      return this.gate.finish(index, null);
+    } catch (error) {
+      instance.pending = { error };
+      this.#hostDepth--;
+      this.running = instance;
+      return this.gate.finish(index, this.c.trapNew(instance.store, this.#message.address) as Address);
     }
   }
 
@@ -383,7 +404,7 @@ class CApiInstance implements EngineInstance {
     this.store = c.storeNew(engine.engine) as Address;
     this.#functions = of.hosts.map(({ type }, index) => {
       const functionType = makeFunctionType(engine, type);
-      const made = c.funcNew(this.store, functionType, engine.callback, index + 1, null) as Address;
+      const made = c.funcNew(this.store, functionType, engine.gate.address, engine.gate.cell(index), null) as Address;
       c.functypeDelete(functionType);
       return made;
     });

@@ -22,14 +22,18 @@ export function checkAbility(
   return tier;
 }
 
-/** Refuses a missing import, or one of the wrong kind, by its name. @throws IguanaError `IGU_WASM_LINK` */
+/**
+ * Refuses a missing import, or one of the wrong kind, by its name. Only what the objects themselves hold counts: a module that imports `constructor`
+ * from `constructor` must not be given the host's own `Function`. @throws IguanaError `IGU_WASM_LINK`
+ */
 export function checkImport(
   module: string,
   name: string,
   kind: ImportInfo['kind'],
   given: HostImports,
 ): HostImports[string][string] {
-  const value = given[module]?.[name];
+  const names = Object.hasOwn(given, module) ? given[module]! : {};
+  const value = Object.hasOwn(names, name) ? names[name] : undefined;
   if (value === undefined) throw linkError(module, name, `(a ${kind}) is missing`);
   if ((kind === 'function') !== (typeof value === 'function')) throw linkError(module, name, `must be a ${kind}`);
   return value;

@@ -30,7 +30,21 @@ export interface Engine {
   compile(module: PreparedModule, tier?: Tier): CompiledModule;
   /** `compile` from what `CompiledModule.serialize` gave, trusted bytes; undefined when they are of another version, machine or tier: compile then. */
   load?(module: PreparedModule, code: Uint8Array, tier?: Tier): CompiledModule | undefined;
+  /**
+   * How another thread ends a call that does not end by itself. Absent: by ending this thread, since the code is V8's. Else this thread cannot be ended
+   * while the call runs, nor can the process go: give this plain data to `stopCall` first; `'never'`: nothing but a gas limit ends the call.
+   */
+  readonly stopper?: Stopper | 'never';
   close(): void;
+}
+
+/** Plain data that may be posted to any thread of this process. */
+export interface Stopper {
+  readonly library: string;
+  /** Addresses of what the library counts its time by. */
+  readonly clocks: readonly bigint[];
+  /** One Int32: 0 open, 1 in use by a `stopCall`, 2 closed. */
+  readonly state: SharedArrayBuffer;
 }
 
 export interface CompiledModule {

@@ -11,7 +11,7 @@ export type NativeFunction = (...args: (bigint | number | boolean | string | nul
 
 /** The part of koffi that is used. Addresses are bigints, a null pointer is null. */
 export interface Koffi {
-  load(path: string): { func(definition: string): NativeFunction };
+  load(path: string): { func(definition: string): NativeFunction; symbol(name: string): bigint };
   address(bytes: Uint8Array): bigint;
   view(address: bigint, bytes: number): ArrayBuffer;
   proto(definition: string): object;

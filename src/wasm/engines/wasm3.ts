@@ -29,6 +29,7 @@ import type {
   Tier,
 } from './engine.js';
 import { requireLibrary, wasm3Place } from './native-library.js';
+import { Nesting } from './nesting.js';
 
 type Box = { readonly [name in BoxFunction]: (...args: number[]) => number } & { readonly memory: WebAssembly.Memory };
 type BoxFunction =
@@ -184,7 +185,7 @@ class Wasm3Instance implements EngineInstance {
   readonly #loadError: string | undefined;
   #data: DataView;
   #pending: { error: unknown } | undefined;
-  #depth = 0;
+  readonly #nesting = new Nesting(() => this.#box.recover());
   #closed = false;
   readonly tables: TableAccess;
 
@@ -235,17 +236,16 @@ class Wasm3Instance implements EngineInstance {
     const base = this.#slots;
     return (...args) => {
       this.checkOpen();
-      if (this.#depth >= wasmEngineLimits.maxNestedCalls) throw new WasmTrap('stack-overflow');
       let data = this.#view();
       for (let i = 0; i < writers.length; i++) writers[i]!(data, base + 8 * i, args[i]);
-      this.#depth++;
+      this.#nesting.enter();
       let failure: number;
       try {
         failure = this.#box.call(index);
       } catch (error) {
         throw this.#fault(error);
       } finally {
-        this.#depth--;
+        this.#nesting.leave();
       }
       if (failure !== 0) throw this.#failure(failure);
       data = this.#view();
@@ -367,7 +367,7 @@ class Wasm3Instance implements EngineInstance {
   /** V8 ended the interpreter itself: its stack was at an end, else wasm3 has a fault and the box is not to be used any more. */
   #fault(error: unknown): unknown {
     if (isStackOverflow(error)) {
-      if (this.#depth <= 1) this.#box.recover();
+      if (this.#nesting.depth <= 1) this.#box.recover();
       return new WasmTrap('stack-overflow', [], { cause: error });
     }
     this.#closed = true;

@@ -47,6 +47,7 @@ export async function openWasmer(): Promise<Engine> {
       version: version() as string,
       tiers: ['optimised'],
       trapWords,
+      trapNew: library.symbol('wasm_trap_new'),
       lastError,
     });
   } catch (error) {

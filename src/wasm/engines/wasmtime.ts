@@ -17,10 +17,12 @@ import type {
   EngineDescription,
   EngineInstance,
   HostImports,
+  Stopper,
   TableAccess,
   Tier,
 } from './engine.js';
 import { featuresOf } from './features.js';
+import { HostGate } from './host-gate.js';
 import {
   type Koffi,
   loadKoffi,
@@ -33,12 +35,16 @@ import {
   wasmtimePlace,
   withBytes,
 } from './native-library.js';
+import { Nesting } from './nesting.js';
+import { closeStopper } from './stop-call.js';
 
 const declarations = {
   configNew: 'void* wasm_config_new()',
   configStrategy: 'void wasmtime_config_strategy_set(void*, uint8_t)',
   configStack: 'void wasmtime_config_max_wasm_stack_set(void*, size_t)',
   configAsyncStack: 'void wasmtime_config_async_stack_size_set(void*, size_t)',
+  configEpochs: 'void wasmtime_config_epoch_interruption_set(void*, bool)',
+  setDeadline: 'void wasmtime_context_set_epoch_deadline(void*, uint64_t)',
   configMayMove: 'void wasmtime_config_memory_may_move_set(void*, bool)',
   engineNew: 'void* wasm_engine_new_with_config(void*)',
   engineDelete: 'void wasm_engine_delete(void*)',
@@ -55,7 +61,7 @@ const declarations = {
   linkerDelete: 'void wasmtime_linker_delete(void*)',
   linkerShadowing: 'void wasmtime_linker_allow_shadowing(void*, bool)',
   linkerDefine:
-    'void* wasmtime_linker_define_func_unchecked(void*, void*, size_t, void*, size_t, void*, void*, size_t, void*)',
+    'void* wasmtime_linker_define_func_unchecked(void*, void*, size_t, void*, size_t, void*, void*, void*, void*)',
   linkerPre: 'void* wasmtime_linker_instantiate_pre(void*, void*, void*)',
   preDelete: 'void wasmtime_instance_pre_delete(void*)',
   preInstantiate: 'void* wasmtime_instance_pre_instantiate(void*, void*, void*, void*)',
@@ -74,7 +80,7 @@ const declarations = {
   tableGrow: 'void* wasmtime_table_grow(void*, void*, uint64_t, void*, void*)',
   tableGet: 'bool wasmtime_table_get(void*, void*, uint64_t, void*)',
   tableSet: 'void* wasmtime_table_set(void*, void*, uint64_t, void*)',
-  trapNew: 'void* wasmtime_trap_new(const char*, size_t)',
+  trapNew: 'void* wasmtime_trap_new(void*, size_t)',
   trapCode: 'bool wasmtime_trap_code(void*, void*)',
   trapMessage: 'void wasm_trap_message(void*, void*)',
   trapTrace: 'void wasm_trap_trace(void*, void*)',
@@ -131,9 +137,26 @@ const trapKinds: readonly TrapKind[] = [
   'null-reference',
 ];
 const UNCAUGHT_EXCEPTION = 49;
+/** Of the trap that stands for an error of a host function. */
+const HOST_MESSAGE = Buffer.from('host');
+
+interface Opened {
+  readonly path: string;
+  readonly stoppable: boolean;
+  /** Address of `wasmtime_trap_new`. */
+  readonly trapNew: Address;
+}
+
+export interface WasmtimeOptions {
+  /**
+   * Let `stopCall` end calls (default true). It costs guest code a check in every loop and function, a fifth of its speed on loops that do little else;
+   * off, a call that does not end holds its thread, and the process, for good.
+   */
+  readonly stoppable?: boolean;
+}
 
 /** Opens the library. @throws IguanaError `IGU_WASM_ENGINE_MISSING` with how to get it; `IGU_WASM_UNSUPPORTED` on the main thread. */
-export async function openWasmtime(): Promise<WasmtimeEngine> {
+export async function openWasmtime({ stoppable = true }: WasmtimeOptions = {}): Promise<WasmtimeEngine> {
   refuseMainThread('wasmtime');
   const path = requireLibrary(wasmtimePlace);
   const koffi = await loadKoffi('wasmtime');
@@ -142,7 +165,7 @@ export async function openWasmtime(): Promise<WasmtimeEngine> {
     const functions = Object.fromEntries(
       Object.entries(declarations).map(([name, declaration]) => [name, library.func(declaration)]),
     ) as Functions;
-    return new WasmtimeEngine(koffi, functions);
+    return new WasmtimeEngine(koffi, functions, { path, stoppable, trapNew: library.symbol('wasmtime_trap_new') });
   } catch (error) {
     const what = `${path} cannot be used (${messageOf(error)})`;
     const fix = `give the library of Wasmtime ${wasmtimePlace.version}: \`iguana engines install wasmtime\``;
@@ -151,7 +174,7 @@ export async function openWasmtime(): Promise<WasmtimeEngine> {
 }
 
 /**
- * Wasmtime. Cost: a call about 0.3 µs, a host function about 2 µs, an instance about 10 µs; compiling is slow (1 to 5 s a MB; baseline a fifth of it), so keep
+ * Wasmtime. Cost: a call about 0.2 µs, a host function 0.4 µs, an instance 15 µs; compiling is slow (1 to 5 s a MB; baseline a fifth of it), so keep
  * what `serialize` gives. Memory is not seen by the collector: close what is done.
  */
 export class WasmtimeEngine implements Engine {
@@ -160,29 +183,48 @@ export class WasmtimeEngine implements Engine {
   readonly c: Functions;
   /** The instance whose guest code runs. */
   running: WasmtimeInstance | undefined;
-  readonly callback: Address;
+  readonly gate: HostGate;
+  readonly #callback: Address;
+  readonly #message: NativeBlock;
   /** For what a function of the library gives back beside its result. */
   readonly out: NativeBlock;
   readonly owned = new Set<{ close(): void }>();
   readonly #copy: (to: Address, from: Address, bytes: number) => void;
   readonly #frames: NativeBlock[] = [];
-  #depth = 0;
+  readonly #nesting = new Nesting(() => {
+    this.running = undefined;
+    this.#hostDepth = 0;
+  });
   /** Where a host function's slots are copied to, by how deep host functions are nested. */
   readonly #hostFrames: NativeBlock[] = [];
   #hostDepth = 0;
-  readonly #engines = new Map<Tier, Address>();
+  readonly stoppable: boolean;
+  readonly stopper: Stopper | 'never';
+  readonly #engines: Readonly<Record<'optimised' | 'baseline', Address>>;
   #closed = false;
 
-  constructor(koffi: Koffi, functions: Functions) {
+  constructor(koffi: Koffi, functions: Functions, { path, stoppable, trapNew }: Opened) {
     this.koffi = koffi;
     this.c = functions;
+    this.stoppable = stoppable;
+    this.#engines = { optimised: this.#makeEngine('optimised'), baseline: this.#makeEngine('baseline') };
+    this.stopper = stoppable
+      ? { library: path, clocks: Object.values(this.#engines), state: new SharedArrayBuffer(4) }
+      : 'never';
     this.out = new NativeBlock(koffi, 128);
     this.#copy = memoryCopy(koffi);
     hostPrototype ??= koffi.pointer(koffi.proto('void* IguanaWasmtimeHost(size_t, void*, void*, size_t)'));
-    this.callback = koffi.register(
-      (index: number, _caller: Address, slots: Address, count: number) => this.#callHost(index, slots, count),
+    this.#callback = koffi.register(
+      (cell: number, _caller: Address, slots: Address, count: number) => this.#callHost(cell, slots, count),
       hostPrototype,
     );
+    const message = new NativeBlock(koffi, HOST_MESSAGE.length);
+    message.bytes.set(HOST_MESSAGE);
+    this.#message = message;
+    this.gate = new HostGate(koffi, this.#callback, {
+      make: trapNew,
+      arguments: [message.address, BigInt(HOST_MESSAGE.length)],
+    });
     this.description = {
       name: 'wasmtime',
       version: wasmtimePlace.version,
@@ -219,24 +261,24 @@ export class WasmtimeEngine implements Engine {
     if (this.#closed) return;
     for (const one of [...this.owned]) one.close();
     this.#closed = true;
-    for (const engine of this.#engines.values()) this.c.engineDelete(engine);
-    this.koffi.unregister(this.callback);
+    if (this.stopper !== 'never') closeStopper(this.stopper);
+    for (const engine of Object.values(this.#engines)) this.c.engineDelete(engine);
+    this.koffi.unregister(this.#callback);
   }
 
   /** Memory for one call's values, by how deep calls are nested. */
   enter(): NativeBlock {
-    if (this.#depth >= wasmEngineLimits.maxNestedCalls) throw new WasmTrap('stack-overflow');
-    let frame = this.#frames[this.#depth];
+    const depth = this.#nesting.enter();
+    let frame = this.#frames[depth];
     if (!frame) {
       frame = new NativeBlock(this.koffi, FRAME_HEAD_BYTES + FRAME_SLOTS * SLOT_BYTES);
       this.#frames.push(frame);
     }
-    this.#depth++;
     return frame;
   }
 
   leave(): void {
-    this.#depth--;
+    this.#nesting.leave();
   }
 
   /** The text of an error, which is deleted. */
@@ -295,20 +337,18 @@ export class WasmtimeEngine implements Engine {
 
   #engine(tier: Tier): Address {
     if (this.#closed) throw new IguanaError('IGU_WASM_NOT_FOUND', { kind: 'open engine', name: 'wasmtime', of: '' });
-    let engine = this.#engines.get(tier);
-    if (engine === undefined) {
-      const config = this.c.configNew() as Address;
-      this.c.configStrategy(config, tier === 'baseline' ? 2 : 1);
-      this.c.configAsyncStack(config, 2 * wasmEngineLimits.guestStackBytes);
-      this.c.configStack(config, wasmEngineLimits.guestStackBytes);
-      // views of a memory stay good while it grows
-      this.c.configMayMove(config, false);
-      const made = this.c.engineNew(config) as Address | null;
-      if (made === null) throw this.#invalid(`tier ${tier} cannot be had on this machine`);
-      engine = made;
-      this.#engines.set(tier, engine);
-    }
-    return engine;
+    return this.#engines[tier as 'optimised' | 'baseline'];
+  }
+
+  #makeEngine(tier: 'optimised' | 'baseline'): Address {
+    const config = this.c.configNew() as Address;
+    this.c.configStrategy(config, tier === 'baseline' ? 2 : 1);
+    this.c.configAsyncStack(config, 2 * wasmEngineLimits.guestStackBytes);
+    this.c.configStack(config, wasmEngineLimits.guestStackBytes);
+    this.c.configEpochs(config, this.stoppable);
+    // views of a memory stay good while it grows
+    this.c.configMayMove(config, false);
+    return this.c.engineNew(config) as Address;
   }
 
   #made(module: PreparedModule, tier: Tier, engine: Address): CompiledModule {
@@ -320,7 +360,8 @@ export class WasmtimeEngine implements Engine {
   }
 
   /** Guest code calls an import. Nothing may be thrown through the library: the error waits in the instance until the guest has unwound. */
-  #callHost(index: number, slots: Address, count: number): Address | null {
+  #callHost(cell: number, slots: Address, count: number): Address | null {
+    const index = this.gate.indexOf(cell);
     const instance = this.running!;
     const frame = this.#hostFrames[this.#hostDepth] ?? new NativeBlock(this.koffi, FRAME_SLOTS * SLOT_BYTES);
     this.#hostFrames[this.#hostDepth++] = frame;
@@ -329,13 +370,14 @@ export class WasmtimeEngine implements Engine {
       if (bytes > 0) this.#copy(frame.address, slots, bytes);
       instance.host(index, frame.view);
       if (bytes > 0) this.#copy(slots, frame.address, bytes);
-      return null;
-    } catch (error) {
-      instance.pending = { error };
-      return this.c.trapNew('host', 4) as Address;
-    } finally {
       this.#hostDepth--;
       this.running = instance;
+      return this.gate.finish(index, null);
+    } catch (error) {
+      instance.pending = { error };
+      this.#hostDepth--;
+      this.running = instance;
+      return this.gate.finish(index, this.c.trapNew(this.#message.address, HOST_MESSAGE.length) as Address);
     }
   }
 }
@@ -352,7 +394,7 @@ function kindOf(code: number | undefined, bytes: Uint8Array, place: number | und
 class WasmtimeModule implements CompiledModule {
   readonly engine: WasmtimeEngine;
   readonly parsed: ParsedModule;
-  /** Of every function import, in the order of the callback's index less one. */
+  /** Every function import; its place is the number of its cell. */
   readonly hosts: readonly { readonly module: string; readonly name: string; readonly type: FunctionType }[];
   readonly functionTypes: ReadonlyMap<string, FunctionType>;
   /** Of the library's engine. */
@@ -419,7 +461,7 @@ class WasmtimeModule implements CompiledModule {
     this.engine.c.moduleDelete(this.#compiled);
   }
 
-  /** Every import becomes the one callback with its index; which function that is, the running instance knows. */
+  /** Every import becomes the one gate with its number; which function that is, the running instance knows. */
   #link(): Address {
     const { c, out, koffi } = this.engine;
     c.linkerShadowing(this.#linker, true);
@@ -434,8 +476,8 @@ class WasmtimeModule implements CompiledModule {
             nameAddress,
             nameLength,
             functionType,
-            this.engine.callback,
-            index + 1,
+            this.engine.gate.address,
+            this.engine.gate.cell(index),
             null,
           ),
         ),
@@ -493,6 +535,8 @@ class WasmtimeInstance implements EngineInstance {
     this.#instance = new NativeBlock(koffi, 16);
     this.#keeper = new ViewKeeper(koffi);
     this.tables = new WasmtimeTables(this);
+    // segments are written by compiled code too
+    if (of.engine.stoppable) c.setDeadline(this.context, 1);
     out.view.setBigUint64(0, 0n, true);
     const error = c.preInstantiate(pre, this.context, this.#instance.address, out.address) as Address | null;
     const trap = out.pointer(0);
@@ -522,7 +566,7 @@ class WasmtimeInstance implements EngineInstance {
     const readers = type.results.map((one) => slotReaders[one as NumberType]);
     const slots = Math.max(writers.length, readers.length);
     const { engine } = this.of;
-    const call = engine.c.call;
+    const { call, setDeadline } = engine.c;
     const read = readers[0];
     return (...args) => {
       this.checkOpen();
@@ -534,6 +578,7 @@ class WasmtimeInstance implements EngineInstance {
         view.setBigUint64(0, 0n, true);
         for (let i = 0; i < writers.length; i++) writers[i]!(view, FRAME_HEAD_BYTES + SLOT_BYTES * i, args[i]);
         engine.running = this;
+        if (engine.stoppable && this.#calls === 1) setDeadline(this.context, 1);
         const error = call(this.context, handle, frame.address + HEAD, slots, frame.address);
         if (error !== null || view.getBigUint64(0, true) !== 0n)
           throw this.#failure(error as Address | null, frame.pointer(0));
@@ -550,9 +595,9 @@ class WasmtimeInstance implements EngineInstance {
 
   /** Runs the import with that number on its slots, which then hold the results. */
   host(number: number, slots: DataView): void {
-    const { type } = this.of.hosts[number - 1]!;
+    const { type } = this.of.hosts[number]!;
     const args = type.params.map((one, i) => reader(one)(slots, SLOT_BYTES * i));
-    const given = this.#hosts[number - 1]!(...args);
+    const given = this.#hosts[number]!(...args);
     if (type.results.length === 1) writer(type.results[0]!)(slots, 0, given);
     else if (type.results.length > 1) {
       const values = [...(given as Iterable<RawValue>)];
