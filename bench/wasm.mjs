@@ -140,6 +140,7 @@ await addEngine('Wasmtime', 'wasmtime');
 await addEngine('Wasmer', 'wasmer');
 await addProgram(aheadOfTime('plain'), 'plain');
 await addProgram(aheadOfTime('metered'), 'metered');
+await addEngine('engine wasm2c', 'wasm2c');
 await addEngine('wasm3', 'wasm3', undefined, [], 3);
 
 /** best[title][module][kernel] in ms; the ahead-of-time programs share a title. */
