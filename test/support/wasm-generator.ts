@@ -33,7 +33,7 @@ export interface Signature {
 
 export interface GeneratedModule {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The same, with the exported i64 global `count`. */
+  /** The same, with the exported i64 globals `count` and `limit`; it stops at loops and entries once the count is beyond the limit. */
   readonly counted: Uint8Array<ArrayBuffer>;
   readonly functions: readonly (Signature & { readonly name: string })[];
   /** Exported mutable globals of number types, `fuel` aside. */
@@ -43,6 +43,8 @@ export interface GeneratedModule {
 
 /** Fuel of a bounded module for one call; the caller writes it into the exported global `fuel`. */
 export const FUEL = 120;
+/** Limit of a counting module while its start function runs. */
+export const LIMIT_AT_START = 20_000;
 const MEMORY_MAX = 4;
 const TABLE_MAX = 12;
 const FUEL_GLOBAL = 0;
@@ -173,7 +175,10 @@ class Generator {
         ...constant(type, type === 'v128' || type === 'funcref' ? 0n : 3n),
         0x0b,
       ]);
-      if (counted) globals.push([valueBytes.i64, 1, 0x42, 0, 0x0b]);
+      if (counted) {
+        globals.push([valueBytes.i64, 1, 0x42, 0, 0x0b]);
+        globals.push([valueBytes.i64, 1, 0x42, ...signed(LIMIT_AT_START), 0x0b]);
+      }
       const exported = [
         ...own.map((_, i) => [...name(`f${i}`), 0, imports.length + i]),
         [...name('memory'), 2, 0],
@@ -181,6 +186,7 @@ class Generator {
         ...this.shownGlobals().map((i) => [...name(`g${i}`), 3, ...unsigned(i)]),
         ...(showsTable ? [[...name('table'), 1, 0]] : []),
         ...(counted ? [[...name('count'), 3, ...unsigned(this.globals.length)]] : []),
+        ...(counted ? [[...name('limit'), 3, ...unsigned(this.globals.length + 1)]] : []),
       ];
       const elements: number[][] = this.table.flatMap((f, i) => (f === null ? [] : [[0, 0x41, i, 0x0b, 1, f]]));
       if (this.newer) {
@@ -305,6 +311,10 @@ class FunctionBody {
     const global = unsigned(count);
     const code: number[] = [];
     const add = (...amount: number[]) => code.push(0x23, ...global, ...amount, 0x7c, 0x24, ...global);
+    const stopAtLimit = () => {
+      code.push(0x23, ...global, 0x23, ...unsigned(count + 1), 0x55, 0x04, 0x40, 0x00, 0x0b);
+    };
+    stopAtLimit();
     for (const { bytes, price: fixed, byCount } of this.code) {
       if (fixed > 0) add(0x42, ...signed(fixed));
       if (byCount !== undefined) {
@@ -322,6 +332,7 @@ class FunctionBody {
         }
       }
       code.push(...bytes);
+      if (bytes[0] === 0x03) stopAtLimit();
     }
     return body([...groups, [1, valueBytes.i32]], code);
   }
@@ -643,9 +654,9 @@ class FunctionBody {
     const type = wide ? 'i64' : 'i32';
     const counter = this.newLocal(type);
     const step = of.pick([1, 1, 1, 2, 4, 8, 3, 16, -1, -1, -2, -4, -3]);
-    const trips = 1 + of.below(nest > 0 || depth > 1 ? 4 : 9);
+    const trips = !of.profile.bounded && of.chance(0.1) ? 300 : 1 + of.below(nest > 0 || depth > 1 ? 4 : 9);
     const start = of.pick([0, 0, 1, -5, 1000, 0x7fff_fff0, -0x8000_0000]);
-    const wild = !of.profile.bounded && of.chance(0.2);
+    const wild = !of.profile.bounded && of.chance(0.3);
     const toZero = !wild && of.chance(0.25);
     const limit = toZero ? 0 : start + step * trips + (wild ? of.pick([0, 1, -step * trips, 3]) : 0);
     const from = toZero ? -step * trips : start;
@@ -683,7 +694,7 @@ class FunctionBody {
       else this.get(limitLocal);
     };
     // The condition comes after the step: an i64 has no truth of its own.
-    switch (of.below(toZero && !wide ? 7 : 5)) {
+    switch (of.below(toZero && !wide ? 8 : 6)) {
       case 0:
         update();
         this.set(counter).get(counter);
@@ -716,6 +727,14 @@ class FunctionBody {
         this.op([ne]);
         break;
       case 5:
+        // What is compared is the counter from before the step.
+        this.get(counter);
+        update();
+        this.set(counter);
+        readLimit();
+        this.op([ne]);
+        break;
+      case 6:
         update();
         this.op([0x22, ...unsigned(counter)]);
         break;
