@@ -24,6 +24,7 @@ import {
   namesIn,
   openPlain,
   readExactly,
+  removeDeadLocks,
   removeTemporaries,
   syncDirectory,
   writeWhole,
@@ -331,6 +332,7 @@ export class SnapshotStore {
 
   async #collect(): Promise<void> {
     for (const directory of [this.#manifests, this.#packFiles]) await removeTemporaries(directory);
+    await removeDeadLocks(this.#directory);
     await this.#refresh();
     const live = await this.#livePages();
     const sparse: Pack[] = [];

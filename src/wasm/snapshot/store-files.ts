@@ -1,7 +1,19 @@
 /** Files of a snapshot store: written whole or not at all, read without following links, changed by one process at a time. */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, link, lstat, mkdir, open, opendir, realpath, rename, rm, unlink } from 'node:fs/promises';
+import {
+  type FileHandle,
+  link,
+  lstat,
+  mkdir,
+  open,
+  opendir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { IguanaError, messageOf } from '../../errors.js';
 import { wasmSnapshotLimits } from '../../limits.js';
@@ -122,24 +134,19 @@ export async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
+/** Takes away what locks and their takers left when they were killed. */
+export async function removeDeadLocks(directory: string): Promise<void> {
+  for (const name of await namesIn(directory, /^lock\.\d+\.[0-9a-f]{16}$/))
+    if (!(await startOf(Number(name.split('.')[1])))) await rm(join(directory, name), { force: true });
+}
+
 /**
  * Runs `change` while no other process changes the directory. The lock of a process that is gone is taken over.
- * @throws IguanaError `IGU_WASM_SNAPSHOT` when another one holds it longer than `lockWaitMs`.
+ * @throws IguanaError `IGU_WASM_SNAPSHOT` when another one holds it longer than `lockWaitMs`, `IGU_FILE_WRITE`
  */
 export async function exclusively<T>(directory: string, change: () => Promise<T>): Promise<T> {
   const path = join(directory, LOCK);
-  const mine = `${process.pid} ${randomBytes(8).toString('hex')}\n`;
-  const deadline = performance.now() + wasmSnapshotLimits.lockWaitMs;
-  while (!(await tryLock(path, mine))) {
-    await takeOverFromTheDead(path);
-    if (performance.now() > deadline)
-      throw new IguanaError('IGU_WASM_SNAPSHOT', {
-        what: 'saved',
-        why: `another process is changing ${directory}`,
-        fix: `wait for it; if there is none, delete ${path}`,
-      });
-    await new Promise((done) => setTimeout(done, LOCK_PAUSE_MS));
-  }
+  await lock(directory, path);
   try {
     return await change();
   } finally {
@@ -147,30 +154,48 @@ export async function exclusively<T>(directory: string, change: () => Promise<T>
   }
 }
 
-async function tryLock(path: string, mine: string): Promise<boolean> {
-  const whole = `${path}.${mine.trim().split(' ')[1]}`;
-  const file = await open(whole, 'wx', 0o600);
+async function lock(directory: string, path: string): Promise<void> {
+  const mine = besides(path);
+  const deadline = performance.now() + wasmSnapshotLimits.lockWaitMs;
   try {
-    await file.writeFile(mine);
-  } finally {
-    await file.close();
-  }
-  try {
+    await writeFile(mine, `${process.pid} ${await startOf(process.pid)}\n`, { flag: 'wx', mode: 0o600 });
     // a link appears with its content, so that nobody reads an empty lock
-    await link(whole, path);
+    while (!(await linkUnlessThere(mine, path))) {
+      await takeOverFromTheDead(path);
+      if (performance.now() > deadline)
+        throw new IguanaError('IGU_WASM_SNAPSHOT', {
+          what: 'saved',
+          why: `another process is changing ${directory}`,
+          fix: `wait for it; if there is none, delete ${path}`,
+        });
+      await new Promise((done) => setTimeout(done, LOCK_PAUSE_MS));
+    }
+  } catch (error) {
+    throw error instanceof IguanaError ? error : cannotWrite(path, error);
+  } finally {
+    await rm(mine, { force: true });
+  }
+}
+
+/** A name beside the lock that tells whose it is. */
+function besides(path: string): string {
+  return `${path}.${process.pid}.${randomBytes(8).toString('hex')}`;
+}
+
+async function linkUnlessThere(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to);
     return true;
   } catch (error) {
     if (codeOf(error) === 'EEXIST') return false;
     throw error;
-  } finally {
-    await unlink(whole);
   }
 }
 
 async function takeOverFromTheDead(path: string): Promise<void> {
   const held = await readLock(path);
-  if (held === undefined || isAlive(Number.parseInt(held, 10))) return;
-  const aside = `${path}.${randomBytes(8).toString('hex')}`;
+  if (held === undefined || (await isHeld(held))) return;
+  const aside = besides(path);
   try {
     await rename(path, aside);
   } catch (error) {
@@ -178,10 +203,7 @@ async function takeOverFromTheDead(path: string): Promise<void> {
     throw error;
   }
   // another process may have taken over in between: then this was its lock, and it gets it back
-  if ((await readLock(aside)) !== held)
-    await link(aside, path).catch((error: unknown) => {
-      if (codeOf(error) !== 'EEXIST') throw error;
-    });
+  if ((await readLock(aside)) !== held) await linkUnlessThere(aside, path);
   await rm(aside, { force: true });
 }
 
@@ -199,12 +221,26 @@ async function readLock(path: string): Promise<string | undefined> {
   }
 }
 
-function isAlive(pid: number): boolean {
-  if (!(pid > 0)) return false;
+/** Whether the process that wrote this lock lives. Its start counts too: a service in a container has the same number each time. */
+async function isHeld(held: string): Promise<boolean> {
+  const [pid = '', start = ''] = held.trim().split(' ');
+  const now = await startOf(Number(pid));
+  return now !== undefined && now === start;
+}
+
+/** When a process started, in the system's own count; a word where the system does not tell; undefined when there is no such process. */
+async function startOf(pid: number): Promise<string | undefined> {
+  if (!(Number.isInteger(pid) && pid > 0)) return undefined;
   try {
     process.kill(pid, 0);
-    return true;
   } catch (error) {
-    return codeOf(error) === 'EPERM';
+    if (codeOf(error) !== 'EPERM') return undefined;
+  }
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? 'untold';
+  } catch {
+    // no /proc here, or the process has just ended: then its number is all there is to compare
+    return 'untold';
   }
 }
