@@ -30,7 +30,8 @@ function errors() {
 }
 
 function commands() {
-  const parts = program().commands.map((command) => {
+  const all = program().commands.flatMap((command) => [command, ...command.commands]);
+  const parts = all.map((command) => {
     let text = '';
     command.configureOutput({
       writeOut: (part) => {
@@ -40,7 +41,8 @@ function commands() {
       getOutHasColors: () => false,
     });
     command.outputHelp();
-    return `## iguana ${command.name()}\n\n\`\`\`\n${text.trim()}\n\`\`\`\n`;
+    const group = command.parent?.parent ? `${command.parent.name()} ` : '';
+    return `## iguana ${group}${command.name()}\n\n\`\`\`\n${text.trim()}\n\`\`\`\n`;
   });
   return `${head('Commands')}${parts.join('\n')}`;
 }

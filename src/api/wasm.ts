@@ -1,4 +1,6 @@
 import { IguanaError } from '../errors.js';
+import type { AheadResult } from '../wasm/aot/v8-code-cache.js';
+import type { GuestOutput } from '../wasm/runtime/guest-wasi.js';
 import type { GasUsed, Instance } from '../wasm/runtime/instance.js';
 import type { InstanceInfo } from '../wasm/runtime/instance-host.js';
 import type { ResourceLimits } from '../wasm/runtime/resource-limits.js';
@@ -34,6 +36,8 @@ export const wasm = {
   loadModule: (source: string | URL | Uint8Array): Promise<ModuleHandle> => runtime().loadModule(source),
   /** Lets go of a module without instances. */
   unloadModule: (id: string): void => runtime().unloadModule(id),
+  /** Optimises a module in another process; its code is kept in the runtime's `codeCache`. Errors: see `WasmRuntime.compileAhead`. */
+  compileAhead: (moduleId: string): Promise<AheadResult> => runtime().compileAhead(moduleId),
   /** Errors: see `WasmRuntime.createInstance`. */
   createInstance: (of: CreateOptions): Promise<InstanceHandle> => runtime().createInstance(of),
   /** Calls an export with typed values. Errors: see `WasmRuntime.callFunction`. */
@@ -50,6 +54,8 @@ export const wasm = {
     runtime().readMemory(instance, offset, length, memory),
   writeMemory: (instance: InstanceRef, offset: number, data: Uint8Array, memory?: string): Promise<void> =>
     runtime().writeMemory(instance, offset, data, memory),
+  /** What the guest wrote to captured streams. */
+  output: (instance: InstanceRef): Promise<GuestOutput> => runtime().output(instance),
   snapshotCreate: (instance: InstanceRef): Promise<Snapshot> => runtime().snapshotCreate(instance),
   snapshotRestore: (instance: InstanceRef, snapshot: Snapshot): Promise<void> =>
     runtime().snapshotRestore(instance, snapshot),

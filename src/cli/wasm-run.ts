@@ -35,6 +35,7 @@ export interface RunOptions {
   readonly dir?: GivenDirectory[];
   readonly env?: string[];
   readonly store?: string;
+  readonly codeCache?: string;
   readonly snapshot?: string;
   readonly json?: boolean;
 }
@@ -99,13 +100,15 @@ export function wasmRunCommand(): Command {
     .argument('[args...]', 'arguments of the guest, after --')
     .option('--store <directory>', 'directory of snapshots, see iguana wasm snapshot')
     .option('--snapshot <id>', 'state to begin with, from --store')
+    .option('--code-cache <directory>', 'compile ahead and keep machine code there: later runs begin at full speed')
     .option('--json', 'print results, gas, engine, exit code and trap as JSON')
     .addHelpText(
       'after',
       '\nExit code: the guest’s; 134 after a trap, 152 out of gas, 124 timed out, 1 when it could not be run, 2 for wrong usage.\n\nExamples:\n  iguana wasm run add.wasm --invoke add 2 40\n  iguana wasm run tool.wasm --dir ./data::/data:ro --env LANG=C --gas 1000000000 --max-memory 64MiB --timeout 1s -- --count 3',
     )
     .action(async (file: string, args: string[], options: RunOptions) => {
-      const runtime = new WasmRuntime({ workers: 1 });
+      const { codeCache } = options;
+      const runtime = new WasmRuntime({ workers: 1, ...(codeCache !== undefined && { codeCache }) });
       try {
         const module = await runtime.loadModule(file);
         const report = await run(runtime, module, file, args, options);
@@ -125,8 +128,12 @@ async function run(
   options: RunOptions,
 ): Promise<RunReport> {
   const invocation = entryOf(module, options);
+  const ahead = options.codeCache !== undefined && options.runtime === 'native' && options.tier === undefined;
+  const limits = options.maxMemory === undefined ? {} : { maxMemory: options.maxMemory };
+  if (ahead) await runtime.compileAhead(module.id, { limits });
   const begin = performance.now();
-  const instance = await makeGuest(runtime, module, options, [file, ...args], options.json === true);
+  const given: RunOptions = ahead ? { ...options, tier: 'optimised' } : options;
+  const instance = await makeGuest(runtime, module, given, [file, ...args], options.json === true);
   let results: readonly TypedValue[] = [];
   let trap: RunReport['trap'] = null;
   let exitCode = 0;

@@ -1,6 +1,9 @@
 import { pathToFileURL } from 'node:url';
 import { IguanaError, messageOf } from '../../errors.js';
+import { contentHash } from '../aot/blob-store.js';
+import { type AheadResult, CodeCache } from '../aot/v8-code-cache.js';
 import type { CompiledModule, Engine, EngineName, Tier } from '../engines/engine.js';
+import { NativeEngine } from '../engines/native.js';
 import { openEngine } from '../engines/open-engine.js';
 import { prepareModule } from '../module/prepare.js';
 import type { PreparedModule, PrepareOptions } from '../module/prepared.js';
@@ -62,6 +65,19 @@ export class InstanceHost {
   readonly #compiled = new Map<string, CompiledModule>();
   readonly #instances = new Map<string, Held>();
   readonly #tenants = new Map<string, TenantAccount>();
+  readonly #cache: CodeCache | undefined;
+
+  /** @param codeDirectory where machine code is kept between processes, default nowhere. @throws IguanaError `IGU_WASM_CACHE` */
+  constructor(codeDirectory?: string) {
+    this.#cache = codeDirectory === undefined ? undefined : new CodeCache(codeDirectory);
+  }
+
+  /** Compiles for the native engine's tier `optimised` in another process. @throws IguanaError `IGU_USAGE` without a directory; as `CodeCache.compileAhead` */
+  async compileAhead(module: PreparedModule): Promise<AheadResult> {
+    if (!this.#cache)
+      throw new IguanaError('IGU_USAGE', { what: 'the runtime has no directory for code: give codeCache' });
+    return this.#cache.compileAhead(module);
+  }
 
   prepare(key: string, bytes: Uint8Array, options: PrepareOptions): PreparedModule {
     const module = prepareModule(bytes, options);
@@ -197,7 +213,7 @@ export class InstanceHost {
   #engine(name: EngineName): Promise<Engine> {
     let engine = this.#engines.get(name);
     if (!engine) {
-      engine = openEngine(name);
+      engine = name === 'native' ? Promise.resolve(new NativeEngine(this.#cache)) : openEngine(name);
       this.#engines.set(name, engine);
       // one that is not there may be installed meanwhile
       engine.catch(() => this.#engines.delete(name));
@@ -211,8 +227,28 @@ export class InstanceHost {
     const name = `${engine.description.name} ${tier ?? engine.description.tiers[0]} ${key}`;
     let compiled = this.#compiled.get(name);
     if (!compiled) {
-      compiled = engine.compile(module, tier);
+      compiled = this.#compileOrLoad(engine, module, tier);
       this.#compiled.set(name, compiled);
+    }
+    return compiled;
+  }
+
+  /** Engines that give their machine code away get it back in a later process. The native engine asks the cache itself. */
+  #compileOrLoad(engine: Engine, module: PreparedModule, tier = engine.description.tiers[0]!): CompiledModule {
+    if (!this.#cache || !engine.load) return engine.compile(module, tier);
+    const { name, version } = engine.description;
+    const content = contentHash(module.bytes);
+    const identity = { kind: 'cwasm', engine: `${name} ${version}`, flags: tier, content } as const;
+    const { blobs } = this.#cache;
+    const kept = blobs.get(identity).found;
+    const loaded = kept && engine.load(module, new Uint8Array(kept), tier);
+    if (loaded) return loaded;
+    const compiled = engine.compile(module, tier);
+    try {
+      if (compiled.serialize) blobs.put(identity, compiled.serialize());
+    } catch (error) {
+      // the module runs all the same; the next process compiles again
+      process.emitWarning(messageOf(error));
     }
     return compiled;
   }

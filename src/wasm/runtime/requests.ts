@@ -6,6 +6,11 @@ import type { PlainError } from './plain-errors.js';
 import type { ResourceLimits } from './resource-limits.js';
 import type { TypedValue } from './values.js';
 
+/** What a worker thread starts with. */
+export interface WorkerOptions {
+  readonly codeDirectory?: string;
+}
+
 /** What the owner of a worker thread asks of it. */
 export type Request =
   | { readonly op: 'prepare'; readonly key: string; readonly bytes: Uint8Array; readonly options: PrepareOptions }

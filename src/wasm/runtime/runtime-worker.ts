@@ -1,12 +1,12 @@
 /** A worker thread that holds WebAssembly instances: takes requests one after the other, answers each with its number. */
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { InstanceHost } from './instance-host.js';
 import { toPlain } from './plain-errors.js';
-import type { Answer, Created, Request } from './requests.js';
+import type { Answer, Created, Request, WorkerOptions } from './requests.js';
 
 const port = parentPort;
 if (!port) throw new Error('runtime-worker runs in a worker thread');
-const host = new InstanceHost();
+const host = new InstanceHost((workerData as WorkerOptions).codeDirectory);
 
 async function perform(request: Request): Promise<unknown> {
   switch (request.op) {

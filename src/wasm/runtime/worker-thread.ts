@@ -6,7 +6,7 @@ import type { Engine } from '../engines/engine.js';
 import { stopCall } from '../engines/stop-call.js';
 import { WasmTrap } from '../trap.js';
 import { fromPlain } from './plain-errors.js';
-import type { Answer, Request } from './requests.js';
+import type { Answer, Request, WorkerOptions } from './requests.js';
 import type { TenantAccount } from './tenant-account.js';
 
 interface Waiting {
@@ -47,8 +47,9 @@ export class WorkerThread {
   /** Before it is, nothing runs whose time could be watched. */
   #ready = false;
 
-  constructor(onEnd: (thread: WorkerThread, end: ThreadEnd) => void) {
+  constructor(options: WorkerOptions, onEnd: (thread: WorkerThread, end: ThreadEnd) => void) {
     this.#worker = new Worker(workerUrl(import.meta.url, './runtime-worker.js'), {
+      workerData: options,
       resourceLimits: { stackSizeMb: wasmRuntimeLimits.workerStackMb },
     });
     this.#worker.unref();

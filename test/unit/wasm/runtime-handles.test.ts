@@ -86,6 +86,23 @@ describe('modules', () => {
   });
 });
 
+describe('code compiled ahead', () => {
+  it('is kept in a directory and begins at the optimised tier', async () => {
+    const codeCache = path.join(folder, 'code');
+    const ahead = new WasmRuntime({ workers: 1, codeCache });
+    const { id } = await ahead.loadModule(calcModule);
+    expect((await ahead.compileAhead(id)).bytes).toBeGreaterThan(500);
+    expect((await ahead.compileAhead(id)).tookMs).toBe(0);
+    for (const placement of ['in-place', 'worker'] as const) {
+      const handle = await ahead.createInstance({ moduleId: id, placement, importsFrom, tier: 'optimised' });
+      expect(handle.tier).toBe('optimised');
+      expect(await ahead.callFunction(handle, 'loop', [i32(100)])).toEqual([i32(100)]);
+    }
+    await ahead.close();
+    expect((await failure(runtime.compileAhead(calc.id))).message).toContain('codeCache');
+  });
+});
+
 describe.each(['in-place', 'worker'] as const)('instances %s', (placement) => {
   it('answer calls, count gas and tell which engine runs', async () => {
     const handle = await create(placement, { gas: 1_000_000 });
