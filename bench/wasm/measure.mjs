@@ -1,6 +1,6 @@
 /** What the WebAssembly benchmarks share: the kernels with their sizes, interleaved minima of CPU time, prepared modules with gas, words for tables. */
 import { execFileSync } from 'node:child_process';
-import { cpus, platform, release } from 'node:os';
+import { cpus, getPriority, platform, release } from 'node:os';
 
 /** Sizes that take 1 to 10 ms on V8's optimising compiler, large enough to hide the call. */
 export const GAS_KERNELS = [
@@ -94,7 +94,7 @@ export function quantile(values, share) {
 }
 
 export const machine = () =>
-  `${cpus().length} × ${cpus()[0].model.trim()}, ${platform()} ${release()}, Node ${process.version}, V8 ${process.versions.v8}, ${new Date().toISOString().slice(0, 10)}`;
+  `${cpus().length} × ${cpus()[0].model.trim()}, ${platform()} ${release()}, Node ${process.version}, V8 ${process.versions.v8}, ${new Date().toISOString().slice(0, 10)}${getPriority() === 0 ? '' : `, nice ${getPriority()}`}`;
 
 /** First line of what a tool says of its version, or undefined when it is not installed. */
 export function versionOf(command, ...args) {
