@@ -44,8 +44,9 @@ type Source = PreparedModule | Uint8Array<ArrayBuffer>;
  * section, the one by which the `native` engine marks the tier `optimised`, since V8 shares code between equal bytes and would else hand out what it compiled
  * lazily before. What does not fit is not used and counted in `stats`; the caller compiles then.
  *
- * Cost: `load` 2 to 4 ms a MB of WebAssembly (reading, one HMAC over the machine code, one hash over the module, V8's relocation); `compileAhead` 1 to 2 s of
- * processor time a MB in the other process, one at a time; machine code is 2.5 to 3 times the module.
+ * Cost: `load` 3 ms of processor time a MB of machine code, which is about three times the module (reading, one HMAC over the code, one hash over the
+ * module, V8's relocation): 45 ms for 5 MB, see bench/results/wasm-aot.md; `compileAhead` 1 to 3 s of processor time a MB of module in the other process,
+ * one at a time.
  *
  * V8 offers this to its own tests only (`%SerializeWasmModule`); see nodejs/node#36671 for the missing public way. V8 checks its version, the processor's
  * features and the hash of its flags, the latter two are in the blob's name too; the directory's signatures answer for the rest, see `BlobStore`.

@@ -123,8 +123,9 @@ function say(program: string, args: string[]): string | undefined {
 /**
  * Opens the engine `wasm2c` in this thread.
  *
- * Cost: compile about 10 to 20 s a MB with gcc (once; the shared object is kept in the cache), load 1 ms, call 0.4 µs, call of a host function 1 µs,
- * instance 8 GiB of addresses for a memory. A shared object stays loaded until the process ends.
+ * Cost: compile half a second at least and minutes for several MB, once (the shared object is kept in the store); load 1 ms; call 0.2 µs, of a host
+ * function 1 µs; an instance with a memory takes 8 GiB of addresses. A shared object stays loaded until the process ends, and a call cannot be stopped from
+ * outside but with its process: run metered modules.
  *
  * @param store where shared objects are kept (default: `$XDG_CACHE_HOME/iguana/code`)
  * @throws IguanaError `IGU_WASM_ENGINE_MISSING` when wasm2c 1.0.32, a C compiler or koffi is missing; `IGU_WASM_UNSUPPORTED` on the main thread;

@@ -21,7 +21,7 @@ let directory: string;
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'iguana-code-'));
   await new CodeCache(directory).compileAhead(kernels);
-});
+}, 30_000);
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 /** A program that loads the kernels from the cache; its flags are its own. */
@@ -56,7 +56,7 @@ function inProcess(flags: string[], env: Record<string, string> = {}) {
   return JSON.parse(stdout) as { result?: number; misses: Record<string, number>; lastMiss?: string; failure?: string };
 }
 
-describe('the cache of compiled code', () => {
+describe('the cache of compiled code', { timeout: 30_000 }, () => {
   it('loads a module that does what the plain one does', async () => {
     const cache = new CodeCache(directory);
     const { fib, sha256, json } = new WebAssembly.Instance(cache.load(kernels)!).exports as Record<
