@@ -46,6 +46,7 @@ function lines(state: EngineState): string {
     ['host', host === 'v8' ? 'inside V8' : 'machine code'],
     ['tiers', tiers.join(', ')],
     ['features', features.join(', ')],
+    ['a stuck call ends', state.ends],
     ...(state.path === undefined ? [] : [['path', state.path] as const]),
   ])}`;
 }

@@ -8,7 +8,9 @@ import { openEngine } from './open-engine.js';
 
 try {
   const engine = await openEngine(process.argv[2] as EngineName);
-  process.send?.({ description: engine.description });
+  const { stopper } = engine;
+  const ends = stopper === undefined ? 'with its thread' : stopper === 'never' ? 'by a gas limit only' : 'on request';
+  process.send?.({ description: engine.description, ends });
   engine.close();
 } catch (error) {
   process.send?.({ missing: messageOf(error) });

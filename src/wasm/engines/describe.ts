@@ -8,7 +8,11 @@ import { engineNames } from './open-engine.js';
 
 /** An engine that was really opened, or why it cannot be. */
 export type EngineState = { readonly name: EngineName; readonly path?: string } & (
-  | { readonly description: EngineDescription }
+  | {
+      readonly description: EngineDescription;
+      /** How a call that does not end by itself is ended (see `Engine.stopper`). */
+      readonly ends: 'with its thread' | 'on request' | 'by a gas limit only';
+    }
   | { readonly missing: string }
 );
 
@@ -16,6 +20,9 @@ export type EngineState = { readonly name: EngineName; readonly path?: string } 
 export function describeEngines(): Promise<EngineState[]> {
   return Promise.all(engineNames.map(describeEngine));
 }
+
+/** What the process of one engine says. */
+type Told = EngineState extends infer State ? Omit<State & object, 'name' | 'path'> : never;
 
 function describeEngine(name: EngineName): Promise<EngineState> {
   return new Promise((resolve) => {
@@ -28,8 +35,8 @@ function describeEngine(name: EngineName): Promise<EngineState> {
     const path = pathOf(name);
     const known = { name, ...(path === undefined ? {} : { path }) };
     const answer: { told?: EngineState } = {};
-    child.on('message', (message: { description: EngineDescription } | { missing: string }) => {
-      answer.told = { ...known, ...message };
+    child.on('message', (message: Told) => {
+      answer.told = { ...known, ...message } as EngineState;
     });
     child.on('error', (error) => {
       answer.told ??= { ...known, missing: error.message };

@@ -147,16 +147,17 @@ interface Opened {
   readonly trapNew: Address;
 }
 
-export interface WasmtimeOptions {
-  /**
-   * Let `stopCall` end calls (default true). It costs guest code a check in every loop and function, a fifth of its speed on loops that do little else;
-   * off, a call that does not end holds its thread, and the process, for good.
-   */
+/**
+ * Opens the library.
+ * @param options `stoppable` (default true) lets `stopCall` end calls. It costs guest code a check in every loop and function, 1.4 times the time over
+ * the benchmark's kernels; off, a call that does not end holds its thread, and the process, for good.
+ * @throws IguanaError `IGU_WASM_ENGINE_MISSING` with how to get it; `IGU_WASM_UNSUPPORTED` on the main thread.
+ */
+export async function openWasmtime({
+  stoppable = true,
+}: {
   readonly stoppable?: boolean;
-}
-
-/** Opens the library. @throws IguanaError `IGU_WASM_ENGINE_MISSING` with how to get it; `IGU_WASM_UNSUPPORTED` on the main thread. */
-export async function openWasmtime({ stoppable = true }: WasmtimeOptions = {}): Promise<WasmtimeEngine> {
+} = {}): Promise<WasmtimeEngine> {
   refuseMainThread('wasmtime');
   const path = requireLibrary(wasmtimePlace);
   const koffi = await loadKoffi('wasmtime');
