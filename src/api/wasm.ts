@@ -59,6 +59,8 @@ export const wasm = {
   snapshotCreate: (instance: InstanceRef): Promise<Snapshot> => runtime().snapshotCreate(instance),
   snapshotRestore: (instance: InstanceRef, snapshot: Snapshot): Promise<void> =>
     runtime().snapshotRestore(instance, snapshot),
+  /** Ends the call that runs now in a worker thread. Errors: `IGU_WASM_NOT_FOUND`. */
+  interrupt: (instance: InstanceRef): Promise<boolean> => runtime().interrupt(instance),
   destroy: (instance: InstanceRef): Promise<void> => runtime().destroy(instance),
   /** Which engine really runs it, its version and tier, limits, gas and memory. */
   info: (instance: InstanceRef): Promise<InstanceInfo> => runtime().info(instance),

@@ -160,7 +160,9 @@ export class WasmRuntime {
   readonly #workerOptions: WorkerOptions;
   #codeBytes = 0;
   #numbers = 0;
-  #making = 0;
+  /** Modules of the instances that are being made, by instance. */
+  readonly #making = new Map<string, string>();
+  #keptBytes = 0;
   #calls = 0;
   #failedCalls = 0;
   #workersEnded = 0;
@@ -250,10 +252,10 @@ export class WasmRuntime {
       throw new IguanaError('IGU_USAGE', {
         what: 'functions cannot be given to a worker thread: use importsFrom, or placement in-place',
       });
-    if (this.#instances.size + this.#making >= this.#options.maxInstances)
+    if (this.#instances.size + this.#making.size >= this.#options.maxInstances)
       throw new IguanaError('IGU_WASM_LIMIT', {
         what: 'number of instances',
-        value: this.#instances.size + this.#making + 1,
+        value: this.#instances.size + this.#making.size + 1,
         limit: this.#options.maxInstances,
         fix: 'destroy instances that are not used any more',
       });
@@ -272,7 +274,7 @@ export class WasmRuntime {
       ...(options.snapshot && { snapshot: options.snapshot }),
       ...(options.wasi && { wasi: options.wasi }),
     };
-    this.#making++;
+    this.#making.set(spec.id, key);
     module.instances++;
     try {
       const { thread, info, stopper } =
@@ -292,7 +294,7 @@ export class WasmRuntime {
         placement,
         tenant,
       };
-      this.#instances.set(spec.id, {
+      const held: Held = {
         handle,
         key,
         prepare,
@@ -301,17 +303,19 @@ export class WasmRuntime {
         stopper,
         thread,
         lost: thread?.ended ? 'its worker thread ended' : undefined,
-        snapshot: options.snapshot,
+        snapshot: undefined,
         gasBefore: 0,
         gas: info.gasUsed,
         bringingBack: undefined,
-      });
+      };
+      this.#instances.set(spec.id, held);
+      if (placement === 'worker') this.#keep(held, options.snapshot);
       return handle;
     } catch (error) {
       module.instances--;
       throw error;
     } finally {
-      this.#making--;
+      this.#making.delete(spec.id);
     }
   }
 
@@ -421,10 +425,21 @@ export class WasmRuntime {
     if (held.lost !== undefined) await this.#threadOf(held);
   }
 
+  /**
+   * Ends the call that an instance in a worker thread is running now, as its timeout would; others that live in a thread that has to be ended come back from
+   * their snapshots.
+   * @returns false when none runs, or on an engine that only gas stops
+   */
+  async interrupt(ref: InstanceRef): Promise<boolean> {
+    const { thread, handle } = this.#held(ref);
+    return thread !== undefined && (await thread.interrupt(handle.id));
+  }
+
   /** Ends an instance; its handle means nothing any more. @throws IguanaError `IGU_WASM_NOT_FOUND` */
   async destroy(ref: InstanceRef): Promise<void> {
     const held = this.#held(ref);
     const { id, moduleId } = held.handle;
+    this.#keep(held, undefined);
     this.#instances.delete(id);
     const module = this.#modules.get(moduleId);
     if (module) module.instances--;
@@ -478,6 +493,7 @@ export class WasmRuntime {
     await Promise.all([...this.#threads].map((thread) => thread.stop('the runtime was closed')));
     await this.#local.close();
     this.#instances.clear();
+    this.#keptBytes = 0;
     this.#modules.clear();
     this.#prepared.clear();
     this.#codeBytes = 0;
@@ -523,7 +539,7 @@ export class WasmRuntime {
 
   /** Metered forms can be made again: those that no instance needs go first. @throws IguanaError `IGU_WASM_LIMIT` */
   #makeRoomFor(bytes: number): void {
-    const used = new Set([...this.#instances.values()].map(({ key }) => key));
+    const used = new Set([...[...this.#instances.values()].map(({ key }) => key), ...this.#making.values()]);
     for (const key of [...this.#prepared.keys()]) {
       if (this.#prepared.size < wasmRuntimeLimits.maxPrepared && this.#codeBytes + bytes <= this.#options.maxCodeBytes)
         return;
@@ -677,15 +693,14 @@ export class WasmRuntime {
     return thread;
   }
 
-  #keep(held: Held, snapshot: Snapshot): void {
+  #keep(held: Held, snapshot: Snapshot | undefined): void {
+    this.#keptBytes += (snapshot?.pages.length ?? 0) - (held.snapshot?.pages.length ?? 0);
     held.snapshot = snapshot;
-    let bytes = 0;
-    for (const one of this.#instances.values()) bytes += one.snapshot?.pages.length ?? 0;
+    if (this.#keptBytes <= wasmRuntimeLimits.maxKeptSnapshotBytes) return;
     for (const one of this.#instances.values()) {
-      if (bytes <= wasmRuntimeLimits.maxKeptSnapshotBytes) return;
       if (one === held || !one.snapshot) continue;
-      bytes -= one.snapshot.pages.length;
-      one.snapshot = undefined;
+      this.#keep(one, undefined);
+      if (this.#keptBytes <= wasmRuntimeLimits.maxKeptSnapshotBytes) return;
     }
   }
 

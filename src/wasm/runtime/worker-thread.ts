@@ -29,6 +29,8 @@ export interface ThreadEnd {
   readonly culprit: string | undefined;
 }
 
+const STOPPED = 'a call in the same worker thread did not stop and the thread was ended';
+
 /**
  * One worker thread with the instances that live in it. It works on one request at a time, in order; so the first that waits is the one that runs, and its
  * time is watched from here. An idle thread does not keep the process alive.
@@ -61,7 +63,7 @@ export class WorkerThread {
       }
     });
     this.#worker.on('error', (error) => {
-      this.#end ??= { why: `its worker thread failed: ${messageOf(error)}`, culprit: this.#waiting[0]?.instance };
+      this.#end ??= { why: `its worker thread failed: ${messageOf(error)}`, culprit: undefined };
     });
     this.#exited = new Promise((resolve) => {
       this.#worker.once('exit', (code) => {
@@ -128,12 +130,24 @@ export class WorkerThread {
     await this.#exited;
   }
 
+  /**
+   * Ends the call of an instance that is running now, as its timeout would.
+   * @returns false when none of its calls runs, or nothing can stop it
+   */
+  async interrupt(instance: string): Promise<boolean> {
+    const head = this.#waiting[0];
+    if (head?.instance !== instance || head.stopper === 'never') return false;
+    if (head.stopper === undefined) await this.stop(STOPPED, instance);
+    else await stopCall(head.stopper);
+    return true;
+  }
+
   #watch(): void {
     clearTimeout(this.#stopTimer);
     const head = this.#waiting[0];
     if (!this.#ready || head?.timeoutMs === undefined || head.stopper === 'never') return;
     const end = (): void => {
-      void this.stop('a call in the same worker thread did not stop and the thread was ended', head.instance);
+      void this.stop(STOPPED, head.instance);
     };
     const { graceMs } = wasmRuntimeLimits;
     const { stopper, timeoutMs, selfStopping } = head;
@@ -162,10 +176,7 @@ export class WorkerThread {
     clearTimeout(this.#stopTimer);
     for (const account of this.accounts.values()) account.releaseThread();
     const [head, ...others] = this.#waiting.splice(0);
-    if (head)
-      head.reject(
-        end.culprit !== undefined && head.timeoutMs !== undefined ? new WasmTrap('timeout') : lost(head.instance, end),
-      );
+    if (head) head.reject(end.culprit !== undefined ? new WasmTrap('timeout') : lost(head.instance, end));
     for (const { reject, instance } of others) reject(lost(instance, end));
   }
 }

@@ -248,6 +248,37 @@ describe('worker threads', () => {
     await one.close();
   });
 
+  it('end a call on request', async () => {
+    const one = new WasmRuntime({ workers: 1 });
+    const { id } = await one.loadModule(calcModule);
+    const endless = await one.createInstance({ moduleId: id, importsFrom });
+    const other = await one.createInstance({ moduleId: id, importsFrom });
+    await one.snapshotCreate(other);
+    expect(await one.interrupt(endless)).toBe(false);
+    const stopped = trapOf(one.callFunction(endless, 'forever'));
+    expect(await one.interrupt(other)).toBe(false);
+    expect(await one.interrupt(endless)).toBe(true);
+    expect(await stopped).toBe('timeout');
+    expect((await failure(one.callFunction(endless, 'stop'))).code).toBe('IGU_WASM_LOST');
+    expect(await one.callFunction(other, 'add', [i32(1), i32(2)])).toEqual([i32(3)]);
+    expect(one.stats()).toMatchObject({ workersEnded: 1, lost: 2, restored: 1 });
+    await one.close();
+  });
+
+  it('that fail by themselves are told as lost, and the next call has another', async () => {
+    const one = new WasmRuntime({ workers: 1 });
+    const { id } = await one.loadModule(calcModule);
+    const file = path.join(folder, 'ends.mjs');
+    writeFileSync(file, 'export default { host: { tell: () => process.exit(3) } };\n');
+    const ends = await one.createInstance({ moduleId: id, importsFrom: file, limits: { timeout: 10_000 } });
+    await one.snapshotCreate(ends);
+    const lost = await failure(one.callFunction(ends, 'say', [i32(1)]));
+    expect(lost.code).toBe('IGU_WASM_LOST');
+    expect(lost.message).toContain('its worker thread ended with 3');
+    expect(await one.callFunction(ends, 'add', [i32(1), i32(2)])).toEqual([i32(3)]);
+    await one.close();
+  });
+
   it('share the work, and what is over the most instances is refused', async () => {
     const two = new WasmRuntime({ workers: 2, maxInstances: 3 });
     const { id } = await two.loadModule(calcModule);
