@@ -139,6 +139,8 @@ export async function openWasm2c(store?: BlobStore): Promise<Engine> {
 
 class Wasm2cEngine implements Engine {
   readonly description: EngineDescription;
+  /** Machine code of a C compiler looks at nothing from outside. */
+  readonly stopper = 'never';
   readonly #libraries = new Map<string, Library>();
   #stack: bigint | undefined;
   #freeStack: (() => void) | undefined;
