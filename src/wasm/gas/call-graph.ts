@@ -11,38 +11,34 @@ export interface CallGraph {
 
 /**
  * Strongly connected components of the call graph. An indirect call may reach every function of its type that a table may hold.
+ * @param canonical for each type index the first index of an equal type
  * Source: R. Tarjan, Depth-First Search and Linear Graph Algorithms (1972). Cost: O(functions + calls).
  */
 export function callGraph(
   module: ParsedModule,
   functions: readonly FunctionSurvey[],
   inTables: ReadonlySet<number>,
+  canonical: ArrayLike<number>,
 ): CallGraph {
   const imported = module.importedFunctions;
   const count = module.functionTypes.length;
   // A node for each function, then one for each distinct type that is called indirectly.
-  const typeNodes = new Map<string, number>();
-  const typeKey = (index: number): string => {
-    const type = module.types[index];
-    return `${type?.params.join()}>${type?.results.join()}`;
-  };
+  const typeNodes = new Map<number, number>();
   const successors: (readonly number[])[] = [];
   for (let f = 0; f < imported; f++) successors.push([]);
   for (const f of functions) {
     const next = [...f.callees];
     for (const type of f.indirectTypes) {
-      const key = typeKey(type);
+      const key = canonical[type]!;
       if (!typeNodes.has(key)) typeNodes.set(key, count + typeNodes.size);
       next.push(typeNodes.get(key)!);
     }
     successors.push(next);
   }
-  const members = new Map<string, number[]>();
-  for (const f of inTables) {
-    const key = typeKey(module.functionTypes[f]!);
-    members.set(key, [...(members.get(key) ?? []), f]);
-  }
-  for (const key of typeNodes.keys()) successors.push(members.get(key) ?? []);
+  const members = new Map<number, number[]>();
+  for (const key of typeNodes.keys()) members.set(key, []);
+  for (const f of inTables) members.get(canonical[module.functionTypes[f]!]!)?.push(f);
+  for (const functionsOfType of members.values()) successors.push(functionsOfType);
 
   const nodes = successors.length;
   const order = new Int32Array(nodes).fill(-1);

@@ -1,6 +1,6 @@
 import type { Instructions } from '../module/instructions.js';
 import { Op } from '../module/opcodes.js';
-import { type CountedLoop, countedLoop } from './counted-loop.js';
+import { type CountedLoop, countedLoop, type KnownLocals } from './counted-loop.js';
 import { priceOf } from './prices.js';
 
 /** What metering knows of the functions that a body calls. */
@@ -44,8 +44,6 @@ export class ControlFlow {
   /** Whether a branch goes to the function's own label, or it needs one. */
   branchesToExit = false;
 
-  private parameters = 0;
-
   constructor(
     private readonly code: Instructions,
     private readonly callees: Callees,
@@ -71,7 +69,6 @@ export class ControlFlow {
   /** Reads the body that `code` holds. @param parameters of the function: its other locals begin as zero */
   read(parameters: number): void {
     const { code } = this;
-    this.parameters = parameters;
     this.count = 0;
     this.ways = 0;
     this.countedLoops.clear();
@@ -79,8 +76,13 @@ export class ControlFlow {
     /** Segment that code belongs to; −1 where code is never reached. */
     let current = this.open(0, 0);
     let depth = 0;
+    /** What locals were set to in this segment: NaN where it is not a constant. */
     const constants = new Map<number, number>();
     let zeroLocals = true;
+    const known: KnownLocals = (local) => {
+      const value = constants.get(local) ?? (zeroLocals && local >= parameters ? 0 : undefined);
+      return Number.isNaN(value) ? undefined : value;
+    };
     let folded = 0;
     const labels: Label[] = [{ loop: -1, before: -1, into: [] }];
     const target = (label: number): void => {
@@ -102,19 +104,16 @@ export class ControlFlow {
       const operand = code.a[at]!;
       if (current >= 0) this.price[current]! += priceOf[op]!;
       switch (op) {
-        case Op.i32Const:
-          break;
         case Op.localSet:
         case Op.localTee:
           if (code.op[at - 1] === Op.i32Const) constants.set(operand, code.a[at - 1]!);
-          else if (zeroLocals) constants.set(operand, Number.NaN);
-          else constants.delete(operand);
+          else constants.set(operand, Number.NaN);
           break;
         case Op.block:
           labels.push({ loop: -1, before: -1, into: [] });
           break;
         case Op.loop: {
-          const counted = current >= 0 ? countedLoop(code, at, this.known(constants, zeroLocals, at)) : undefined;
+          const counted = current >= 0 ? countedLoop(code, at, known) : undefined;
           if (counted) {
             const fixed = (counted.trips ?? Number.POSITIVE_INFINITY) * counted.price;
             if (folded + fixed > MOST_FOLDED) this.countedLoops.set(at, counted);
@@ -122,10 +121,7 @@ export class ControlFlow {
               this.price[current]! += fixed;
               folded += fixed;
             }
-            for (const local of counted.written) {
-              if (zeroLocals) constants.set(local, Number.NaN);
-              else constants.delete(local);
-            }
+            for (const local of counted.written) constants.set(local, Number.NaN);
             at = counted.end;
             break;
           }
@@ -223,25 +219,10 @@ export class ControlFlow {
       }
     }
   }
-
-  /** Locals whose value is known: set to a constant in this segment, or in the entry never set. */
-  private known(constants: ReadonlyMap<number, number>, zeroLocals: boolean, loop: number): Map<number, number> {
-    const known = new Map<number, number>();
-    for (const [local, value] of constants) if (!Number.isNaN(value)) known.set(local, value);
-    if (!zeroLocals) return known;
-    // Only what the loop itself reads matters, and that is near its beginning or end: asked for by name.
-    for (let at = loop + 1; at < Math.min(this.code.count, loop + ZERO_SEARCH); at++) {
-      const local = this.code.a[at]!;
-      if (this.code.op[at] === Op.localGet && local >= this.parameters && !constants.has(local)) known.set(local, 0);
-    }
-    return known;
-  }
 }
 
-/** Most gas of loops in one function that is part of the charges of its segments. With it all sums stay exact and in their range. */
-const MOST_FOLDED = 2 ** 32;
-/** Instructions of a loop that are looked through for locals that were never set. */
-const ZERO_SEARCH = 256;
+/** Most gas of loops in one function that is part of the charges of its segments, and so may be used before the gas is tested. */
+const MOST_FOLDED = 2 ** 16;
 
 interface Label {
   /** Header segment of a loop, −1 for a block. */

@@ -1,5 +1,6 @@
 import { EMPTY_BLOCK, type Instructions } from '../module/instructions.js';
 import { Op } from '../module/opcodes.js';
+import { MAX_GAS } from './packed.js';
 import { priceOf } from './prices.js';
 
 /**
@@ -22,41 +23,37 @@ export interface CountedLoop {
   readonly written: ReadonlySet<number>;
 }
 
-/** Most gas that is charged ahead at once: about a third of a second of computing. Longer loops are counted trip by trip. */
-export const MOST_CHARGED_AHEAD = 2 ** 30;
+/** Most gas of one trip. All trips of a loop, 2^32 at most, then cost at most what a call can be given: their sum fits where gas does. */
+const MOST_A_TRIP = MAX_GAS / 2 ** 32;
 /** Loops inside loops inside loops that are looked into. */
 const DEEPEST_NEST = 4;
 
+/** The number that a local is known to hold. */
+export type KnownLocals = (local: number) => number | undefined;
+
 /**
  * @param loop index of a `loop` instruction
- * @param constants locals that hold a known number when it begins
+ * @param known when it begins
  * @returns undefined when it is not such a loop. Cost: O(instructions of the body)
  */
-export function countedLoop(
-  code: Instructions,
-  loop: number,
-  constants: ReadonlyMap<number, number>,
-  nest = 0,
-): CountedLoop | undefined {
+export function countedLoop(code: Instructions, loop: number, known: KnownLocals, nest = 0): CountedLoop | undefined {
   if (code.a[loop] !== EMPTY_BLOCK || nest >= DEEPEST_NEST) return undefined;
   const writes = new Map<number, number>();
   const written = new Set<number>();
-  const known = new Map(constants);
-  let innerConstants: Map<number, number> | undefined;
+  /** Constants from before hold for the first trip only; those set in the body hold for each. */
+  const constants = new Map<number, number>();
   let price = 0;
   let at = loop + 1;
   for (; code.op[at] !== Op.brIf; at++) {
     const op = code.op[at]!;
     if (op === Op.loop) {
-      // Constants from before hold for the first trip only; those set in the body hold for each.
-      innerConstants ??= new Map();
-      const inner = countedLoop(code, at, innerConstants, nest + 1);
+      const inner = countedLoop(code, at, (local) => constants.get(local), nest + 1);
       if (inner?.trips === undefined) return undefined;
       price += inner.trips * inner.price;
       for (const local of inner.written) {
         written.add(local);
         writes.set(local, Number.NaN);
-        innerConstants.delete(local);
+        constants.delete(local);
       }
       at = inner.end;
       continue;
@@ -67,13 +64,13 @@ export function countedLoop(
       const local = code.a[at]!;
       writes.set(local, written.has(local) ? Number.NaN : at);
       written.add(local);
-      innerConstants ??= new Map();
-      if (code.op[at - 1] === Op.i32Const && at - 1 > loop) innerConstants.set(local, code.a[at - 1]!);
-      else innerConstants.delete(local);
+      if (code.op[at - 1] === Op.i32Const) constants.set(local, code.a[at - 1]!);
+      else constants.delete(local);
     }
   }
   if (code.a[at] !== 0 || code.op[at + 1] !== Op.end) return undefined;
   price += priceOf[Op.brIf]!;
+  if (price > MOST_A_TRIP) return undefined;
 
   for (const { counter, read, limit } of tests(code, at)) {
     if ('local' in limit && (written.has(limit.local) || limit.local === counter)) continue;
@@ -83,11 +80,11 @@ export function countedLoop(
     if (!step) continue;
     const end = at + 1;
     const base = { end, counter, ...step, limit, price, written };
-    const from = known.get(counter);
-    const to = 'constant' in limit ? limit.constant : known.get(limit.local);
+    const from = known(counter);
+    const to = 'constant' in limit ? limit.constant : known(limit.local);
     if (from === undefined || to === undefined) return base;
     const trips = tripsOf(from, to, step.direction, step.shift);
-    return trips !== undefined && trips * price <= MOST_CHARGED_AHEAD ? { ...base, trips } : base;
+    return trips === undefined ? base : { ...base, trips };
   }
   return undefined;
 }

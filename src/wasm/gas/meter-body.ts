@@ -4,7 +4,7 @@ import { Op } from '../module/opcodes.js';
 import type { FunctionType, ValueType } from '../types.js';
 import { type Charges, placeCharges } from './charges.js';
 import type { Callees, ControlFlow } from './control-flow.js';
-import { type CountedLoop, MOST_CHARGED_AHEAD } from './counted-loop.js';
+import type { CountedLoop } from './counted-loop.js';
 import { GAS_UNIT, SLOTS_USED_UP } from './packed.js';
 import { BYTES_PER_UNIT_SHIFT, prices } from './prices.js';
 
@@ -40,8 +40,14 @@ export const ValueByte: Readonly<Record<ValueType, number>> = {
   externref: 0x6f,
 };
 
-/** Ends with a trap, and leaves what is left of the gas to be read. The gas is on the stack. */
-export function trapWithGas(out: ByteWriter, gasGlobal: number): void {
+/** Ends with a trap, and leaves what is left of the gas in a local to be read. @param ahead as `testGas` */
+function trapWithGas(out: ByteWriter, gas: number, gasGlobal: number, ahead = 0): void {
+  out.u8(Op.localGet).u32(gas);
+  if (ahead !== 0)
+    out
+      .u8(Op.i64Const)
+      .signed(ahead * GAS_UNIT)
+      .u8(Op.i64Add);
   out.u8(Op.globalSet).u32(gasGlobal).u8(Op.unreachable);
 }
 
@@ -58,21 +64,15 @@ export function testGas(out: ByteWriter, gas: number, gasGlobal: number, ahead =
     .u8(Op.i64LtS)
     .u8(Op.if)
     .u8(0x40);
-  out.u8(Op.localGet).u32(gas);
-  if (ahead !== 0)
-    out
-      .u8(Op.i64Const)
-      .signed(ahead * GAS_UNIT)
-      .u8(Op.i64Add);
-  trapWithGas(out, gasGlobal);
+  trapWithGas(out, gas, gasGlobal, ahead);
   out.u8(Op.end);
 }
 
-/** Traps when more of the stack was taken than there was. */
-export function testStack(out: ByteWriter, gas: number, gasGlobal: number): void {
+/** Traps when more of the stack was taken than there was. @param ahead as `testGas` */
+export function testStack(out: ByteWriter, gas: number, gasGlobal: number, ahead = 0): void {
   out.u8(Op.localGet).u32(gas).u8(Op.i32WrapI64).u8(Op.i32Const).signed(SLOTS_USED_UP).u8(Op.i32And);
-  out.u8(Op.if).u8(0x40).u8(Op.localGet).u32(gas);
-  trapWithGas(out, gasGlobal);
+  out.u8(Op.if).u8(0x40);
+  trapWithGas(out, gas, gasGlobal, ahead);
   out.u8(Op.end);
 }
 
@@ -89,7 +89,6 @@ export class MeterBody {
   private usesTemporary = false;
   private readonly charges: Charges;
   private segment = 0;
-  private chargedAhead = 0;
 
   constructor(
     private readonly code: Instructions,
@@ -165,9 +164,9 @@ export class MeterBody {
     const before = charges.framed.before[segment]!;
     const taken = (flow.lastRecurringCall[segment]! >= 0 ? 1 : charges.framed.after[segment]!) - before;
     this.subtract(charges.amount[segment]! * GAS_UNIT + taken * this.frameSlots);
-    if (taken > 0) testStack(out, gas, this.rewriting.gasGlobal);
-    if (!flow.isHeader[segment] && !flow.mustTest[segment]) return;
-    testGas(out, gas, this.rewriting.gasGlobal, charges.ahead[segment]!);
+    const ahead = charges.ahead[segment]!;
+    if (taken > 0) testStack(out, gas, this.rewriting.gasGlobal, ahead);
+    if (flow.isHeader[segment] || flow.mustTest[segment]) testGas(out, gas, this.rewriting.gasGlobal, ahead);
   }
 
   private subtract(amount: number): void {
@@ -210,8 +209,7 @@ export class MeterBody {
     };
     switch (op) {
       case Op.unreachable:
-        out.u8(Op.localGet).u32(gas);
-        trapWithGas(out, rewriting.gasGlobal);
+        trapWithGas(out, gas, rewriting.gasGlobal);
         break;
       case Op.return:
         out.u8(Op.localGet).u32(gas).u8(Op.return);
@@ -271,8 +269,9 @@ export class MeterBody {
   }
 
   /**
-   * Charges all trips of a loop before its first, and counts nothing inside; unless they are too many or never end, when each trip is counted.
-   * With the step ±2^s, trips − 1 = (distance − 2^s) / 2^s modulo 2^32; a distance that the step does not divide rotates to a huge number.
+   * Charges all trips of a loop before its first, and counts nothing inside; unless there is not gas for all or they never end, when each trip is
+   * counted. With the step ±2^s, trips − 1 = (distance − 2^s) / 2^s modulo 2^32, less than 2^(32 − s); a distance that the step does not divide is one
+   * that is never gone, and rotates to more.
    */
   private countedLoop(at: number, loop: CountedLoop): void {
     const { out, gas, temporary } = this;
@@ -291,21 +290,36 @@ export class MeterBody {
       .signed(2 ** loop.shift)
       .u8(Op.i32Sub);
     if (loop.shift > 0) out.u8(Op.i32Const).u8(loop.shift).u8(Op.i32Rotr);
-    const mostTrips = Math.max(1, Math.floor(MOST_CHARGED_AHEAD / loop.price));
-    out.u8(Op.localTee).u32(temporary).u8(Op.i32Const).signed(mostTrips).u8(Op.i32LtU).u8(Op.if).u8(0x40);
-    out.u8(Op.localGet).u32(gas).u8(Op.localGet).u32(temporary).u8(Op.i64ExtendI32U);
+    out.u8(Op.localSet).u32(temporary).u8(Op.localGet).u32(gas);
+    const allTrips = (operation: number): void => {
+      out.u8(Op.localGet).u32(temporary).u8(Op.i64ExtendI32U).u8(Op.i64Const).u8(1).u8(Op.i64Add);
+      out
+        .u8(Op.i64Const)
+        .signed(loop.price * GAS_UNIT)
+        .u8(Op.i64Mul)
+        .u8(operation);
+    };
+    allTrips(Op.i64Sub);
+    const ahead = this.charges.ahead[this.segment - 1]!;
     out
+      .u8(Op.localTee)
+      .u32(gas)
       .u8(Op.i64Const)
-      .u8(1)
-      .u8(Op.i64Add)
-      .u8(Op.i64Const)
-      .signed(loop.price * GAS_UNIT)
-      .u8(Op.i64Mul);
-    out.u8(Op.i64Sub).u8(Op.localSet).u32(gas);
-    if (++this.chargedAhead % LOOPS_WITHOUT_TEST === 0) this.test();
-    out.u8(Op.loop).u8(0x40);
+      .signed(-ahead * GAS_UNIT)
+      .u8(Op.i64GeS);
+    if (loop.shift > 0) {
+      out.u8(Op.localGet).u32(temporary).u8(Op.i32Const);
+      out
+        .signed(32 - loop.shift)
+        .u8(Op.i32ShrU)
+        .u8(Op.i32Eqz)
+        .u8(Op.i32And);
+    }
+    out.u8(Op.if).u8(0x40).u8(Op.loop).u8(0x40);
     this.range(at + 1, loop.end + 1, false);
-    out.u8(Op.else).u8(Op.loop).u8(0x40);
+    out.u8(Op.else).u8(Op.localGet).u32(gas);
+    allTrips(Op.i64Add);
+    out.u8(Op.localSet).u32(gas).u8(Op.loop).u8(0x40);
     this.subtract(loop.price * GAS_UNIT);
     this.test();
     this.range(at + 1, loop.end + 1, false);
@@ -329,9 +343,6 @@ export function chargeByCount(out: ByteWriter, count: number, elements: boolean,
     .u8(Op.i64Mul)
     .u8(Op.i64Sub);
 }
-
-/** So many loops charged ahead can follow one another before the gas is tested: what is charged untested stays far from the number's end. */
-const LOOPS_WITHOUT_TEST = 64;
 
 /** Opcodes that are not copied as they are. */
 const REWRITTEN = new Uint8Array(0x400);

@@ -18,9 +18,9 @@ export function packGas(gas: number, slots: number): bigint {
   return (BigInt(gas) << SLOT_BITS) | BigInt(slots);
 }
 
-/** Gas that is left; negative when it ran out. */
+/** Gas that is left; negative when it ran out. Slots that were used and not there have borrowed a unit: it is given back. */
 export function gasLeft(packed: bigint): number {
-  return Number(packed >> SLOT_BITS);
+  return Number((packed + BigInt(SLOTS_USED_UP)) >> SLOT_BITS);
 }
 
 /** Whether a call needed more stack than it was given. Only after a trap: code that ran to its end has what it started with. */

@@ -10,7 +10,7 @@ export interface FunctionSurvey {
   readonly entryPrice: number;
   /** Stack the function takes, in slots of 8 bytes: parameters, locals, operands at their highest, and what engines add. */
   readonly frameSlots: number;
-  /** Price of all its code when it neither calls nor loops nor moves memory in bulk; infinite otherwise. */
+  /** Price of all its code when it neither calls nor loops, moves memory in bulk or ends by `unreachable`; infinite otherwise. */
   readonly straightPrice: number;
   /** Functions called directly, each once. */
   readonly callees: readonly number[];
@@ -48,9 +48,12 @@ export function survey(module: ParsedModule, code: Instructions): ModuleSurvey {
     features: new Set<string>(),
   };
   const seen = new Uint8Array(0x400);
+  const parameterSlots = module.types.map(({ params }) =>
+    params.reduce((sum, param) => sum + (param === 'v128' ? 2 : 1), 0),
+  );
   for (const [i, range] of module.code.entries()) {
     code.read(range.from, range.to);
-    const type = module.types[module.functionTypes[module.importedFunctions + i]!]!;
+    const type = module.functionTypes[module.importedFunctions + i]!;
     const callees = new Set<number>();
     const indirectTypes = new Set<number>();
     let entryPrice = 0;
@@ -78,6 +81,7 @@ export function survey(module: ParsedModule, code: Instructions): ModuleSurvey {
           indirectTypes.add(code.a[at]!);
           break;
         case Op.loop:
+        case Op.unreachable: // It says what is left of the gas, which must be exact then.
           straightPrice = Number.POSITIVE_INFINITY;
           break;
         case Op.refFunc:
@@ -112,7 +116,7 @@ export function survey(module: ParsedModule, code: Instructions): ModuleSurvey {
     result.functions.push({
       entryPrice,
       straightPrice,
-      frameSlots: frameSlots(module, code, type),
+      frameSlots: parameterSlots[type]! + frameSlots(module, code, module.types[type]!),
       callees: [...callees],
       indirectTypes: [...indirectTypes],
     });
@@ -131,9 +135,9 @@ export function endsSegment(op: number): boolean {
   );
 }
 
+/** Without parameters. */
 function frameSlots(module: ParsedModule, code: Instructions, type: FunctionType): number {
   let slots = FRAME_OVERHEAD_SLOTS;
-  for (const param of type.params) slots += param === 'v128' ? 2 : 1;
   for (const local of code.locals) slots += local.type === V128 ? local.count * 2 : local.count;
   return slots + highestStack(module, code, type);
 }

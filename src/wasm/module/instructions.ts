@@ -1,6 +1,6 @@
 import { IguanaError } from '../../errors.js';
 import { ByteReader } from './byte-reader.js';
-import { Immediate, immediates, Op, proposalOf } from './opcodes.js';
+import { BEYOND_TABLE, Immediate, immediates, Op, proposalOf } from './opcodes.js';
 
 /** Block type of a block without parameters and results. */
 export const EMPTY_BLOCK = -64;
@@ -52,7 +52,7 @@ export class Instructions {
       let op = reader.u8();
       if (op >= 0xfc && op <= 0xfe) {
         const sub = reader.u32();
-        op = sub < 0x100 ? (op - 0xfb) * 0x100 + sub : 0x2ff + 1;
+        op = sub < 0x100 ? (op - 0xfb) * 0x100 + sub : BEYOND_TABLE;
       }
       this.op[count] = op;
       this.a[count] = 0;
@@ -103,6 +103,9 @@ export class Instructions {
           break;
         case Immediate.v128:
           reader.skip(16);
+          break;
+        case Immediate.heapType:
+          reader.s33();
           break;
         default:
           throw new IguanaError('IGU_WASM_UNSUPPORTED', {

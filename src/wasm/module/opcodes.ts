@@ -21,9 +21,11 @@ export const Immediate = {
   /** Alignment and offset. */
   memory: 11,
   memoryAndLane: 12,
-  /** One byte: lane, reserved memory index, heap type. */
+  /** One byte: lane, reserved memory index. */
   byte: 13,
   v128: 14,
+  /** Signed LEB128, so that one type has several spellings. */
+  heapType: 15,
 } as const;
 
 export const Op = {
@@ -65,6 +67,7 @@ export const Op = {
   i64Ne: 0x52,
   i64LtS: 0x53,
   i64LeU: 0x58,
+  i64GeS: 0x59,
   i32Add: 0x6a,
   i32Sub: 0x6b,
   i32And: 0x71,
@@ -147,7 +150,7 @@ for (const [from, to] of [
 ] as const) {
   define(from, to, I.none, 0);
 }
-define(0xd0, 0xd0, I.byte, 1);
+define(0xd0, 0xd0, I.heapType, 1);
 define(0xd1, 0xd1, I.none, 0);
 define(0xd2, 0xd2, I.index, 1);
 define(0x100, 0x107, I.none, 0); // saturating conversion
@@ -213,14 +216,17 @@ define(0x317, 0x31d, I.memory, -2);
 define(0x31e, 0x347, I.memory, -1);
 define(0x348, 0x34e, I.memory, -2);
 
+/** Stands for what follows a prefix with a number beyond the table: relaxed SIMD is all there is. */
+export const BEYOND_TABLE = SIZE - 1;
+
 /** The proposal an opcode that is not in the table belongs to, for a refusal that names it. */
 export function proposalOf(opcode: number): string {
   if (opcode >= 0x06 && opcode <= 0x0a) return 'exception-handling';
   if (opcode === 0x18 || opcode === 0x19 || opcode === 0x1f) return 'exception-handling';
   if (opcode === 0x14 || opcode === 0x15 || (opcode >= 0xd3 && opcode <= 0xd6)) return 'function-references';
   if (opcode === 0xfb) return 'garbage-collection';
+  if (opcode === BEYOND_TABLE) return 'relaxed-simd';
   if (opcode >= 0x300) return 'threads';
-  if (opcode >= 0x300 - 0x100 && opcode < 0x300) return 'relaxed-simd';
   return `opcode 0x${opcode.toString(16)}`;
 }
 

@@ -230,6 +230,12 @@ class Sections implements ParsedModule {
     return type;
   }
 
+  /** Skips what `ref.null` is null of: a signed number here, which may be written longer than it must. */
+  private heapType(reader: ByteReader): void {
+    const type = reader.s33();
+    if (type !== -16 && type !== -17) unsupported('function-references');
+  }
+
   private valueTypes(reader: ByteReader): ValueType[] {
     const types: ValueType[] = [];
     this.each(reader, () => types.push(this.valueType(reader)));
@@ -351,7 +357,7 @@ class Sections implements ParsedModule {
         else if (kind === Immediate.f64) reader.skip(8);
         else if (kind === Immediate.v128) reader.skip(16);
         else if (kind === Immediate.index) reader.u32();
-        else if (code === Op.refNull) this.referenceType(reader);
+        else if (code === Op.refNull) this.heapType(reader);
         else if (kind !== Immediate.none) reader.fail('not a constant expression');
       }
     }
@@ -384,7 +390,7 @@ class Sections implements ParsedModule {
     let item: ElementItem = 'null';
     if (opcode === Op.refFunc) item = { function: reader.u32() };
     else if (opcode === Op.globalGet) item = { global: reader.u32() };
-    else if (opcode === Op.refNull) this.referenceType(reader);
+    else if (opcode === Op.refNull) this.heapType(reader);
     else reader.fail('unknown element expression');
     if (reader.u8() !== Op.end) reader.fail('element expression does not end');
     return item;

@@ -13,7 +13,7 @@ import { chargeByCount, MeterBody, type Rewriting, testGas, testStack, ValueByte
 import { GAS_UNIT, MAX_STACK_SLOTS } from '../gas/packed.js';
 import { prices } from '../gas/prices.js';
 import { type ModuleSurvey, survey } from '../gas/survey.js';
-import type { FunctionType, Limits, ModuleInfo, ValueType } from '../types.js';
+import type { ExportInfo, FunctionType, ImportInfo, Limits, ModuleInfo, ValueType } from '../types.js';
 import { ByteWriter } from './byte-writer.js';
 import { Instructions } from './instructions.js';
 import { Op } from './opcodes.js';
@@ -22,8 +22,18 @@ import type { PreparedModule, PrepareOptions } from './prepared.js';
 
 /** Everything of ours in a prepared module begins with it. */
 const PREFIX = 'iguana';
-/** Largest callee whose call needs no test of the gas before it: what it can overdraw is less than one more test costs. */
+/** Largest callee whose call needs no test of the gas before it, and the most that callers pay for what a callee begins with. */
 const UNTESTED_PRICE = 256;
+/** What engines allow (WebAssembly JavaScript Interface, implementation limits), and what metering adds to. */
+const ENGINE_LIMITS = {
+  values: 1000,
+  locals: 50_000,
+  bodyBytes: 7_654_321,
+  /** Functions, globals, types, exports. */
+  entries: 1_000_000,
+} as const;
+/** A prepared module has at most so many bytes for each of the original, and so many more. */
+const MOST_GROWTH = { factor: 16, bytes: 2 ** 20 } as const;
 /** Pages that fit into 32 bits of addresses. */
 const MAX_PAGES = 65_536;
 
@@ -37,7 +47,7 @@ export function inspectModule(bytes: Uint8Array): ModuleInfo {
 /**
  * @param bytes a core module in binary format
  * @throws IguanaError `IGU_WASM_MALFORMED` when it is not a valid module, `IGU_WASM_UNSUPPORTED` with the name of what cannot be metered,
- *   `IGU_WASM_LIMIT` when it needs more memory or table from the start than it may have.
+ *   `IGU_WASM_LIMIT` when it needs more memory or table from the start than it may have, or what is added to it would exceed what engines allow.
  * Cost: two passes over the bytes beside V8's validation.
  */
 export function prepareModule(bytes: Uint8Array, options: PrepareOptions = {}): PreparedModule {
@@ -91,11 +101,14 @@ class Preparation implements Rewriting {
   private readonly types: FunctionType[];
   private readonly typeOf = new Map<string, number>();
   private readonly meteredTypes = new Map<number, number>();
+  private readonly blockTypes = new Map<readonly ValueType[], number>();
   /** Functions that something may refer to. */
   private readonly referred = new Set<number>();
   private readonly recurring: Uint8Array;
   private readonly headroom: number;
-  private readonly recurringTypes = new Set<string>();
+  private readonly recurringTypes = new Set<number>();
+  /** For each type index of the original module the first index of an equal type. */
+  private readonly canonical: Uint32Array;
   private readonly tables: readonly (Limits & { readonly element: ValueType; readonly imported: boolean })[];
   private readonly memories: readonly (Limits & { readonly shared: boolean; readonly imported: boolean })[];
   /** Type index and body of what is added behind the module's own functions. */
@@ -128,10 +141,12 @@ class Preparation implements Rewriting {
     this.gasGlobal = module.globals.length;
     this.globalCount = module.globals.length + (this.metered ? 1 : 0);
     this.types = [...module.types];
-    for (const [i, type] of this.types.entries()) {
+    this.canonical = Uint32Array.from(module.types, (type, i) => {
       const key = keyOf(type);
-      if (!this.typeOf.has(key)) this.typeOf.set(key, i);
-    }
+      const first = this.typeOf.get(key) ?? i;
+      this.typeOf.set(key, first);
+      return first;
+    });
     this.memories = module.memories.map((memory) =>
       this.bounded(memory, 'memory (pages of 64 KiB)', options.maxMemoryPages, 'raise the memory limit'),
     );
@@ -146,19 +161,15 @@ class Preparation implements Rewriting {
     }
     for (const global of module.globals) for (const f of global.references) this.referred.add(f);
     this.meteredReferences = this.metered && !this.referencesLeave();
-    const graph = callGraph(module, survey.functions, this.referred);
+    const graph = callGraph(module, survey.functions, this.referred, this.canonical);
     this.recurring = graph.recurs;
     this.headroom = graph.headroom;
-    if (this.metered && this.headroom > MAX_STACK_SLOTS) {
-      throw new IguanaError('IGU_WASM_LIMIT', {
-        what: 'the stack of one chain of calls (slots of 8 bytes)',
-        value: this.headroom,
-        limit: MAX_STACK_SLOTS,
-        fix: 'compile the module with fewer locals in a function',
-      });
+    if (this.metered) {
+      const fix = 'compile the module with fewer locals in a function';
+      atMost('the stack of one chain of calls (slots of 8 bytes)', this.headroom, MAX_STACK_SLOTS, fix);
     }
     for (const f of this.referred) {
-      if (this.recurring[f]) this.recurringTypes.add(keyOf(module.types[module.functionTypes[f]!]!));
+      if (this.recurring[f]) this.recurringTypes.add(this.canonical[module.functionTypes[f]!]!);
     }
   }
 
@@ -172,20 +183,19 @@ class Preparation implements Rewriting {
 
   private bounded<T extends Limits>(limits: T, what: string, limit: number | undefined, fix: string): T {
     if (limit === undefined) return limits;
-    if (limits.min > limit)
-      throw new IguanaError('IGU_WASM_LIMIT', { what: `the ${what}`, value: limits.min, limit, fix });
+    atMost(`the ${what}`, limits.min, limit, fix);
     return { ...limits, max: Math.min(limits.max ?? limit, limit) };
   }
 
   /** Whether the host, or another module, can get hold of a function reference or put one into a table. */
   private referencesLeave(): boolean {
-    const { imports, exports } = this.module;
-    return [...imports, ...exports].some(
-      (item) =>
-        (item.kind === 'table' && item.element === 'funcref') ||
-        (item.kind === 'global' && item.type === 'funcref') ||
-        (item.kind === 'function' && [...item.type.params, ...item.type.results].includes('funcref')),
-    );
+    const { imports, exports, types } = this.module;
+    const carriers = new Set(types.filter((type) => [...type.params, ...type.results].includes('funcref')));
+    const leaves = (item: ImportInfo | ExportInfo): boolean =>
+      (item.kind === 'table' && item.element === 'funcref') ||
+      (item.kind === 'global' && item.type === 'funcref') ||
+      (item.kind === 'function' && carriers.has(item.type));
+    return imports.some(leaves) || exports.some(leaves);
   }
 
   // What bodies ask for.
@@ -198,13 +208,13 @@ class Preparation implements Rewriting {
     mustTest: (f: number): boolean =>
       f < this.imported || this.survey.functions[f - this.imported]!.straightPrice > UNTESTED_PRICE,
     recurs: (f: number): boolean => this.recurring[f] === 1,
-    indirectRecurs: (type: number): boolean => this.recurringTypes.has(keyOf(this.module.types[type]!)),
+    indirectRecurs: (type: number): boolean => this.recurringTypes.has(this.canonical[type]!),
   };
 
   /** What callers pay for a function's first segment: nothing when it can be called by those who do not know it. */
   private paid(f: number): number {
     if (this.meteredReferences && this.referred.has(f)) return 0;
-    return this.survey.functions[f - this.imported]!.entryPrice;
+    return Math.min(this.survey.functions[f - this.imported]!.entryPrice, UNTESTED_PRICE);
   }
 
   isImport(f: number): boolean {
@@ -217,8 +227,8 @@ class Preparation implements Rewriting {
 
   reference(f: number): number {
     if (!this.metered) return f;
-    if (this.meteredReferences) return f < this.imported ? this.adapter(f) : this.function(f);
-    return f < this.imported ? f : this.thunk(f);
+    if (f < this.imported) return this.adapter(f);
+    return this.meteredReferences ? this.function(f) : this.thunk(f);
   }
 
   private typeIndex(type: FunctionType): number {
@@ -235,6 +245,9 @@ class Preparation implements Rewriting {
     let metered = this.meteredTypes.get(index);
     if (metered === undefined) {
       const { params, results } = this.module.types[index]!;
+      const fix = 'pass values in memory';
+      atMost('parameters of one function, gas included', params.length + 1, ENGINE_LIMITS.values, fix);
+      atMost('results of one function, gas included', results.length + 1, ENGINE_LIMITS.values, fix);
       metered = this.typeIndex({ params: [...params, 'i64'], results: [...results, 'i64'] });
       this.meteredTypes.set(index, metered);
     }
@@ -242,14 +255,18 @@ class Preparation implements Rewriting {
   }
 
   blockType(results: readonly ValueType[]): number {
-    return this.typeIndex({ params: [], results });
+    let index = this.blockTypes.get(results);
+    if (index === undefined) {
+      index = this.typeIndex({ params: [], results });
+      this.blockTypes.set(results, index);
+    }
+    return index;
   }
 
   get growMemory(): number {
     if (this.growMemoryHelper < 0) {
-      this.growMemoryHelper = this.add({ params: ['i32', 'i64'], results: ['i32', 'i64'] }, (out) =>
-        this.writeGrowMemory(out),
-      );
+      const type = this.typeIndex({ params: ['i32', 'i64'], results: ['i32', 'i64'] });
+      this.growMemoryHelper = this.add(type, (out) => this.writeGrowMemory(out));
     }
     return this.growMemoryHelper;
   }
@@ -258,9 +275,8 @@ class Preparation implements Rewriting {
     let helper = this.growTableHelpers.get(table);
     if (helper === undefined) {
       const { element } = this.tables[table]!;
-      helper = this.add({ params: [element, 'i32', 'i64'], results: ['i32', 'i64'] }, (out) =>
-        this.writeGrowTable(out, table),
-      );
+      const type = this.typeIndex({ params: [element, 'i32', 'i64'], results: ['i32', 'i64'] });
+      helper = this.add(type, (out) => this.writeGrowTable(out, table));
       this.growTableHelpers.set(table, helper);
     }
     return helper;
@@ -285,28 +301,30 @@ class Preparation implements Rewriting {
 
   // Functions that are added.
 
-  private add(type: FunctionType, write: (out: ByteWriter) => void, name?: string): number {
-    const body = { type: this.typeIndex(type), write, ...(name !== undefined && { name }) };
+  private add(type: number, write: (out: ByteWriter) => void, name?: string): number {
+    const body = { type, write, ...(name !== undefined && { name }) };
     return this.module.functionTypes.length + this.shift + this.added.push(body) - 1;
   }
 
-  /** An imported function with a metered one's type. */
+  /** An imported function that pays for its call, with the type that references have: metered, or its own. */
   private adapter(f: number): number {
     let adapter = this.adapters.get(f);
     if (adapter === undefined) {
-      const { params, results } = this.module.types[this.module.functionTypes[f]!]!;
-      const gas = params.length;
-      adapter = this.add({ params: [...params, 'i64'], results: [...results, 'i64'] }, (out) => {
+      const type = this.module.functionTypes[f]!;
+      const gas = this.module.types[type]!.params.length;
+      adapter = this.add(this.meteredReferences ? this.meteredType(type) : type, (out) => {
+        out.u8(0);
+        if (this.meteredReferences) out.u8(Op.localGet).u32(gas);
+        else out.u8(Op.globalGet).u32(this.gasGlobal);
         out
-          .u8(0)
-          .u8(Op.localGet)
-          .u32(gas)
           .u8(Op.i64Const)
           .signed(prices.hostCall * GAS_UNIT)
           .u8(Op.i64Sub);
         out.u8(Op.globalSet).u32(this.gasGlobal);
         for (let i = 0; i < gas; i++) out.u8(Op.localGet).u32(i);
-        out.u8(Op.call).u32(f).u8(Op.globalGet).u32(this.gasGlobal).u8(Op.end);
+        out.u8(Op.call).u32(f);
+        if (this.meteredReferences) out.u8(Op.globalGet).u32(this.gasGlobal);
+        out.u8(Op.end);
       });
       this.adapters.set(f, adapter);
     }
@@ -317,15 +335,15 @@ class Preparation implements Rewriting {
   private thunk(f: number): number {
     let thunk = this.thunks.get(f);
     if (thunk === undefined) {
-      const type = this.module.types[this.module.functionTypes[f]!]!;
-      thunk = this.add(type, (out) => this.writeThunk(out, f, type), this.module.functionNames.get(f));
+      const type = this.module.functionTypes[f]!;
+      const { params } = this.module.types[type]!;
+      thunk = this.add(type, (out) => this.writeThunk(out, f, params.length), this.module.functionNames.get(f));
       this.thunks.set(f, thunk);
     }
     return thunk;
   }
 
-  private writeThunk(out: ByteWriter, f: number, type: FunctionType): void {
-    const gas = type.params.length;
+  private writeThunk(out: ByteWriter, f: number, gas: number): void {
     out.u8(1).u8(1).u8(ValueByte.i64);
     out.u8(Op.globalGet).u32(this.gasGlobal);
     out
@@ -400,6 +418,11 @@ class Preparation implements Rewriting {
     const globals = this.writeGlobals();
     const described = this.describeExports();
     this.writeAdded(bodies);
+    const { functionTypes } = module;
+    this.checkEntries('functions', functionTypes.length + this.shift + this.added.length);
+    this.checkEntries('globals', this.globalCount);
+    this.checkEntries('types', this.types.length);
+    this.checkEntries('exports', this.exports.length);
 
     const out = new ByteWriter(module.bytes.length * 2);
     out.raw([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
@@ -420,9 +443,10 @@ class Preparation implements Rewriting {
     });
     const imports: (number | 'grow')[] = [...module.imports.keys()];
     if (this.shift) imports.push('grow');
+    const [memories, tables] = [this.memories.values(), this.tables.values()];
     list(2, imports, (item) => {
       if (item === 'grow') out.name(PREFIX).name('grow').u8(0).u32(growType);
-      else this.writeImport(out, item);
+      else this.writeImport(out, item, memories, tables);
     });
     list(3, [...own, ...this.added.map(({ type }) => type)], (type) => out.u32(type));
     list(
@@ -480,16 +504,37 @@ class Preparation implements Rewriting {
         if (temporary) out.u8(1).u8(ValueByte.i32);
         out.raw(body.bytes);
       });
+      this.checkBody(type.params.length + code.localCount + 2, body.length + 8 + 6 * code.locals.length);
+      this.checkGrowth(out);
     }
     return out;
   }
 
   /** Writing one may ask for another. */
   private writeAdded(out: ByteWriter): void {
-    for (let i = 0; i < this.added.length; i++) out.sized(this.added[i]!.write);
+    for (let i = 0; i < this.added.length; i++) {
+      out.sized(this.added[i]!.write);
+      this.checkGrowth(out);
+    }
   }
 
-  private writeImport(out: ByteWriter, i: number): void {
+  private checkEntries(what: string, count: number): void {
+    atMost(`${what}, the runtime's own included`, count, ENGINE_LIMITS.entries, 'split the module');
+  }
+
+  private checkBody(locals: number, bytes: number): void {
+    atMost('locals of one metered function', locals, ENGINE_LIMITS.locals, 'split the function');
+    atMost('bytes of one metered function', bytes, ENGINE_LIMITS.bodyBytes, 'split the function');
+  }
+
+  /** What is added for each function grows with its parameters: many functions of a long type would fill the memory of the host. */
+  private checkGrowth(out: ByteWriter): void {
+    const limit = this.module.bytes.length * MOST_GROWTH.factor + MOST_GROWTH.bytes;
+    atMost('bytes of the metered module', out.length, limit, 'give functions that are exported fewer parameters');
+  }
+
+  /** @param memories and tables give the bounded ones in order: imports are the first of them */
+  private writeImport(out: ByteWriter, i: number, memories: Iterator<Limits>, tables: Iterator<Limits>): void {
     const item = this.module.imports[i]!;
     const range = this.module.importRanges[i]!;
     if (item.kind !== 'memory' && item.kind !== 'table') {
@@ -497,13 +542,12 @@ class Preparation implements Rewriting {
       return;
     }
     out.name(item.module).name(item.name);
-    const place = this.module.imports.slice(0, i).filter(({ kind }) => kind === item.kind).length;
     if (item.kind === 'memory') {
       out.u8(2);
-      writeLimits(out, this.memories[place]!);
+      writeLimits(out, memories.next().value);
     } else {
       out.u8(1).u8(ValueByte[item.element]);
-      writeLimits(out, this.tables[place]!);
+      writeLimits(out, tables.next().value);
     }
   }
 
@@ -565,11 +609,15 @@ class Preparation implements Rewriting {
       this.exports.push({ name: full, kind: kinds[kind], index });
       return full;
     };
-    const named = (kind: keyof typeof kinds, index: number, name: string): string =>
-      module.exports.find((item) => item.kind === kind && item.index === index)?.name ?? own(kind, index, name);
+    const names = new Map<string, string>();
+    for (const { kind, index, name } of module.exports) {
+      if (kind !== 'function' && !names.has(`${kind}:${index}`)) names.set(`${kind}:${index}`, name);
+    }
+    const named = (kind: 'table' | 'memory' | 'global', index: number): string =>
+      names.get(`${kind}:${index}`) ?? own(kind, index, `${kind}:${index}`);
 
     const changed = module.tables.flatMap((table, index) => {
-      const open = table.imported || module.exports.some((item) => item.kind === 'table' && item.index === index);
+      const open = table.imported || names.has(`table:${index}`);
       return open || code.changedTables.has(index) ? [{ index, element: table.element }] : [];
     });
     const refersToFunctions =
@@ -585,14 +633,14 @@ class Preparation implements Rewriting {
       ...(this.metered && { gas: own('global', this.gasGlobal, 'gas') }),
       ...(module.start !== undefined && { start: own('function', outside(module.start), 'start') }),
       hostImports: this.shift ? ['grow'] : [],
-      memories: this.memories.map((_, index) => named('memory', index, `memory:${index}`)),
+      memories: this.memories.map((_, index) => named('memory', index)),
       globals: module.globals.flatMap(({ mutable, imported, type }, index) =>
-        mutable && !imported ? [{ index, type, export: named('global', index, `global:${index}`) }] : [],
+        mutable && !imported ? [{ index, type, export: named('global', index) }] : [],
       ),
       tables: changed.map(({ index, element }) => ({
         index,
         element,
-        export: named('table', index, `table:${index}`),
+        export: named('table', index),
       })),
       references: refersToFunctions
         ? [...this.referred].map((index) => ({
@@ -602,7 +650,7 @@ class Preparation implements Rewriting {
         : [],
       segments: segments.map(({ kind, index }) => {
         const flag = kind === 'data' ? this.droppedData(index) : this.droppedElements(index);
-        const drop = this.add({ params: [], results: [] }, (out) => {
+        const drop = this.add(this.typeIndex({ params: [], results: [] }), (out) => {
           out.u8(0).u8(Op.i32Const).u8(1).u8(Op.globalSet).u32(flag);
           out
             .u8(0xfc)
@@ -639,6 +687,11 @@ class Preparation implements Rewriting {
       });
     });
   }
+}
+
+/** @throws IguanaError `IGU_WASM_LIMIT` */
+function atMost(what: string, value: number, limit: number, fix: string): void {
+  if (value > limit) throw new IguanaError('IGU_WASM_LIMIT', { what, value, limit, fix });
 }
 
 function keyOf({ params, results }: FunctionType): string {
