@@ -92,16 +92,16 @@ export function pathCalls(context: WasiContext) {
       ) => {
         const base = directoryOf(fd, Rights.PATH_LINK_SOURCE);
         const newBase = directoryOf(newFd, Rights.PATH_LINK_TARGET);
-        at(base, pathOf(address, length), (flags & LOOKUP_FOLLOW) !== 0 ? 'follow' : 'keep', (from) =>
+        at(base, pathOf(address, length), (flags & LOOKUP_FOLLOW) !== 0 ? 'follow' : 'keep', (from) => {
+          const name = named(from, Errno.PERM);
+          checkSlash(from, name, Errno.NOENT);
+          if (!from.directory.lookup(name)) fail(Errno.NOENT);
           at(newBase, pathOf(newAddress, newLength), 'entry', (to) => {
-            const name = named(from, Errno.PERM);
-            checkSlash(from, name, Errno.NOENT);
-            if (!from.directory.lookup(name)) fail(Errno.NOENT);
             const newName = named(to, Errno.EXIST);
             if (to.slash) fail(to.directory.lookup(newName) ? Errno.EXIST : Errno.NOENT);
             from.directory.link(name, to.directory, newName);
-          }),
-        );
+          });
+        });
       },
     ),
     path_open: guarded(
@@ -130,38 +130,37 @@ export function pathCalls(context: WasiContext) {
         const wanted = Number(rights);
         const writes = (wanted & WRITING_RIGHTS) !== 0 || truncate;
         checkRange(memoryNow(), result >>> 0, 4);
-        const follow = (lookup & LOOKUP_FOLLOW) !== 0 && !exclusive;
-        const opened = at(
-          parent.directory,
-          pathOf(address, length),
-          follow ? 'follow' : exclusive ? 'entry' : 'keep',
-          ({ directory, name, slash }) => {
-            const stat = name === undefined ? undefined : directory.lookup(name);
-            if (name === undefined || stat?.type === FileType.DIRECTORY) {
-              if (exclusive) fail(Errno.EXIST);
-              if (create || (wanted & Rights.FD_WRITE) !== 0 || truncate) fail(Errno.ISDIR);
-              const entered = name === undefined ? directory.duplicate() : directory.enter(name);
-              if (typeof entered === 'string') fail(Errno.LOOP);
-              return new DirectoryDescriptor(entered, parent.mount, wanted, Number(inheriting));
-            }
-            if (stat) {
-              if (exclusive) fail(Errno.EXIST);
-              if (stat.type === FileType.SYMBOLIC_LINK) fail(onlyDirectory ? Errno.NOTDIR : Errno.LOOP);
-              if (slash || onlyDirectory) fail(Errno.NOTDIR);
-            } else if (create && slash) fail(Errno.ISDIR);
-            const read = !writes || (wanted & Rights.FD_READ) !== 0;
-            const file = directory.openFile(name, { read, write: writes }, create, exclusive);
-            try {
-              if (truncate) file.setSize(0);
-            } catch (error) {
-              file.close();
-              throw error;
-            }
-            const descriptor = new FileDescriptor(file, parent.mount, wanted, Number(inheriting));
-            descriptor.setFlags(flags);
-            return descriptor;
-          },
-        );
+        const path = pathOf(address, length);
+        // What is to be made, a link with a slash after it included, is no place that a link leads to.
+        const entry = create && (exclusive || path.endsWith('/'));
+        const last = entry ? 'entry' : (lookup & LOOKUP_FOLLOW) !== 0 ? 'follow' : 'keep';
+        const opened = at(parent.directory, path, last, ({ directory, name, slash }) => {
+          if (create && slash && name !== undefined) fail(Errno.ISDIR);
+          const stat = name === undefined ? undefined : directory.lookup(name);
+          if (name === undefined || stat?.type === FileType.DIRECTORY) {
+            if (exclusive) fail(Errno.EXIST);
+            if (create || (wanted & Rights.FD_WRITE) !== 0 || truncate) fail(Errno.ISDIR);
+            const entered = name === undefined ? directory.duplicate() : directory.enter(name);
+            if (typeof entered === 'string') fail(Errno.LOOP);
+            return new DirectoryDescriptor(entered, parent.mount, wanted, Number(inheriting));
+          }
+          if (stat) {
+            if (exclusive) fail(Errno.EXIST);
+            if (stat.type === FileType.SYMBOLIC_LINK) fail(onlyDirectory ? Errno.NOTDIR : Errno.LOOP);
+            if (slash || onlyDirectory) fail(Errno.NOTDIR);
+          }
+          const read = !writes || (wanted & Rights.FD_READ) !== 0;
+          const file = directory.openFile(name, { read, write: writes }, create, exclusive);
+          try {
+            if (truncate) file.setSize(0);
+          } catch (error) {
+            file.close();
+            throw error;
+          }
+          const descriptor = new FileDescriptor(file, parent.mount, wanted, Number(inheriting));
+          descriptor.setFlags(flags);
+          return descriptor;
+        });
         setU32(memoryNow(), result >>> 0, table.add(opened));
       },
     ),
