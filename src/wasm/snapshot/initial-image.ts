@@ -9,8 +9,9 @@ import { References } from './references.js';
 export const FOREIGN_REFERENCE = -2;
 
 /**
- * What an instance of a module holds right after instantiation, before its start function ran. Snapshots are differences from it. Plain data: it can be
- * posted to other threads. Equal for every engine, unless active segments are placed by imported globals; `digest` tells.
+ * What an instance of a module holds right after instantiation, before its start function ran. Snapshots are
+ * differences from it. Plain data: it can be posted to other threads. Equal for every engine, unless active segments
+ * are placed by imported globals; `digest` tells.
  */
 export interface InitialImage {
   readonly moduleId: string;
@@ -26,7 +27,8 @@ const nothing: PageImage = { runs: new Uint32Array(0), bytes: new Uint8Array(0) 
 
 /**
  * Reads the initial image off an instance in which nothing ran yet.
- * Cost: about 1 ms for 64 MiB and what the data segments take; once for each module. Memory: the pages that are not zero.
+ * Cost: about 1 ms for 64 MiB and what the data segments take; once for each module. Memory: the pages that are not
+ * zero.
  */
 export function readInitialImage(instance: EngineInstance, module: PreparedModule): InitialImage {
   const memories = module.memories.map((name, i) =>
@@ -48,8 +50,8 @@ export function readInitialImage(instance: EngineInstance, module: PreparedModul
 }
 
 /**
- * The initial image of a compiled module, from an instance made for it and closed again. Imported memories and tables are left alone: the instance gets
- * ones of its own, so that its active segments are not written into the host's.
+ * The initial image of a compiled module, from an instance made for it and closed again. Imported memories and tables
+ * are left alone: the instance gets ones of its own, so that its active segments are not written into the host's.
  */
 export function initialImageOf(compiled: CompiledModule, imports: HostImports): InitialImage {
   const instance = compiled.instantiate(withoutState(compiled.module, imports));

@@ -1,11 +1,11 @@
 /**
- * A pack: pages of snapshots in one compressed file, so that a store has few files. Layout, little-endian: magic, number of pages, hash of every page,
- * stored length of every block, and the blocks: up to 64 pages each, compressed together. The file's name is the SHA-256 of everything before the blocks;
- * every page is checked against its own hash.
+ * A pack: pages of snapshots in one compressed file, so that a store has few files. Layout, little-endian: magic,
+ * number of pages, hash of every page, stored length of every block, and the blocks: up to 64 pages each, compressed
+ * together. The file's name is the SHA-256 of everything before the blocks; every page is checked against its own hash.
  *
- * Measured on the heap of a C program (1.5 MiB: trees, small JSON texts): blocks of 64 pages shrink 3.6 times with deflate level 1 (about 100 MB/s; back
- * at 200 to 500), 3.7 with level 3, 3.9 with 6 (33 MB/s), 3.6 with brotli 1 and 4.0 with brotli 4 (26 MB/s, back at 140). Each page alone: 3.3 times, at
- * a fifth of the speed. So: level 1, by 64.
+ * Measured on the heap of a C program (1.5 MiB: trees, small JSON texts): blocks of 64 pages shrink 3.6 times with
+ * deflate level 1 (about 100 MB/s; back at 200 to 500), 3.7 with level 3, 3.9 with 6 (33 MB/s), 3.6 with brotli 1 and
+ * 4.0 with brotli 4 (26 MB/s, back at 140). Each page alone: 3.3 times, at a fifth of the speed. So: level 1, by 64.
  */
 import { hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
@@ -77,7 +77,10 @@ export async function buildPack(
   return { pack, chunks: [head, ...blocks] };
 }
 
-/** @throws IguanaError `IGU_WASM_SNAPSHOT` when the file is no pack, or damaged before its blocks, or of another length than it says. */
+/**
+ * @throws IguanaError `IGU_WASM_SNAPSHOT` when the file is no pack, or damaged before its blocks, or of another length
+ * than it says.
+ */
 export async function readPack(path: string, name: string): Promise<Pack> {
   const { file, size } = await openPlain(path);
   try {

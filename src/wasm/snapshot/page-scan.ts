@@ -1,16 +1,18 @@
 /**
  * Finds the pages of a linear memory that differ from an image of it.
  *
- * Measured on Node 20, 64 MiB, medians: a block is all zero when its beginning is and it equals itself moved on by that much, which asks `memcmp` for one
- * stream of memory instead of two: 0.8 ms untouched, 1.0 with 64 pages dirty, 1.5 with 256 scattered ones, 2 to 3 when all of it was once touched. Comparing
- * with a buffer of zeros took 1.2 to 1.6, page by page 2.1, loops over Int32Array, Float64Array and BigUint64Array 8 to 20 ms. First steps of 64 KiB are
- * 0.1 ms slower untouched and 0.3 faster with 256 pages scattered, of 256 KiB the other way round.
+ * Measured on Node 20, 64 MiB, medians: a block is all zero when its beginning is and it equals itself moved on by that
+ * much, which asks `memcmp` for one stream of memory instead of two: 0.8 ms untouched, 1.0 with 64 pages dirty, 1.5
+ * with 256 scattered ones, 2 to 3 when all of it was once touched. Comparing with a buffer of zeros took 1.2 to 1.6,
+ * page by page 2.1, loops over Int32Array, Float64Array and BigUint64Array 8 to 20 ms. First steps of 64 KiB are 0.1 ms
+ * slower untouched and 0.3 faster with 256 pages scattered, of 256 KiB the other way round.
  */
 
 /**
- * Bytes of one page of a snapshot. Of an 8 MiB heap in which 1,000 objects of 48 bytes changed, pages of 1 KiB hold 1.0 MiB in 823 runs, of 4 KiB 3.1 in
- * 475, of 16 KiB 6.8; when they changed in 64 places, 1 to 8 KiB hold the same. Smaller ones gain nothing at restoring: the operating system brings fresh
- * memory in by 4 KiB (0.5 to 1.7 µs each time), which is most of what restoring costs.
+ * Bytes of one page of a snapshot. Of an 8 MiB heap in which 1,000 objects of 48 bytes changed, pages of 1 KiB hold 1.0
+ * MiB in 823 runs, of 4 KiB 3.1 in 475, of 16 KiB 6.8; when they changed in 64 places, 1 to 8 KiB hold the same.
+ * Smaller ones gain nothing at restoring: the operating system brings fresh memory in by 4 KiB (0.5 to 1.7 µs each
+ * time), which is most of what restoring costs.
  */
 export const SNAPSHOT_PAGE = 4_096;
 
@@ -22,8 +24,8 @@ const MOVE = 64;
 const noBytes = Buffer.alloc(MOVE);
 
 /**
- * What pages of a memory hold; all others are zero. `runs` are triples: first page, its place in `bytes` (in pages), count; ascending by first page.
- * Runs may share places in `bytes`.
+ * What pages of a memory hold; all others are zero. `runs` are triples: first page, its place in `bytes` (in pages),
+ * count; ascending by first page. Runs may share places in `bytes`.
  */
 export interface PageImage {
   readonly runs: Uint32Array<ArrayBuffer>;

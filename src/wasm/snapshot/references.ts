@@ -16,12 +16,18 @@ function namesOf(module: PreparedModule): ReadonlyMap<number, string> {
   return names;
 }
 
-/** The functions of one instance that may stand in tables and globals: from a reference to the function's index and back. */
+/**
+ * The functions of one instance that may stand in tables and globals: from a reference to the function's index and
+ * back.
+ */
 export class References {
   readonly #instance: EngineInstance;
   readonly #exports: ReadonlyMap<number, string>;
   readonly #known = new Map<number, RawValue>();
-  /** Reference → index; filled when first asked. Engines whose references are fresh objects each time are asked with `same` instead. */
+  /**
+   * Reference → index; filled when first asked. Engines whose references are fresh objects each time are asked with
+   * `same` instead.
+   */
   #indices: Map<RawValue, number> | undefined;
 
   constructor(instance: EngineInstance, module: PreparedModule) {
@@ -44,7 +50,10 @@ export class References {
     return reference;
   }
 
-  /** Index of the function, `NULL_REFERENCE` for null, undefined when it is none of the module's functions. `guess` is looked at first. */
+  /**
+   * Index of the function, `NULL_REFERENCE` for null, undefined when it is none of the module's functions. `guess` is
+   * looked at first.
+   */
   indexOf(reference: RawValue, guess = NULL_REFERENCE): number | undefined {
     if (reference === null || reference === undefined) return NULL_REFERENCE;
     const tables = this.#instance.tables;

@@ -11,15 +11,19 @@ import { refuseHidden, type SavedMemory, type Snapshot, snapshotError } from './
 const nothing: PageImage = { runs: new Uint32Array(0), bytes: new Uint8Array(0) };
 
 /**
- * A new instance in the state of a snapshot, on this or another engine. The start function is not run: it ran before the snapshot was taken.
- * Gas, WASI state and accounts of memory are the caller's: the memory grows here without asking `grow`.
+ * A new instance in the state of a snapshot, on this or another engine. The start function is not run: it ran before
+ * the snapshot was taken. Gas, WASI state and accounts of memory are the caller's: the memory grows here without asking
+ * `grow`.
  *
- * Cost: an instance, and a write for each run of pages: 0.5–0.7 ms for 1 MiB of pages, most of it page faults of the fresh memory. V8 counts a new memory
- * as if all of it were used: two of 64 MiB make it collect, for 1–3 ms each time. `restoreInPlace` avoids both.
+ * Cost: an instance, and a write for each run of pages: 0.5–0.7 ms for 1 MiB of pages, most of it page faults of the
+ * fresh memory. V8 counts a new memory as if all of it were used: two of 64 MiB make it collect, for 1–3 ms each time.
+ * `restoreInPlace` avoids both.
  * @param compiled the same module as the snapshot's, prepared with the same options
  * @param imports as for `instantiate`
- * @param image when given, it must be the one that the snapshot was taken against; give it for modules that import globals
- * @throws IguanaError `IGU_WASM_SNAPSHOT` when it is damaged, of another module, or does not fit; what `instantiate` throws. No instance is left then.
+ * @param image when given, it must be the one that the snapshot was taken against; give it for modules that import
+ *   globals
+ * @throws IguanaError `IGU_WASM_SNAPSHOT` when it is damaged, of another module, or does not fit; what `instantiate`
+ *   throws. No instance is left then.
  */
 export function restoreSnapshot(
   snapshot: Snapshot,
@@ -59,9 +63,9 @@ export function restoreSnapshot(
 export type RestorePlan = { readonly inPlace: true } | { readonly inPlace: false; readonly why: string };
 
 /**
- * Decides between `restoreInPlace` and a new instance. Memories and tables cannot shrink, and a dropped segment cannot come back.
- * In place costs a scan of the memory (0.8 ms for 64 MiB of which little was ever written, 3 ms once all of it was) but neither page faults nor collections:
- * choose it whenever it is possible.
+ * Decides between `restoreInPlace` and a new instance. Memories and tables cannot shrink, and a dropped segment cannot
+ * come back. In place costs a scan of the memory (0.8 ms for 64 MiB of which little was ever written, 3 ms once all of
+ * it was) but neither page faults nor collections: choose it whenever it is possible.
  * @throws IguanaError `IGU_WASM_SNAPSHOT` when no instance of this module can take it.
  */
 export function restorePlan(snapshot: Snapshot, instance: EngineInstance, module: PreparedModule): RestorePlan {
@@ -83,11 +87,11 @@ export function restorePlan(snapshot: Snapshot, instance: EngineInstance, module
 
 /**
  * Puts a live instance of the same module into the state of a snapshot, whatever ran in it. It must be at rest.
- * Cost: see `restorePlan`. Where time to the first answer counts, put an instance back after it was used instead of before it is used again: then nothing
- * is left to do when a call comes.
+ * Cost: see `restorePlan`. Where time to the first answer counts, put an instance back after it was used instead of
+ * before it is used again: then nothing is left to do when a call comes.
  * @param image the initial image of the module
- * @throws IguanaError `IGU_WASM_SNAPSHOT`; all is checked before anything is written. Only when the engine has no memory left to grow to the snapshot's
- * size can a memory have grown although this threw.
+ * @throws IguanaError `IGU_WASM_SNAPSHOT`; all is checked before anything is written. Only when the engine has no
+ *   memory left to grow to the snapshot's size can a memory have grown although this threw.
  */
 export function restoreInPlace(
   snapshot: Snapshot,
@@ -169,14 +173,17 @@ function writePages(memory: Uint8Array, { runs }: SavedMemory, pages: Uint8Array
   }
 }
 
-/** For each memory of an instance, pages that were not as in the image when it was last restored in place: likely they are not now either. */
+/**
+ * For each memory of an instance, pages that were not as in the image when it was last restored in place: likely they
+ * are not now either.
+ */
 const oftenWritten = new WeakMap<EngineInstance, number[][]>();
 /** More pages than this are not kept in mind, but looked for. */
 const MOST_IN_MIND = 1_024;
 
 /**
- * Gives every page that the snapshot does not write the content of the image. Pages that the last calls wrote are put back without looking: a block of the
- * scan that holds no difference costs one comparison, one that does several.
+ * Gives every page that the snapshot does not write the content of the image. Pages that the last calls wrote are put
+ * back without looking: a block of the scan that holds no difference costs one comparison, one that does several.
  */
 function clean(memory: Buffer, { runs }: SavedMemory, image: PageImage, inMind: number[] = []): number[] {
   const bytes = asBuffer(image.bytes);

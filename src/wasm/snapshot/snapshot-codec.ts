@@ -1,4 +1,7 @@
-/** Binary forms of a snapshot: its state without pages (for a store, which keeps pages by content), and all of it in one piece. */
+/**
+ * Binary forms of a snapshot: its state without pages (for a store, which keeps pages by content), and all of it in one
+ * piece.
+ */
 import { createHash } from 'node:crypto';
 import { wasmSnapshotLimits } from '../../limits.js';
 import { StateReader, StateWriter } from '../../state.js';

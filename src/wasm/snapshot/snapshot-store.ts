@@ -1,8 +1,10 @@
 /**
- * Snapshots in a directory. One file because saving, loading and collecting all turn on one index: where each page lies.
+ * Snapshots in a directory. One file because saving, loading and collecting all turn on one index: where each page
+ * lies.
  *
- * `snapshots/ID.snapshot` is a manifest: the state and the hashes of its pages; ID is its SHA-256. `packs/NAME.pack` hold pages, each of them once for all
- * snapshots (see `pack-file.ts`). Files are written whole or not at all and never changed. Nothing in a file names a path.
+ * `snapshots/ID.snapshot` is a manifest: the state and the hashes of its pages; ID is its SHA-256. `packs/NAME.pack`
+ * hold pages, each of them once for all snapshots (see `pack-file.ts`). Files are written whole or not at all and never
+ * changed. Nothing in a file names a path.
  */
 import { hash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
@@ -67,10 +69,12 @@ interface Place {
 }
 
 /**
- * Keeps snapshots in a directory: pages by content, shared among all snapshots, compressed. Several processes may use one directory; changes wait for each
- * other. Damage is found by checksums and named; what is not damaged stays usable, and saving a page again that was found damaged heals it.
+ * Keeps snapshots in a directory: pages by content, shared among all snapshots, compressed. Several processes may use
+ * one directory; changes wait for each other. Damage is found by checksums and named; what is not damaged stays usable,
+ * and saving a page again that was found damaged heals it.
  *
- * Cost: saving and loading 1 MiB of new pages about 15 and 6 ms; a page known already costs its hash (3 µs). Memory: 150 bytes for each page in the directory.
+ * Cost: saving and loading 1 MiB of new pages about 15 and 6 ms; a page known already costs its hash (3 µs). Memory:
+ * 150 bytes for each page in the directory.
  * @throws IguanaError `IGU_WASM_SNAPSHOT` on damage, `IGU_WASM_LIMIT`, `IGU_WASM_NOT_FOUND`, `IGU_FILE_WRITE`
  */
 export class SnapshotStore {
@@ -164,7 +168,10 @@ export class SnapshotStore {
     });
   }
 
-  /** Frees what no snapshot needs: pages of deleted snapshots, files of writes that a crash cut off. `delete` does it too. */
+  /**
+   * Frees what no snapshot needs: pages of deleted snapshots, files of writes that a crash cut off. `delete` does it
+   * too.
+   */
   collect(): Promise<void> {
     return this.#change(() => this.#collect());
   }
@@ -367,7 +374,10 @@ export class SnapshotStore {
     for (const pack of this.#packs.values()) this.#index(pack);
   }
 
-  /** Pages of all manifests. A damaged manifest can never be loaded, so that it needs none; an error of the disk ends collecting instead. */
+  /**
+   * Pages of all manifests. A damaged manifest can never be loaded, so that it needs none; an error of the disk ends
+   * collecting instead.
+   */
   async #livePages(): Promise<Set<string>> {
     const live = new Set<string>();
     for (const name of await namesIn(this.#manifests, MANIFEST))

@@ -11,8 +11,8 @@ import { NULL_REFERENCE, References } from './references.js';
 export const SNAPSHOT_FORMAT = 1;
 
 /**
- * The state of an instance at rest (no guest code on the stack), as differences from the initial image of its module. Plain data in engine-neutral form:
- * it can be posted to other threads and restored on any engine.
+ * The state of an instance at rest (no guest code on the stack), as differences from the initial image of its module.
+ * Plain data in engine-neutral form: it can be posted to other threads and restored on any engine.
  */
 export interface Snapshot {
   readonly format: number;
@@ -50,7 +50,10 @@ export interface SavedGlobal {
 export interface SavedTable {
   readonly index: number;
   readonly length: number;
-  /** Pairs: element, function index (−1: null), of those that differ from the initial table or lie beyond it and are not null. */
+  /**
+   * Pairs: element, function index (−1: null), of those that differ from the initial table or lie beyond it and are not
+   * null.
+   */
   readonly changes: Int32Array<ArrayBuffer>;
 }
 
@@ -74,9 +77,10 @@ export function snapshotError(
 /**
  * Takes a snapshot of an instance that is not running.
  *
- * Kept: every memory as pages that differ from the initial image (and its size), globals, changed tables, dropped segments. i32 and i64 are exact, −0 stays
- * −0, but a NaN in a **global** becomes the one NaN of JavaScript: V8 gives `WebAssembly.Global.value` that way, whatever its sign and payload were. Inside
- * memory all bits are kept. Not kept: what the host holds (its functions' state), and contents of a shared memory, which is refused because other threads
+ * Kept: every memory as pages that differ from the initial image (and its size), globals, changed tables, dropped
+ * segments. i32 and i64 are exact, −0 stays −0, but a NaN in a **global** becomes the one NaN of JavaScript: V8 gives
+ * `WebAssembly.Global.value` that way, whatever its sign and payload were. Inside memory all bits are kept. Not kept:
+ * what the host holds (its functions' state), and contents of a shared memory, which is refused because other threads
  * may be writing it.
  *
  * Of modules that are not metered it is not known whether they dropped segments: those are there again after a restore.
@@ -85,7 +89,8 @@ export function snapshotError(
  * @param instance at rest
  * @param module what it is an instance of
  * @param image of the same module, with the same imported globals
- * @throws IguanaError `IGU_WASM_SNAPSHOT` naming what cannot be saved: a host function or another module's in a table, a host reference or v128 in a global.
+ * @throws IguanaError `IGU_WASM_SNAPSHOT` naming what cannot be saved: a host function or another module's in a table,
+ *   a host reference or v128 in a global.
  */
 export function createSnapshot(
   instance: EngineInstance,
@@ -223,8 +228,9 @@ function captureMemories(
 }
 
 /**
- * Gives equal pages one place. Candidates are found by a sum over one word of every 64 bytes and then compared; only the first page of each sum is one,
- * so that a hostile memory cannot make this slow. What it misses, a store on disk still finds by SHA-256.
+ * Gives equal pages one place. Candidates are found by a sum over one word of every 64 bytes and then compared; only
+ * the first page of each sum is one, so that a hostile memory cannot make this slow. What it misses, a store on disk
+ * still finds by SHA-256.
  */
 class UniquePages {
   readonly #memories: Buffer[] = [];

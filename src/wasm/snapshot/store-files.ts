@@ -1,4 +1,7 @@
-/** Files of a snapshot store: written whole or not at all, read without following links, changed by one process at a time. */
+/**
+ * Files of a snapshot store: written whole or not at all, read without following links, changed by one process at a
+ * time.
+ */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import {
@@ -72,7 +75,10 @@ export async function namesIn(path: string, pattern: RegExp): Promise<string[]> 
   return names.sort();
 }
 
-/** Opens a plain file for reading: links, devices and pipes are refused, so that nothing outside the directory is read and nothing blocks. */
+/**
+ * Opens a plain file for reading: links, devices and pipes are refused, so that nothing outside the directory is read
+ * and nothing blocks.
+ */
 export async function openPlain(path: string): Promise<{ file: FileHandle; size: number; modifiedMs: number }> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   const file = await open(path, flags).catch((error: unknown) => {
@@ -221,14 +227,20 @@ async function readLock(path: string): Promise<string | undefined> {
   }
 }
 
-/** Whether the process that wrote this lock lives. Its start counts too: a service in a container has the same number each time. */
+/**
+ * Whether the process that wrote this lock lives. Its start counts too: a service in a container has the same number
+ * each time.
+ */
 async function isHeld(held: string): Promise<boolean> {
   const [pid = '', start = ''] = held.trim().split(' ');
   const now = await startOf(Number(pid));
   return now !== undefined && now === start;
 }
 
-/** When a process started, in the system's own count; a word where the system does not tell; undefined when there is no such process. */
+/**
+ * When a process started, in the system's own count; a word where the system does not tell; undefined when there is no
+ * such process.
+ */
 async function startOf(pid: number): Promise<string | undefined> {
   if (!(Number.isInteger(pid) && pid > 0)) return undefined;
   try {

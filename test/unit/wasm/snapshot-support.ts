@@ -73,8 +73,9 @@ export const imports: HostImports = { host: { log: () => undefined } };
 export const compiled: CompiledModule = new NativeEngine().compile(prepared);
 
 /**
- * The same module the way another engine would show it: memory at an odd place of a larger buffer, references that are fresh objects at every look.
- * Only what snapshots use; the guest runs in the instance below and sees its memory after `sync`.
+ * The same module the way another engine would show it: memory at an odd place of a larger buffer, references that are
+ * fresh objects at every look. Only what snapshots use; the guest runs in the instance below and sees its memory after
+ * `sync`.
  */
 export function foreign(module: PreparedModule = prepared): CompiledModule {
   return {
