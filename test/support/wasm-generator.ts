@@ -681,6 +681,14 @@ class FunctionBody {
     if (!of.profile.bounded && of.chance(0.15))
       this.free.push(limitLocal !== undefined && of.chance(0.5) ? limitLocal : counter);
     for (let i = of.below(3); i > 0; i--) this.straight(counter);
+    if (of.chance(0.12)) {
+      const moved = limitLocal !== undefined && of.chance(0.6) ? limitLocal : counter;
+      const by = of.profile.bounded ? 0 : of.pick([0, 1, -step, -step, -step]);
+      this.get(moved)
+        .op(fold(by))
+        .op([wide ? 0x7c : 0x6a])
+        .set(moved);
+    }
     if (nest < 2 && of.chance(0.2)) this.countedLoop(depth + 1, nest + 1);
     if (of.chance(0.1)) this.callStatement(depth + 2);
     const [add, sub, ne] = wide ? [0x7c, 0x7d, 0x52] : [0x6a, 0x6b, 0x47];
