@@ -6,6 +6,8 @@ import { WasiError } from './wasi-error.js';
 export interface WasiClock {
   /** Since 1970. */
   realtime(): number;
+  /** The same without moving virtual time on: for the times of files. */
+  present(): number;
   /** Since some time before, never backwards. */
   monotonic(): number;
   /** Smallest step, nanoseconds. */
@@ -22,6 +24,7 @@ export function realClock(clock: Clock = wallClock): WasiClock {
   let start = performance.now();
   return {
     realtime: () => clock.now(),
+    present: () => clock.now(),
     // A restored guest must not see its time go back.
     monotonic: () => Math.floor((performance.now() - start) * 1_000) / 1_000,
     realtimeResolution: 1_000_000,
@@ -51,6 +54,7 @@ export function deterministicClock(options: DeterministicClockOptions = {}): Was
   };
   return {
     realtime: () => start + look(),
+    present: () => start + elapsed / 1e6,
     monotonic: look,
     realtimeResolution: Math.max(1, step),
     monotonicResolution: Math.max(1, step),

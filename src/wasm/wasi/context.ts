@@ -21,7 +21,7 @@ export interface WasiContext {
 
 /** Nanoseconds since 1970 by the guest's clock. */
 export function nowOf(clock: WasiClock): bigint {
-  const ms = clock.realtime();
+  const ms = clock.present();
   const whole = Math.floor(ms);
   return BigInt(whole) * 1_000_000n + BigInt(Math.round((ms - whole) * 1e6));
 }

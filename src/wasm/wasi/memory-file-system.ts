@@ -42,7 +42,7 @@ export interface MemoryFileSystemOptions {
 const NOTHING = new Uint8Array(0);
 
 /**
- * Files, directories, symbolic and hard links in memory, as POSIX has them.
+ * Files, directories, symbolic and hard links in memory, as POSIX has them; reading leaves a file's access time, as `noatime` does.
  *
  * Cost: a read or write copies once; a growing file doubles its room, so memory is at most twice `maxBytes`.
  * Errors: NOSPC (and nothing written) beyond `maxBytes` or `maxInodes`.
@@ -228,22 +228,25 @@ export class MemoryFileSystem implements FileSystem {
     return this.reachable().get(ino);
   }
 
+  /** Equal content gives equal bytes. */
   save(): Uint8Array<ArrayBuffer> {
     const blobs: Uint8Array[] = [];
-    const inodes = [...this.reachable().values()].map((inode) => {
-      if (inode.type === FileType.REGULAR_FILE) blobs.push(inode.data.subarray(0, inode.size));
-      return {
-        ino: inode.ino,
-        type: inode.type,
-        nlink: inode.nlink,
-        size: inode.size,
-        times: [String(inode.atim), String(inode.mtim), String(inode.ctim)] as const,
-        ...(inode.type === FileType.SYMBOLIC_LINK && { target: inode.target }),
-        ...(inode.type === FileType.DIRECTORY && {
-          entries: [...inode.entries].map(([name, child]) => [name, child.ino] as const),
-        }),
-      };
-    });
+    const inodes = [...this.reachable().values()]
+      .sort((a, b) => a.ino - b.ino)
+      .map((inode) => {
+        if (inode.type === FileType.REGULAR_FILE) blobs.push(inode.data.subarray(0, inode.size));
+        return {
+          ino: inode.ino,
+          type: inode.type,
+          nlink: inode.nlink,
+          size: inode.size,
+          times: [String(inode.atim), String(inode.mtim), String(inode.ctim)] as const,
+          ...(inode.type === FileType.SYMBOLIC_LINK && { target: inode.target }),
+          ...(inode.type === FileType.DIRECTORY && {
+            entries: [...inode.entries].map(([name, child]) => [name, child.ino] as const),
+          }),
+        };
+      });
     return encodeState<SavedFiles>({ top: this.top.ino, next: this.next, inodes }, blobs);
   }
 
@@ -370,7 +373,6 @@ class MemoryFile extends MemoryNode implements OpenFile {
     const { inode } = this;
     const count = Math.max(0, Math.min(end - start, inode.size - position));
     if (count > 0) copy(inode.data, position, position + count, memory, start);
-    inode.atim = this.files.now();
     return count;
   }
 
