@@ -8,9 +8,12 @@ import { Script } from 'node:vm';
 import { afterAll, describe, expect, it } from 'vitest';
 import { IguanaError, messageOf } from '../../src/errors.js';
 import type { Engine, EngineInstance, HostImports } from '../../src/wasm/engines/engine.js';
+import { NativeEngine } from '../../src/wasm/engines/native.js';
 import { engineNames, openEngine } from '../../src/wasm/engines/open-engine.js';
 import { stopCall } from '../../src/wasm/engines/stop-call.js';
+import { gasLeft, packGas } from '../../src/wasm/gas/packed.js';
 import { parseModule } from '../../src/wasm/module/parse-module.js';
+import { prepareModule } from '../../src/wasm/module/prepare.js';
 import type { PreparedModule } from '../../src/wasm/module/prepared.js';
 import { WasmTrap } from '../../src/wasm/trap.js';
 
@@ -418,6 +421,54 @@ function suite(engine: Engine): void {
     instance.close();
     loaded.close();
     expect(engine.load(program('values'), new Uint8Array(100))).toBeUndefined();
+  });
+
+  it('runs a metered module: start when asked, growth by leave, gas to the unit as on V8, traps by name', () => {
+    const bytes = new Uint8Array(readFileSync(new URL('../support/engine-programs/metered.wasm', import.meta.url)));
+    const prepared = prepareModule(bytes, { metered: true, maxMemoryPages: 3 });
+    const native = new NativeEngine();
+    const given = 1_000_000;
+    const story = (one: Engine) => {
+      let leave = 1;
+      const instance = one.compile(prepared).instantiate({ iguana: { grow: () => leave } });
+      const told: unknown[] = [];
+      const metered = (name: string, ...args: unknown[]) => {
+        instance.setGlobal(prepared.gas!, packGas(given, 1_000));
+        let result: unknown;
+        try {
+          result = instance.function(name)(...args);
+        } catch (error) {
+          const { trap, frames } = error as WasmTrap;
+          result = trap;
+          if (name === 'outer' && one.description.name !== 'wasm2c')
+            expect(frames.slice(0, 2)).toEqual(['inner', 'outer']);
+        }
+        told.push([name, result, given - gasLeft(instance.getGlobal(prepared.gas!) as bigint)]);
+      };
+      told.push(instance.getGlobal('started'));
+      metered(prepared.start!);
+      told.push(instance.getGlobal('started'));
+      metered('work', 1_000);
+      metered('grow', 1);
+      leave = 0;
+      metered('grow', 1);
+      leave = 1;
+      metered('grow', 2);
+      told.push(instance.memory('memory').length);
+      metered('outer');
+      metered('spin');
+      metered('deep', 0);
+      metered('work', 10);
+      instance.close();
+      return told;
+    };
+    const told = story(engine);
+    expect(told).toEqual(story(native));
+    expect(told[0]).toBe(0);
+    expect(told[2]).toBe(1);
+    expect(told[3]).toEqual(['work', 250_000, expect.any(Number)]);
+    expect(told[7]).toBe(2 * 65_536);
+    expect(told[8]).toEqual(['outer', 'unreachable', expect.any(Number)]);
   });
 
   it('ends a call on request, where ending the thread would not, and runs the next', async (context) => {

@@ -261,7 +261,9 @@ class Wasm3Instance implements EngineInstance {
   }
 
   growMemory(name: string, pages: number): boolean {
-    this.export(name, 'memory');
+    const { limits } = this.export(name, 'memory');
+    // wasm3 takes a maximum of 0 for none
+    if (this.#box.memory_pages() + pages > (limits.max ?? Number.POSITIVE_INFINITY)) return false;
     return this.#box.memory_grow(pages) !== 0;
   }
 
