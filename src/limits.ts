@@ -253,7 +253,7 @@ export const wasmRuntimeLimits = {
   maxWorkers: 64,
   /** Calls that wait for one worker thread; further ones are refused. */
   maxWaitingCalls: 10_000,
-  /** Modules up to this size are metered on the calling thread (about 20 ms a MB), larger ones in a worker thread, bytes. */
+  /** Modules up to this size are metered on the calling thread (about 100 ms a MB), larger ones in a worker thread, bytes. */
   meteredInPlaceBytes: 262_144,
   /** Metered forms of modules kept for the next instance with other limits; the one used longest ago is made anew when it is needed. */
   maxPrepared: 256,

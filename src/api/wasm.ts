@@ -33,7 +33,8 @@ export const wasm = {
     options = given;
   },
   /** Reads, checks and meters a module from a file or bytes. Errors: see `WasmRuntime.loadModule`. */
-  loadModule: (source: string | URL | Uint8Array): Promise<ModuleHandle> => runtime().loadModule(source),
+  loadModule: (source: string | URL | Uint8Array, how: { readonly metered?: boolean } = {}): Promise<ModuleHandle> =>
+    runtime().loadModule(source, how),
   /** Lets go of a module without instances. */
   unloadModule: (id: string): void => runtime().unloadModule(id),
   /** Optimises a module in another process; its code is kept in the runtime's `codeCache`. Errors: see `WasmRuntime.compileAhead`. */

@@ -22,8 +22,8 @@ import { wasmAotLimits } from '../../limits.js';
 
 /** What machine code was made from and for. All of it must be equal, or the code is not used. */
 export interface BlobIdentity {
-  /** `v8`: V8's serialised module; `cwasm`: Wasmtime's; `shared-object`: what a C compiler made. */
-  readonly kind: 'v8' | 'cwasm' | 'shared-object';
+  /** `v8`: V8's serialised module; `cwasm`: Wasmtime's; `shared-object`: what a C compiler made; `prepared`: a module as the rewriter made it. */
+  readonly kind: 'v8' | 'cwasm' | 'shared-object' | 'prepared';
   /** Engine or compiler with its exact version. */
   readonly engine: string;
   /** Every option that changes the code. */

@@ -1,4 +1,4 @@
-import { BYTES_PER_UNIT_SHIFT, priceOf, prices } from '../gas/prices.js';
+import { BYTES_PER_UNIT_SHIFT, priceOf, priceOfValues, prices } from '../gas/prices.js';
 import { ByteReader } from '../module/byte-reader.js';
 import { ByteWriter } from '../module/byte-writer.js';
 import { Instructions } from '../module/instructions.js';
@@ -155,13 +155,33 @@ class Profiler {
     let pending = 0;
     for (let at = 0; at < code.count; at++) {
       const op = code.op[at]!;
-      pending += priceOf[op]!;
+      const values = this.#valuesPrice(op, code.a[at]!);
+      pending += priceOf[op]! + (op === Op.loop ? 0 : values);
       if (ENDS_RUN[op]) {
         if (pending > 0) add(out, account, pending);
-        pending = 0;
+        // A loop pays for its values at each trip.
+        pending = op === Op.loop ? values : 0;
       }
       this.#bulk(op, at, account, count, out);
       out.copy(code.bytes, code.at[at]!, code.at[at + 1]!);
+    }
+  }
+
+  /** @param operand function, type or block type */
+  #valuesPrice(op: number, operand: number): number {
+    const { types, functionTypes } = this.module;
+    switch (op) {
+      case Op.call:
+      case Op.returnCall:
+        return priceOfValues(types[functionTypes[operand]!]!);
+      case Op.block:
+      case Op.loop:
+      case Op.if:
+      case Op.callIndirect:
+      case Op.returnCallIndirect:
+        return operand >= 0 ? priceOfValues(types[operand]!) : 0;
+      default:
+        return 0;
     }
   }
 

@@ -10,6 +10,7 @@ import type { PreparedModule, PrepareOptions } from '../module/prepared.js';
 import type { Snapshot } from '../snapshot/snapshot.js';
 import { type GuestOutput, type GuestWasi, makeWasi, wasiModulesOf } from './guest-wasi.js';
 import { type GasUsed, Instance, type UserImports } from './instance.js';
+import { PreparedStore } from './prepared-store.js';
 import type { EffectiveLimits, ResourceLimits } from './resource-limits.js';
 import { type AccountShare, TenantAccount } from './tenant-account.js';
 import type { TypedValue } from './values.js';
@@ -66,10 +67,13 @@ export class InstanceHost {
   readonly #instances = new Map<string, Held>();
   readonly #tenants = new Map<string, TenantAccount>();
   readonly #cache: CodeCache | undefined;
+  /** Absent without a directory for code. */
+  readonly preparedStore: PreparedStore | undefined;
 
   /** @param codeDirectory where machine code is kept between processes, default nowhere. @throws IguanaError `IGU_WASM_CACHE` */
   constructor(codeDirectory?: string) {
     this.#cache = codeDirectory === undefined ? undefined : new CodeCache(codeDirectory);
+    this.preparedStore = this.#cache && new PreparedStore(this.#cache.blobs);
   }
 
   /** Compiles for the native engine's tier `optimised` in another process. @throws IguanaError `IGU_USAGE` without a directory; as `CodeCache.compileAhead` */

@@ -35,7 +35,7 @@ export interface RuntimeOptions {
   readonly maxCodeBytes?: number;
   /** Memory of all instances of one tenant, bytes, default 4 GiB. */
   readonly maxTenantMemory?: number;
-  /** Directory of this user for machine code that later processes begin with, default none: see `compileAhead`, and `CodeCache` for who must be trusted. */
+  /** Directory of this user for metered modules and machine code that later processes begin with, default none: see `compileAhead`, and `CodeCache` for trust. */
   readonly codeCache?: string;
 }
 
@@ -184,17 +184,22 @@ export class WasmRuntime {
   }
 
   /**
-   * Reads, checks and meters a module. Cost: about 20 ms a MB, once for the same bytes; larger ones are metered in a worker thread.
+   * Reads, checks and meters a module. Cost: about 100 ms a MB, once for the same bytes; larger ones are metered in a worker thread. With `codeCache` an earlier
+   * process has paid it.
+   * @param metered false when instances will not be: the metered form is left for when it is asked for
    * @throws IguanaError `IGU_FILE_MISSING`, `IGU_WASM_MALFORMED`, `IGU_WASM_UNSUPPORTED`, `IGU_WASM_LIMIT`
    */
-  async loadModule(source: string | URL | Uint8Array): Promise<ModuleHandle> {
+  async loadModule(
+    source: string | URL | Uint8Array,
+    { metered = true }: { readonly metered?: boolean } = {},
+  ): Promise<ModuleHandle> {
     this.#assertOpen();
     const bytes = source instanceof Uint8Array ? new Uint8Array(source) : await readModule(source);
     const id = createHash('sha256').update(bytes).digest('hex');
     const known = this.#modules.get(id);
     if (known) return known.handle;
     this.#checkRoom(bytes.length);
-    const info = await this.#examine(id, bytes);
+    const info = await this.#examine(id, bytes, metered);
     const again = this.#modules.get(id);
     if (again) return again.handle;
     const handle: ModuleHandle = {
@@ -499,8 +504,8 @@ export class WasmRuntime {
     this.#codeBytes = 0;
   }
 
-  async #examine(id: string, bytes: Uint8Array<ArrayBuffer>): Promise<ModuleInfo> {
-    const options = prepareOptionsOf({}, true);
+  async #examine(id: string, bytes: Uint8Array<ArrayBuffer>, metered: boolean): Promise<ModuleInfo> {
+    const options = prepareOptionsOf({}, metered);
     try {
       return (await this.#prepare(id, bytes, options)).info;
     } catch (error) {
@@ -521,10 +526,7 @@ export class WasmRuntime {
     }
     const under = this.#preparing.get(key);
     if (under) return under;
-    const making =
-      bytes.length <= wasmRuntimeLimits.meteredInPlaceBytes
-        ? Promise.resolve().then(() => prepareModule(bytes, options))
-        : (this.#thread().request({ op: 'prepare', key, bytes, options }) as Promise<PreparedModule>);
+    const making = this.#make(id, key, bytes, options);
     this.#preparing.set(key, making);
     try {
       const prepared = await making;
@@ -535,6 +537,23 @@ export class WasmRuntime {
     } finally {
       this.#preparing.delete(key);
     }
+  }
+
+  async #make(
+    id: string,
+    key: string,
+    bytes: Uint8Array<ArrayBuffer>,
+    options: PrepareOptions,
+  ): Promise<PreparedModule> {
+    const store = this.#local.preparedStore;
+    const kept = store?.get(id, key);
+    if (kept) return kept;
+    const made =
+      bytes.length <= wasmRuntimeLimits.meteredInPlaceBytes
+        ? prepareModule(bytes, options)
+        : ((await this.#thread().request({ op: 'prepare', key, bytes, options })) as PreparedModule);
+    store?.put(id, key, made);
+    return made;
   }
 
   /** Metered forms can be made again: those that no instance needs go first. @throws IguanaError `IGU_WASM_LIMIT` */

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -99,6 +99,13 @@ describe('code compiled ahead', () => {
       expect(await ahead.callFunction(handle, 'loop', [i32(100)])).toEqual([i32(100)]);
     }
     await ahead.close();
+    const names = readdirSync(codeCache).sort();
+    const next = new WasmRuntime({ workers: 1, codeCache });
+    expect(await next.loadModule(calcModule)).toEqual(calc);
+    const again = await next.createInstance({ moduleId: id, placement: 'in-place', importsFrom, gas: 10_000 });
+    expect(await trapOf(next.callFunction(again, 'forever'))).toBe('out-of-gas');
+    await next.close();
+    expect(readdirSync(codeCache).sort()).toEqual(names);
     expect((await failure(runtime.compileAhead(calc.id))).message).toContain('codeCache');
   });
 });
