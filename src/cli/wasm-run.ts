@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import type { EngineName, Tier } from '../wasm/engines/engine.js';
 import { engineNames } from '../wasm/engines/open-engine.js';
-import type { GuestWasi } from '../wasm/runtime/guest-wasi.js';
+import { type GuestWasi, wasiModulesOf } from '../wasm/runtime/guest-wasi.js';
 import type { GasUsed } from '../wasm/runtime/instance.js';
 import { type InstanceHandle, type ModuleHandle, WasmRuntime } from '../wasm/runtime/runtime.js';
 import type { TypedValue } from '../wasm/runtime/values.js';
@@ -205,6 +205,10 @@ export async function makeGuest(
 ): Promise<InstanceHandle> {
   if (options.snapshot !== undefined && options.store === undefined)
     throw new IguanaError('IGU_USAGE', { what: '--snapshot needs --store' });
+  if ((options.dir || options.env || args.length > 1) && wasiModulesOf(module).length === 0)
+    throw new IguanaError('IGU_USAGE', {
+      what: 'the module does not import WASI: --dir, --env and arguments mean nothing to it',
+    });
   const snapshot =
     options.snapshot === undefined
       ? undefined

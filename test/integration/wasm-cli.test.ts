@@ -140,6 +140,12 @@ describe('iguana wasm run', () => {
       1,
       'IGU_WASM_LIMIT',
     ],
+    [
+      'a directory for a module without WASI',
+      ['run', KERNELS, '--dir', '.', '--invoke', 'fib', '3'],
+      2,
+      'not import WASI',
+    ],
     ['a directory that is not there', ['run', WORDS, '--dir', '/no/such::/'], 1, 'IGU_FILE_MISSING'],
   ] as const)('says what is wrong with %s', async (_, args, code, words) => {
     const ran = await wasm(args.map((arg) => (arg === CALC ? calc : arg)));
