@@ -5,8 +5,10 @@ import { priceOf } from './prices.js';
 
 /** What metering knows of the functions that a body calls. */
 export interface Callees {
-  /** What the caller pays for the callee before its first branch, beside the price of the call. */
+  /** What the caller pays for the callee before its first branch and for its values, beside the price of the call. */
   entryPrice(functionIndex: number): number;
+  /** Price of the values of a block, or of a call through a table. */
+  valuesPrice(typeIndex: number): number;
   /** Whether the call must be preceded by a test of the gas. */
   mustTest(functionIndex: number): boolean;
   /** Whether it may recur, so that its frames are counted. */
@@ -66,6 +68,11 @@ export class ControlFlow {
     this.to[this.ways++] = to;
   }
 
+  /** @param type index of a type, or a short form of a block type */
+  private payValues(segment: number, type: number): void {
+    if (segment >= 0 && type >= 0) this.price[segment]! += this.callees.valuesPrice(type);
+  }
+
   /** Reads the body that `code` holds. @param parameters of the function: its other locals begin as zero */
   read(parameters: number): void {
     const { code } = this;
@@ -110,6 +117,7 @@ export class ControlFlow {
           else constants.set(operand, Number.NaN);
           break;
         case Op.block:
+          this.payValues(current, operand);
           labels.push({ loop: -1, before: -1, into: [] });
           break;
         case Op.loop: {
@@ -132,11 +140,13 @@ export class ControlFlow {
           depth++;
           const header = this.open(at + 1, depth, true);
           this.way(current, header);
+          this.payValues(header, operand);
           labels.push({ loop: header, before: -1, into: [] });
           enter(header);
           break;
         }
         case Op.if: {
+          this.payValues(current, operand);
           labels.push({ loop: -1, before: current, into: [] });
           if (current < 0) break;
           const then = this.open(at + 1, depth);
@@ -209,6 +219,7 @@ export class ControlFlow {
         case Op.callIndirect:
         case Op.returnCallIndirect:
           if (current < 0) break;
+          this.payValues(current, operand);
           this.mustTest[current] = true;
           if (op === Op.callIndirect && this.callees.indirectRecurs(operand)) this.lastRecurringCall[current] = at;
           break;

@@ -1,4 +1,5 @@
 import { Op } from '../module/opcodes.js';
+import type { FunctionType } from '../types.js';
 
 /**
  * What code costs, in units of gas. A change of any number is a new version: counts of different versions do not compare.
@@ -19,12 +20,19 @@ export const prices = {
   memoryPage: 1024,
   /** Memory that bulk instructions move or fill: one unit for so many bytes (a power of two). */
   bytesPerUnit: 8,
+  /** Values that a call, a block or one trip of a loop takes and gives for nothing; each more costs a unit, since it may be copied. */
+  freeValues: 16,
   /** Each table element that bulk instructions move or fill, or a table grows. */
   tableElement: 1,
 } as const;
 
 /** `log2(bytesPerUnit)`. */
 export const BYTES_PER_UNIT_SHIFT = Math.log2(prices.bytesPerUnit);
+
+/** What a call, a block or one trip of a loop of a type costs for its values, beside its instruction. */
+export function priceOfValues({ params, results }: FunctionType): number {
+  return Math.max(0, params.length + results.length - prices.freeValues);
+}
 
 /** Price of each opcode, as `opcodes.ts` numbers them. What only structures code is free. */
 export const priceOf = new Uint8Array(0x400).fill(prices.instruction);

@@ -11,7 +11,7 @@ import { callGraph } from '../gas/call-graph.js';
 import { ControlFlow } from '../gas/control-flow.js';
 import { chargeByCount, MeterBody, type Rewriting, testGas, testStack, ValueByte } from '../gas/meter-body.js';
 import { GAS_UNIT, MAX_STACK_SLOTS } from '../gas/packed.js';
-import { prices } from '../gas/prices.js';
+import { priceOfValues, prices } from '../gas/prices.js';
 import { type ModuleSurvey, survey } from '../gas/survey.js';
 import type { ExportInfo, FunctionType, ImportInfo, Limits, ModuleInfo, ValueType } from '../types.js';
 import { ByteWriter } from './byte-writer.js';
@@ -107,6 +107,8 @@ class Preparation implements Rewriting {
   private readonly recurring: Uint8Array;
   private readonly headroom: number;
   private readonly recurringTypes = new Set<number>();
+  /** Of each type of the original module. */
+  private readonly valuePrices: readonly number[];
   /** For each type index of the original module the first index of an equal type. */
   private readonly canonical: Uint32Array;
   private readonly tables: readonly (Limits & { readonly element: ValueType; readonly imported: boolean })[];
@@ -141,6 +143,7 @@ class Preparation implements Rewriting {
     this.gasGlobal = module.globals.length;
     this.globalCount = module.globals.length + (this.metered ? 1 : 0);
     this.types = [...module.types];
+    this.valuePrices = module.types.map(priceOfValues);
     this.canonical = Uint32Array.from(module.types, (type, i) => {
       const key = keyOf(type);
       const first = this.typeOf.get(key) ?? i;
@@ -202,9 +205,10 @@ class Preparation implements Rewriting {
 
   readonly callees = {
     entryPrice: (f: number): number => {
-      if (f < this.imported) return prices.hostCall;
-      return this.paid(f);
+      const first = f < this.imported ? prices.hostCall : this.paid(f);
+      return first + this.valuePrices[this.module.functionTypes[f]!]!;
     },
+    valuesPrice: (type: number): number => this.valuePrices[type]!,
     mustTest: (f: number): boolean =>
       f < this.imported || this.survey.functions[f - this.imported]!.straightPrice > UNTESTED_PRICE,
     recurs: (f: number): boolean => this.recurring[f] === 1,

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { IguanaError } from '../../../src/errors.js';
 import { NativeEngine } from '../../../src/wasm/engines/native.js';
 import { gasLeft, MAX_GAS, packGas, stackUsedUp } from '../../../src/wasm/gas/packed.js';
+import { prices } from '../../../src/wasm/gas/prices.js';
 import { prepareModule } from '../../../src/wasm/module/prepare.js';
 import { body, functionType, name, unsigned, valueBytes } from '../../support/wasm-binary.js';
 import {
@@ -106,6 +107,36 @@ describe('without gas no work is done', () => {
     expect(used).toBeLessThan(200_000);
   });
 
+  test('by values that are copied a thousand at a time', () => {
+    const many = Array<number>(900).fill(i32);
+    const shifted = build({
+      types: [UNARY, functionType(many, many)],
+      functions: [0],
+      bodies: [
+        body(
+          [],
+          [
+            ...repeat(900, constant(1)).flat(),
+            ...[0x03, 1, ...get(0), ...get(0), ...constant(1), ...sub, ...tee(0), ...brIf(0)],
+            ...[...drop, ...end, ...repeat(899, drop).flat()],
+          ],
+        ),
+      ],
+    });
+    expectExact(new Metered(shifted), 10, 1, 900 + 10 * (1800 - prices.freeValues + 6));
+
+    const passed = build({
+      types: [UNARY, functionType([], many)],
+      functions: [0, 1, 1],
+      bodies: [
+        body([], [...call(1), ...repeat(899, drop).flat()]),
+        body([], call(2)),
+        body([], repeat(900, constant(3)).flat()),
+      ],
+    });
+    expectExact(new Metered(passed), 0, 3, 2 * (prices.call + 900 - prices.freeValues) + 900);
+  });
+
   test('by the host, when it is called through a table', () => {
     const source = (open: boolean) =>
       build({
@@ -117,7 +148,8 @@ describe('without gas no work is done', () => {
         bodies: [body([], [...get(0), ...constant(0), 0x11, 0, 0])],
       });
     const imports = { env: { f: (x: number) => x + 1 } };
-    for (const open of [false, true]) expectExact(new Metered(source(open), {}, imports), 4, 5, 2 + 4 + 64);
+    for (const open of [false, true])
+      expectExact(new Metered(source(open), {}, imports), 4, 5, 2 + prices.callIndirect + prices.hostCall);
   });
 });
 
