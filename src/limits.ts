@@ -320,3 +320,9 @@ export const functionLimits = {
   /** Memory of a worker for other than the function's objects, MB: V8's code and young generation. */
   workerOverheadMb: 16,
 } as const;
+
+/** Records that a stream trigger holds. */
+export const streamTriggerLimits = {
+  /** Of one partition, not finished or behind one that is not; beyond it no more are taken. */
+  maxHeldRecords: 10_000,
+} as const;
