@@ -90,7 +90,7 @@ interface GuestMount {
  * All functions of WASI preview 1 over files in memory or directories of the host that nothing leads out of.
  *
  * Use: `new Wasi(options)`, instantiate with `imports()`, `bind` the memory, call `_start`; `WasiExit` is thrown when the guest ends itself.
- * Cost: under 100 ns for a small write to a `BoundedOutput` or a look at the clock (bench/wasm/wasi-calls.mjs); a path on the host costs one system call a
+ * Cost: about 50 ns for a small write to a `BoundedOutput`, 100 ns for a look at the clock (bench/results/wasm-wasi.md); a path on the host costs one system call a
  * component and three to open a file.
  * Errors: IGU_USAGE for arguments with zero bytes, IGU_WASM_LIMIT beyond a bound, IGU_FILE_MISSING for a host directory that is not there. A guest's mistakes
  * are its own: it gets an errno, EFAULT for addresses outside of its memory.
