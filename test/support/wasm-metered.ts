@@ -1,5 +1,6 @@
 /** Words to write small modules in, and to run them metered with the account in the test's hand. */
 import { expect } from 'vitest';
+import { IguanaError } from '../../src/errors.js';
 import { gasLeft, packGas, stackUsedUp } from '../../src/wasm/gas/packed.js';
 import { prepareModule } from '../../src/wasm/module/prepare.js';
 import type { PrepareOptions } from '../../src/wasm/module/prepared.js';
@@ -109,4 +110,15 @@ export function expectExact(metered: Metered, arg: number, result: unknown, used
   const short = metered.run(arg, used - 1);
   expect(short.result).toBe('trap');
   expect(short.used).toBeGreaterThan(used - 1);
+}
+
+/** What a refused module's owner reads; `accepted` when it is not refused. */
+export function refusal(bytes: Uint8Array): string {
+  try {
+    prepareModule(bytes);
+  } catch (error) {
+    if (error instanceof IguanaError) return error.message;
+    throw error;
+  }
+  return 'accepted';
 }

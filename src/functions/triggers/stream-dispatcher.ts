@@ -46,7 +46,7 @@ interface Item {
  *
  * A batch keeps its place and its keys until each of its records is done or given up, its halves and repetitions included; so later records of a key
  * never overtake. Halving is not a try: only a record alone, or a whole batch without `bisect`, uses up `attempts`.
- * Cost: O(records held) for each batch with `order: key`, O(batch) otherwise.
+ * Cost: O(records held) for each batch.
  */
 export class StreamDispatcher {
   readonly counts = { done: 0, dead: 0, filtered: 0, calls: 0 };
@@ -135,12 +135,11 @@ export class StreamDispatcher {
   private nextBatch(): Item[] {
     const { batch, order } = this.trigger;
     const chosen: Item[] = [];
-    const passed = new Set<string>(this.busyKeys);
     let bytes = 0;
     let full = false;
     for (const item of this.waiting) {
       const { key } = item.record;
-      if (order === 'key' && key !== null && passed.has(key)) continue;
+      if (order === 'key' && key !== null && this.busyKeys.has(key)) continue;
       if (chosen.length >= batch.size || (chosen.length > 0 && bytes + item.record.bytes > batch.bytes)) {
         full = true;
         break;

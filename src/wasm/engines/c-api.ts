@@ -15,6 +15,7 @@ import { featuresOf } from './features.js';
 import { HostGate } from './host-gate.js';
 import { type Koffi, memoryCopy, NativeBlock, type NativeFunction, ViewKeeper, withBytes } from './native-library.js';
 import { Nesting } from './nesting.js';
+import { type NumberType, numberReaders, numberWriters } from './number-views.js';
 
 export const declarations = {
   engineNew: 'void* wasm_engine_new()',
@@ -58,7 +59,6 @@ export const declarations = {
 
 export type CFunctions = { readonly [name in keyof typeof declarations]: NativeFunction };
 type Address = bigint;
-type NumberType = 'i32' | 'i64' | 'f32' | 'f64';
 
 /** `wasm_valkind_t`. */
 const typeKinds: Readonly<Record<ValueType, number>> = {
@@ -303,13 +303,13 @@ export class CApiEngine implements Engine {
   }
 
   read(type: ValueType, view: DataView, at: number): RawValue {
-    const read = readers[type as NumberType];
+    const read = numberReaders[type as NumberType];
     if (!read) throw this.unsupported(`a value of type ${type} between host and guest`);
     return read(view, at + VALUE_AT);
   }
 
   write(type: ValueType, view: DataView, at: number, value: RawValue): void {
-    const write = writers[type as NumberType];
+    const write = numberWriters[type as NumberType];
     if (!write) throw this.unsupported(`a value of type ${type} between host and guest`);
     view.setUint8(at, typeKinds[type]);
     write(view, at + VALUE_AT, value);
@@ -443,11 +443,11 @@ class CApiInstance implements EngineInstance {
   function(name: string): RawFunction {
     const { type } = this.#export(name, 'function');
     const { engine } = this.of;
-    const odd = [...type.params, ...type.results].find((one) => !(one in readers));
+    const odd = [...type.params, ...type.results].find((one) => !(one in numberReaders));
     if (odd) throw engine.unsupported(`calling ${name}, which has a value of type ${odd},`);
     const handle = engine.c.externAsFunc(this.#externOf(name)) as Address;
-    const params = type.params.map((one) => ({ kind: typeKinds[one], write: writers[one as NumberType] }));
-    const results = type.results.map((one) => readers[one as NumberType]);
+    const params = type.params.map((one) => ({ kind: typeKinds[one], write: numberWriters[one as NumberType] }));
+    const results = type.results.map((one) => numberReaders[one as NumberType]);
     const [read] = results;
     const { call } = engine.c;
     return (...args) => {
@@ -570,17 +570,3 @@ function makeFunctionType({ c, koffi }: CApiEngine, { params, results }: Functio
   }
   return c.functypeNew(block.address, block.address + 16n) as Address;
 }
-
-const writers: Readonly<Record<NumberType, (view: DataView, at: number, value: RawValue) => void>> = {
-  i32: (view, at, value) => view.setInt32(at, value as number, true),
-  i64: (view, at, value) => view.setBigInt64(at, value as bigint, true),
-  f32: (view, at, value) => view.setFloat32(at, value as number, true),
-  f64: (view, at, value) => view.setFloat64(at, value as number, true),
-};
-
-const readers: Readonly<Record<NumberType, (view: DataView, at: number) => RawValue>> = {
-  i32: (view, at) => view.getInt32(at, true),
-  i64: (view, at) => view.getBigInt64(at, true),
-  f32: (view, at) => view.getFloat32(at, true),
-  f64: (view, at) => view.getFloat64(at, true),
-};

@@ -36,6 +36,7 @@ import {
   withBytes,
 } from './native-library.js';
 import { Nesting } from './nesting.js';
+import { type NumberType, numberReaders, numberWriters } from './number-views.js';
 import { closeStopper } from './stop-call.js';
 
 const declarations = {
@@ -560,11 +561,11 @@ class WasmtimeInstance implements EngineInstance {
   function(name: string): RawFunction {
     const type = this.of.functionTypes.get(name);
     if (!type) throw notExported('function', name, this.of);
-    const odd = [...type.params, ...type.results].find((one) => !(one in slotReaders));
+    const odd = [...type.params, ...type.results].find((one) => !(one in numberReaders));
     if (odd) throw unsupported(`calling ${name}, which has a value of type ${odd},`);
     const handle = this.handle(name, 'function').address;
-    const writers = type.params.map((one) => slotWriters[one as NumberType]);
-    const readers = type.results.map((one) => slotReaders[one as NumberType]);
+    const writers = type.params.map((one) => numberWriters[one as NumberType]);
+    const readers = type.results.map((one) => numberReaders[one as NumberType]);
     const slots = Math.max(writers.length, readers.length);
     const { engine } = this.of;
     const { call, setDeadline } = engine.c;
@@ -794,31 +795,16 @@ class WasmtimeTables implements TableAccess {
   }
 }
 
-type NumberType = 'i32' | 'i64' | 'f32' | 'f64';
 const kindNames: readonly ValueType[] = ['i32', 'i64', 'f32', 'f64', 'v128'];
 
-const slotWriters: Readonly<Record<NumberType, (view: DataView, at: number, value: RawValue) => void>> = {
-  i32: (view, at, value) => view.setInt32(at, value as number, true),
-  i64: (view, at, value) => view.setBigInt64(at, value as bigint, true),
-  f32: (view, at, value) => view.setFloat32(at, value as number, true),
-  f64: (view, at, value) => view.setFloat64(at, value as number, true),
-};
-
-const slotReaders: Readonly<Record<NumberType, (view: DataView, at: number) => RawValue>> = {
-  i32: (view, at) => view.getInt32(at, true),
-  i64: (view, at) => view.getBigInt64(at, true),
-  f32: (view, at) => view.getFloat32(at, true),
-  f64: (view, at) => view.getFloat64(at, true),
-};
-
 function writer(type: ValueType): (view: DataView, at: number, value: RawValue) => void {
-  const found = slotWriters[type as NumberType];
+  const found = numberWriters[type as NumberType];
   if (!found) throw unsupported(`a value of type ${type} between host and guest`);
   return found;
 }
 
 function reader(type: ValueType): (view: DataView, at: number) => RawValue {
-  const found = slotReaders[type as NumberType];
+  const found = numberReaders[type as NumberType];
   if (!found) throw unsupported(`a value of type ${type} between host and guest`);
   return found;
 }

@@ -129,7 +129,7 @@ export function survey(module: ParsedModule, code: Instructions): ModuleSurvey {
 }
 
 /** Whether what follows an instruction may run another number of times than the instruction itself. */
-export function endsSegment(op: number): boolean {
+function endsSegment(op: number): boolean {
   return (
     op === Op.unreachable || (op >= Op.loop && op <= Op.return) || op === Op.returnCall || op === Op.returnCallIndirect
   );

@@ -1,6 +1,5 @@
 /** Modules written to run without gas, to break the account, or to make the host work for ever. */
 import { describe, expect, test } from 'vitest';
-import { IguanaError } from '../../../src/errors.js';
 import { NativeEngine } from '../../../src/wasm/engines/native.js';
 import { gasLeft, MAX_GAS, packGas, stackUsedUp } from '../../../src/wasm/gas/packed.js';
 import { prices } from '../../../src/wasm/gas/prices.js';
@@ -19,6 +18,7 @@ import {
   Metered,
   ne,
   oneFunction,
+  refusal,
   set,
   sub,
   tee,
@@ -29,16 +29,6 @@ import {
 const { i32, funcref, externref } = valueBytes;
 const [drop, nop] = [[0x1a], [0x01]];
 const repeat = (times: number, ...code: number[][]): number[][] => Array.from({ length: times }, () => code.flat());
-
-function refusal(bytes: Uint8Array): string {
-  try {
-    prepareModule(bytes);
-  } catch (error) {
-    if (error instanceof IguanaError) return error.message;
-    throw error;
-  }
-  return 'accepted';
-}
 
 describe('without gas no work is done', () => {
   // Each loop would run for seconds: that the test ends at once is what it shows.
