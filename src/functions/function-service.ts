@@ -87,6 +87,7 @@ interface Entry {
 
 export class FunctionService {
   private readonly entries = new Map<string, Entry>();
+  private readonly listeners = new Set<() => void>();
 
   constructor(private readonly options: ServiceOptions) {}
 
@@ -117,7 +118,14 @@ export class FunctionService {
       });
     }
     await version.pool.scaleTo(definition.scaling.minInstances);
+    this.changed();
     return this.describe(definition.name);
+  }
+
+  /** Calls the listener after each deployment and deletion. Returns what ends that. */
+  onChange(listener: () => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
   }
 
   /** @throws IguanaError `IGU_USAGE` when a version is not there or the shares do not add up to 1 */
@@ -139,6 +147,7 @@ export class FunctionService {
   async delete(name: string): Promise<void> {
     const entry = this.entry(name);
     this.entries.delete(name);
+    this.changed();
     await Promise.all([...entry.versions.values()].map(({ pool }) => pool.close()));
   }
 
@@ -275,6 +284,10 @@ export class FunctionService {
 
   async close(): Promise<void> {
     await Promise.all([...this.entries.keys()].map((name) => this.delete(name)));
+  }
+
+  private changed(): void {
+    for (const listener of this.listeners) listener();
   }
 
   private entry(name: string): Entry {

@@ -67,6 +67,18 @@ describe('functions', () => {
     await expect(functions.invoke('f', input(1))).rejects.toMatchObject({ code: 'IGU_FUNCTION_NOT_FOUND' });
   });
 
+  test('tell listeners of what is deployed and deleted', async () => {
+    const functions = service();
+    const seen: string[][] = [];
+    const end = functions.onChange(() => seen.push(functions.list().map(({ name, version }) => `${name}:${version}`)));
+    await functions.deploy(deployment('export const handle = () => 1'));
+    await functions.deploy(deployment('export const handle = () => 2'));
+    await functions.delete('f');
+    end();
+    await functions.deploy(deployment('export const handle = () => 3'));
+    expect(seen).toEqual([['f:1'], ['f:2'], []]);
+  });
+
   test('that fail are counted by their error, billed for their time and keep their logs', async () => {
     const usage: UsageRecord[] = [];
     const functions = service({ onUsage: (record) => usage.push(record) });
