@@ -1,5 +1,6 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { makeDirectories } from '../make-directories.js';
 
 /** What tells a process from a later one with the same number: its start time where the system tells it. */
 interface Owner {
@@ -13,7 +14,7 @@ interface Owner {
  */
 export function lockDirectory(directory: string): () => void {
   const file = path.join(directory, 'lock');
-  mkdirSync(directory, { recursive: true });
+  makeDirectories(directory);
   const own: Owner = { pid: process.pid, startedAt: startOf(process.pid) };
   const text = JSON.stringify(own);
   try {

@@ -1,6 +1,7 @@
-import { closeSync, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, renameSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { clusterLimits } from '../limits.js';
+import { makeDirectories } from '../make-directories.js';
 
 /**
  * What one instance prints, in `<folder>/<id>.log`: appended to; a full file becomes `<id>.log.1` and replaces the one before it. Nothing
@@ -17,7 +18,7 @@ export class BoundedLog {
     id: string,
     private readonly maxBytes: number = clusterLimits.maxLogBytes,
   ) {
-    mkdirSync(folder, { recursive: true });
+    makeDirectories(folder);
     this.file = path.join(folder, `${id.replaceAll(/[^\w.-]/g, '_')}.log`);
     this.descriptor = openSync(this.file, 'a');
     this.bytes = fstatSync(this.descriptor).size;

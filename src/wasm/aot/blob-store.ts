@@ -4,7 +4,6 @@ import {
   closeSync,
   fstatSync,
   linkSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -19,6 +18,7 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { IguanaError, messageOf } from '../../errors.js';
 import { wasmAotLimits } from '../../limits.js';
+import { makeDirectories } from '../../make-directories.js';
 
 /** What machine code was made from and for. All of it must be equal, or the code is not used. */
 export interface BlobIdentity {
@@ -85,7 +85,7 @@ export class BlobStore {
     this.directory = resolve(directory);
     this.#maxBytes = maxBytes;
     try {
-      mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+      makeDirectories(this.directory, 0o700);
       checkOwn(this.directory, 0o022);
       this.#key = this.#readKey();
     } catch (error) {

@@ -291,10 +291,16 @@ export class Instance {
     const reserved = this.#pages + more;
     try {
       const image = this.#image();
-      if (snapshot.wasi) this.#wasi?.restore(snapshot.wasi);
-      if (restorePlan(snapshot, this.#engine, this.module).inPlace)
-        restoreInPlace(snapshot, this.#engine, this.module, image);
-      else this.#replace(restoreSnapshot(snapshot, this.#compiled, this.#imports, image));
+      const { inPlace } = restorePlan(snapshot, this.#engine, this.module);
+      const next = inPlace ? undefined : restoreSnapshot(snapshot, this.#compiled, this.#imports, image);
+      try {
+        if (snapshot.wasi) this.#wasi?.restore(snapshot.wasi);
+      } catch (error) {
+        next?.close();
+        throw error;
+      }
+      if (next) this.#replace(next);
+      else restoreInPlace(snapshot, this.#engine, this.module, image);
       this.#lost = undefined;
       this.#mustWrite = true;
     } finally {

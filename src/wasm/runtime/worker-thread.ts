@@ -125,6 +125,8 @@ export class WorkerThread {
   async stop(why: string, culprit?: string): Promise<void> {
     this.#end ??= { why, culprit };
     const stopper = this.#waiting[0]?.stopper;
+    // an idle thread keeps nothing alive, but whoever waits for its end must hear of it
+    this.#worker.ref();
     if (typeof stopper === 'object') await stopCall(stopper);
     await this.#worker.terminate();
     await this.#exited;

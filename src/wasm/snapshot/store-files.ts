@@ -8,7 +8,6 @@ import {
   type FileHandle,
   link,
   lstat,
-  mkdir,
   open,
   opendir,
   readFile,
@@ -20,6 +19,7 @@ import {
 import { join } from 'node:path';
 import { IguanaError, messageOf } from '../../errors.js';
 import { wasmSnapshotLimits } from '../../limits.js';
+import { makeDirectories } from '../../make-directories.js';
 import { damaged } from './snapshot-codec.js';
 
 /** Files being written; what a crash left of them, `removeTemporaries` takes away. */
@@ -36,7 +36,7 @@ export function codeOf(error: unknown): string {
 /** Makes the user's directory, and answers where it really is: it may be a link, what is in it may not. */
 export async function makeRoot(path: string): Promise<string> {
   try {
-    await mkdir(path, { recursive: true });
+    makeDirectories(path);
     return await realpath(path);
   } catch (error) {
     throw cannotWrite(path, error);
@@ -44,9 +44,11 @@ export async function makeRoot(path: string): Promise<string> {
 }
 
 export async function makeDirectory(path: string): Promise<void> {
-  await mkdir(path, { recursive: true }).catch((error: unknown) => {
+  try {
+    makeDirectories(path);
+  } catch (error) {
     throw cannotWrite(path, error);
-  });
+  }
   if (!(await lstat(path)).isDirectory()) throw damaged(`${path} is a link, not a directory`);
 }
 
