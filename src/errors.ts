@@ -76,7 +76,32 @@ const table = {
   IGU_HTTP_PATH: { message: 'nothing is served at {path}', fix: 'GET /api lists all routes', retriable: false },
   IGU_HTTP_METHOD: {
     message: 'method {method} is not accepted',
-    fix: 'the page and its API are read only: use GET or HEAD',
+    fix: 'use {allow}',
+    retriable: false,
+  },
+  IGU_HTTP_BODY: {
+    message: 'the body of the request cannot be read: {what}',
+    fix: 'send what the content-type header says, in UTF-8',
+    retriable: false,
+  },
+  IGU_HTTP_TOO_LARGE: {
+    message: 'the body of the request has more than {limit} bytes',
+    fix: 'send less, or raise maxBodyBytes of the trigger',
+    retriable: false,
+  },
+  IGU_HTTP_REQUEST: {
+    message: 'the request is not accepted: {what}',
+    fix: 'send one request as RFC 9112 has it',
+    retriable: false,
+  },
+  IGU_HTTP_ORIGIN: {
+    message: 'requests that change something are not taken from {origin}',
+    fix: 'use the page itself, the command line, or a client that sends no Origin header',
+    retriable: false,
+  },
+  IGU_HTTP_TOKEN: {
+    message: 'requests of {from} that change something need the token',
+    fix: 'send `authorization: Bearer TOKEN`, or ask from the machine that Iguana runs on',
     retriable: false,
   },
   IGU_HTTP_HOST: {
@@ -194,9 +219,29 @@ const table = {
     fix: 'call again later, or raise maxConcurrency',
     retriable: true,
   },
+  IGU_FUNCTION_ROUTE: {
+    message: 'HTTP trigger {method} {path} of {name} is not served: {what}',
+    fix: 'give it another path or method',
+    retriable: false,
+  },
+  IGU_FUNCTION_ANSWER: {
+    message: '{name} returned what cannot be answered over HTTP: {what}',
+    fix: 'return a value, bytes, or {statusCode, headers, body}',
+    retriable: false,
+  },
   IGU_FUNCTION_CANCELLED: {
     message: 'the call of {name} was cancelled',
     fix: 'call it again when it is wanted',
+    retriable: false,
+  },
+  IGU_FUNCTION_EXPIRED: {
+    message: 'the call of {name} did not end within {ms} ms',
+    fix: 'give it more time, or raise maxConcurrency',
+    retriable: false,
+  },
+  IGU_FUNCTION_EVENT_DEPTH: {
+    message: 'event {id} of type {type} was handed on {depth} times',
+    fix: 'a function emits what starts it; change the type it emits or the filter of its trigger',
     retriable: false,
   },
 } as const satisfies Record<string, { message: string; fix: string; retriable: boolean }>;

@@ -321,8 +321,143 @@ export const functionLimits = {
   workerOverheadMb: 16,
 } as const;
 
+/** WebAssembly functions: their worker threads, and what a call may hand over. */
+export const wasmFunctionLimits = {
+  /** Worker threads that hold instances; more are started only while others are held up. Default: as many as processors, at most so many. */
+  threads: 4,
+  /** Of those that are started while others are held up by long calls. */
+  maxThreads: 64,
+  /** A call that has run so long no longer keeps other functions' calls behind it: they go to another thread, ms. */
+  heldUpMs: 10,
+  /** How often running calls are looked at, ms: a call is stopped at most so much late. */
+  watchMs: 5,
+  /** What a function answers, bytes; more is an error. */
+  maxAnswerBytes: 6_291_456,
+  /** Memory of all instances of all functions of one process, bytes. */
+  maxMemoryBytes: 8_589_934_592,
+  /** Modules that one thread keeps ready beyond those it has instances of. */
+  maxIdleCodes: 64,
+} as const;
+
+/** Timer triggers. */
+export const timerLimits = {
+  /** Missed runs of one timer that are made good; older ones are left out. */
+  maxMissed: 100,
+  /** A run that begins later than this after its time counts as missed, ms: longer than a group takes to give a timer to another process. */
+  graceMs: 30_000,
+  /** Runs of one timer that wait for the one before. */
+  maxQueued: 100,
+  /** Longest sleep of a timer, ms: a clock that was set, or a machine that slept, is noticed then. */
+  maxSleepMs: 60_000,
+  /** How often a process asks whether a timer is its own, ms. */
+  ownershipMs: 5_000,
+  /** Longest wait for runs under way when stopping, ms; they are made again at the next start. */
+  drainMs: 5_000,
+  /** Tries of a run. */
+  attempts: 3,
+} as const;
+
+/** Custom events. */
+export const eventLimits = {
+  /** An event that functions have handed on so many times is refused: they start each other in a circle. */
+  maxDepth: 16,
+  /** Ids of events handled last; one of them that comes again is not handled again. */
+  maxRemembered: 10_000,
+  /** Events handled at once by one process. */
+  maxAtOnce: 64,
+  /** Events published in the process that wait. */
+  maxWaiting: 10_000,
+  /** Attributes of one event. */
+  maxAttributes: 64,
+  /** Tries of one function with one event. */
+  attempts: 3,
+} as const;
+
+/** Calls that nobody waits for, and tries of any call. */
+export const asyncCallLimits = {
+  /** Calls of all functions that have not ended. */
+  maxPending: 10_000,
+  /** Of one function. */
+  maxPendingPerFunction: 5_000,
+  /** Of one function that run at once, so that calls somebody waits for find room. */
+  maxRunningPerFunction: 100,
+  /** Ended calls whose result can be looked up, the newest, and for how long, ms. */
+  maxKept: 10_000,
+  keptMs: 3_600_000,
+  /** Tries of a call, and how long it may take with all of them, ms: as AWS Lambda's. */
+  attempts: 3,
+  maxAgeMs: 21_600_000,
+  /** First wait before another try, ms; doubles up to the second, with full jitter. */
+  backoffMs: 1_000,
+  maxBackoffMs: 60_000,
+} as const;
+
+/** Usage records on their way to the topic, and their sums. */
+export const usageLimits = {
+  /** Records are written at least this often, ms: what a kill may lose without a journal. */
+  flushMs: 200,
+  /** Records in one write. */
+  maxFlush: 1_000,
+  /** Records that wait in memory; beyond it they wait in the journal, or, without one, are dropped, counted and reported. */
+  maxWaiting: 50_000,
+  /** Identities that are remembered to count each once: at most twice as many, the newest. 24 bytes each. */
+  maxIdentities: 2_000_000,
+  /** Minutes of all functions whose sums are kept, the newest. */
+  maxMinutes: 2_000_000,
+  /** Usage is kept on the topic for this long, ms: 62 days. */
+  retentionMs: 5_356_800_000,
+} as const;
+
 /** Records that a stream trigger holds. */
 export const streamTriggerLimits = {
   /** Of one partition, not finished or behind one that is not; beyond it no more are taken. */
   maxHeldRecords: 10_000,
+} as const;
+
+/** What the HTTP port takes and keeps open for functions and their API. */
+export const httpLimits = {
+  /** Connections open at once; beyond it the one that has been idle longest is closed for a new one. 10,000 idle ones take about 100 MB. */
+  maxConnections: 10_000,
+  /** For a request's headers to be there, ms: a client that sends a byte a second is cut off. */
+  headersTimeoutMs: 10_000,
+  /** For all of a request to be there, ms. */
+  requestTimeoutMs: 60_000,
+  /** A connection without a request is closed after this, ms. */
+  keepAliveMs: 30_000,
+  /** How often the times above are looked at, ms. */
+  checkEveryMs: 1_000,
+  /** Headers of a request together, bytes. */
+  maxHeaderBytes: 16_384,
+  /** Bodies of all requests that are being read, bytes; beyond it further ones are answered 503. */
+  maxBufferedBytes: 268_435_456,
+  /** Body of a deployment, bytes: code of 64 MB in base64. */
+  maxDeployBytes: 90_000_000,
+  /** Body of a call through the API, bytes. */
+  maxInvokeBytes: 6_291_456,
+  /** Body of any other request to the API, bytes. */
+  maxApiBytes: 65_536,
+  /** An answer that its reader does not take for so long is cut off, ms. */
+  stalledAnswerMs: 30_000,
+} as const;
+
+/** What a function may answer over HTTP. */
+export const httpAnswerLimits = {
+  /** Names and values of all headers, characters. */
+  maxHeaderBytes: 16_384,
+  /** Of a streamed answer, bytes that a function may be ahead of its reader. */
+  streamWindowBytes: 262_144,
+} as const;
+
+/** What is kept of functions in their topic. */
+export const functionDefinitionLimits = {
+  /** Code of one version, bytes: every process holds it in memory. 32 MiB. */
+  maxCodeBytes: 33_554_432,
+  /** Of code in one record, bytes: below the usual max.message.bytes of 1 MiB. */
+  chunkBytes: 524_288,
+  /** All of a function but its code, as JSON, bytes. */
+  maxRecordBytes: 900_000,
+  /** Functions deployed; one more is refused. */
+  maxFunctions: 10_000,
+  /** Tries of a change while other processes change something too. */
+  maxAttempts: 10,
 } as const;
