@@ -272,7 +272,7 @@ export class BlobStore {
     for (const file of loose) {
       const path = join(this.directory, file);
       const stat = statSync(path, { throwIfNoEntry: false });
-      if (stat && Date.now() - stat.mtimeMs > wasmAotLimits.looseFileMs) rmSync(path, { force: true });
+      if (stat && Date.now() - stat.mtimeMs > wasmAotLimits.looseFileMs) rmSync(path, { force: true, recursive: true });
     }
   }
 }

@@ -150,13 +150,21 @@ static void on_fault(int number, siginfo_t *info, void *context) {
   chain(number == SIGBUS ? &before_bus : &before_segv, number, info, context);
 }
 
+/* What was there is known before ours is: another thread may fault in between. */
+static void take_over(int number, const struct sigaction *action, struct sigaction *before) {
+  struct sigaction replaced;
+  sigaction(number, NULL, before);
+  sigaction(number, action, &replaced);
+  *before = replaced;
+}
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void initialise(void) {
   Z_g_init_module();
   struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
   sigemptyset(&action.sa_mask); /* the handler is left by a jump, which restores no mask */
-  sigaction(SIGSEGV, &action, &before_segv);
-  sigaction(SIGBUS, &action, &before_bus);
+  take_over(SIGSEGV, &action, &before_segv);
+  take_over(SIGBUS, &action, &before_bus);
 }
 
 /* The fault handler cannot stand on the stack that overflowed. */

@@ -21,6 +21,7 @@ import type {
 } from '../engines/engine.js';
 import {
   type Koffi,
+  loadForGood,
   loadKoffi,
   NativeBlock,
   type NativeFunction,
@@ -277,7 +278,7 @@ class Library {
   readonly memoryGrow: NativeFunction;
 
   constructor(koffi: Koffi, file: string) {
-    const library = koffi.load(file);
+    const library = loadForGood(koffi, file);
     this.stackNew = library.func('void* iguana_stack_new(uint64_t)');
     this.stackFree = library.func('void iguana_stack_free(void*, uint64_t)');
     this.instantiate = library.func('void* iguana_instantiate(void*, void*, void*, void*)');

@@ -9,9 +9,15 @@ import type { EngineName } from './engine.js';
 
 export type NativeFunction = (...args: (bigint | number | boolean | string | null)[]) => unknown;
 
+export interface LoadedLibrary {
+  func(definition: string): NativeFunction;
+  symbol(name: string): bigint;
+}
+
 /** The part of koffi that is used. Addresses are bigints, a null pointer is null. */
 export interface Koffi {
-  load(path: string): { func(definition: string): NativeFunction; symbol(name: string): bigint };
+  /** Null: what the process itself has. */
+  load(path: string | null): LoadedLibrary;
   address(bytes: Uint8Array): bigint;
   view(address: bigint, bytes: number): ArrayBuffer;
   proto(definition: string): object;
@@ -112,6 +118,24 @@ export async function loadKoffi(engine: EngineName): Promise<Koffi> {
     const fix = 'npm install koffi';
     throw new IguanaError('IGU_WASM_ENGINE_MISSING', { engine, what, fix }, { cause: error });
   }
+}
+
+const RTLD_NOW = 2;
+const RTLD_NODELETE = process.platform === 'darwin' ? 0x80 : 0x1000;
+
+/**
+ * Loads an engine's library for good. koffi unloads what a thread loaded when the thread ends; but these libraries install fault handlers, and Wasmtime
+ * threads of its own, that live as long as the process: the next fault anywhere, V8's own bounds checks included, would jump to where the code was.
+ * @throws Error that says why it cannot be loaded
+ */
+export function loadForGood(koffi: Koffi, path: string): LoadedLibrary {
+  const library = koffi.load(path);
+  const held =
+    process.platform === 'win32'
+      ? koffi.load('kernel32.dll').func('void* LoadLibraryW(str16)')(path)
+      : koffi.load(null).func('void* dlopen(const char*, int)')(path, RTLD_NOW | RTLD_NODELETE);
+  if (held === null) throw new Error(`${path} cannot be kept loaded`);
+  return library;
 }
 
 /**

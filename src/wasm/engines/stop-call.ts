@@ -1,5 +1,5 @@
 import type { Stopper } from './engine.js';
-import { loadKoffi, type NativeFunction } from './native-library.js';
+import { loadForGood, loadKoffi, type NativeFunction } from './native-library.js';
 
 const OPEN = 0;
 const IN_USE = 1;
@@ -16,7 +16,7 @@ export async function stopCall({ library, clocks: addresses, state }: Stopper): 
   let tick = clocks.get(library);
   if (!tick) {
     const koffi = await loadKoffi('wasmtime');
-    tick = koffi.load(library).func('void wasmtime_engine_increment_epoch(void*)');
+    tick = loadForGood(koffi, library).func('void wasmtime_engine_increment_epoch(void*)');
     clocks.set(library, tick);
   }
   const lock = new Int32Array(state);

@@ -2,7 +2,14 @@ import { IguanaError, messageOf } from '../../errors.js';
 import type { TrapKind } from '../trap.js';
 import { CApiEngine, type CFunctions, declarations } from './c-api.js';
 import type { Engine } from './engine.js';
-import { loadKoffi, NativeBlock, refuseMainThread, requireLibrary, wasmerPlace } from './native-library.js';
+import {
+  loadForGood,
+  loadKoffi,
+  NativeBlock,
+  refuseMainThread,
+  requireLibrary,
+  wasmerPlace,
+} from './native-library.js';
 
 /** Wasmer tells a trap by its text only. A null element and one of another type are one kind, since V8 tells no difference. */
 const trapWords: readonly (readonly [RegExp, TrapKind])[] = [
@@ -28,7 +35,7 @@ export async function openWasmer(): Promise<Engine> {
   const path = requireLibrary(wasmerPlace);
   const koffi = await loadKoffi('wasmer');
   try {
-    const library = koffi.load(path);
+    const library = loadForGood(koffi, path);
     const functions = Object.fromEntries(
       Object.entries(declarations).map(([name, declaration]) => [name, library.func(declaration)]),
     ) as CFunctions;

@@ -25,6 +25,7 @@ import { featuresOf } from './features.js';
 import { HostGate } from './host-gate.js';
 import {
   type Koffi,
+  loadForGood,
   loadKoffi,
   memoryCopy,
   NativeBlock,
@@ -163,7 +164,7 @@ export async function openWasmtime({
   const path = requireLibrary(wasmtimePlace);
   const koffi = await loadKoffi('wasmtime');
   try {
-    const library = koffi.load(path);
+    const library = loadForGood(koffi, path);
     const functions = Object.fromEntries(
       Object.entries(declarations).map(([name, declaration]) => [name, library.func(declaration)]),
     ) as Functions;

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import {
   chmodSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -171,13 +172,18 @@ describe('a store of machine code', () => {
   it('removes what a process that died has left, once it is old', () => {
     const store = new BlobStore(directory);
     const old = store.temporary();
+    const compiled = store.temporary();
     const fresh = store.temporary();
+    mkdirSync(compiled);
+    writeFileSync(join(compiled, 'half.c'), 'x');
     writeFileSync(old, 'x');
     writeFileSync(fresh, 'x');
     utimesSync(old, 1, 1);
+    utimesSync(compiled, 1, 1);
     store.put(identity('a'), code('x'));
     const left = readdirSync(directory).map((file) => join(directory, file));
     expect(left).not.toContain(old);
+    expect(left).not.toContain(compiled);
     expect(left).toContain(fresh);
   });
 
