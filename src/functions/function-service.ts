@@ -31,6 +31,18 @@ export interface DeployedFunction {
 /** Version → share of the calls; shares add up to 1. */
 export type AliasWeights = Readonly<Record<number, number>>;
 
+/** Everything that is deployed of one function. */
+export interface FunctionVersions {
+  readonly versions: ReadonlyMap<number, Deployment>;
+  readonly newest: number;
+  readonly aliases: Readonly<Record<string, AliasWeights>>;
+}
+
+/** Versions that can be called: the newest and those of aliases. */
+export function namedVersions(newest: number, aliases: FunctionVersions['aliases']): number[] {
+  return [...new Set([newest, ...Object.values(aliases).flatMap((weights) => Object.keys(weights).map(Number))])];
+}
+
 export interface ServiceOptions {
   readonly clock: Clock;
   /** How instances of a deployment are started. */
@@ -88,41 +100,49 @@ interface Entry {
 export class FunctionService {
   private readonly entries = new Map<string, Entry>();
   private readonly listeners = new Set<() => void>();
+  private readonly ending = new Set<Promise<unknown>>();
 
   constructor(private readonly options: ServiceOptions) {}
 
   /** Makes a new version the one that is called. The one before lives on while an alias names it, else until its calls are done. */
   async deploy(deployment: Deployment): Promise<DeployedFunction> {
-    const { definition } = deployment;
-    const now = this.options.clock.now();
-    const before = this.entries.get(definition.name);
-    const version = this.version(deployment, (before?.newest.number ?? 0) + 1);
-    if (before) {
-      before.newest = version;
-      before.versions.set(version.number, version);
-      before.scaler.configure(scalerOptions(definition));
-      await this.retire(before);
-    } else {
-      this.entries.set(definition.name, {
-        versions: new Map([[version.number, version]]),
-        newest: version,
-        aliases: new Map(),
-        counters: new FunctionCounters(),
-        scaler: new Autoscaler(scalerOptions(definition), now),
-        histogram: new HybridHistogram(),
-        logs: [],
-        idleSince: undefined,
-        running: 0,
-        floor: { instances: 0, until: 0 },
-        optimised: false,
-      });
-    }
-    await version.pool.scaleTo(definition.scaling.minInstances);
-    this.changed();
-    return this.describe(definition.name);
+    const { name } = deployment.definition;
+    const before = this.entries.get(name);
+    const newest = (before?.newest.number ?? 0) + 1;
+    const aliases = Object.fromEntries(before?.aliases ?? []);
+    const versions = new Map([...(before?.versions ?? [])].map(([number, one]) => [number, one.deployment]));
+    await this.put(name, { versions: versions.set(newest, deployment), newest, aliases });
+    return this.describe(name);
   }
 
-  /** Calls the listener after each deployment and deletion. Returns what ends that. */
+  /**
+   * Has exactly these versions of a function, less those that neither `newest` nor an alias names. A version that is there with the same `Deployment`
+   * object goes on undisturbed. All of it is so when this returns; the promise resolves when the calls of versions that go are done and the fewest
+   * instances wanted are up. @throws IguanaError `IGU_FUNCTION_CODE` when a secret is not there: nothing has changed then
+   */
+  async put(name: string, { versions, newest, aliases }: FunctionVersions): Promise<void> {
+    const before = this.entries.get(name);
+    const there = new Map<number, Version>();
+    for (const number of namedVersions(newest, aliases)) {
+      const deployment = versions.get(number)!;
+      const known = before?.versions.get(number);
+      there.set(number, known?.deployment === deployment ? known : this.version(deployment, number));
+    }
+    const { definition } = versions.get(newest)!;
+    const gone = [...(before?.versions ?? [])].flatMap(([number, one]) =>
+      there.get(number) === one ? [] : [one.pool],
+    );
+    const entry = before ?? this.newEntry(there.get(newest)!);
+    entry.versions = there;
+    entry.newest = there.get(newest)!;
+    entry.aliases = new Map(Object.entries(aliases));
+    entry.scaler.configure(scalerOptions(definition));
+    this.entries.set(name, entry);
+    this.changed();
+    await Promise.all([this.end(gone), entry.newest.pool.scaleTo(definition.scaling.minInstances)]);
+  }
+
+  /** Calls the listener after each deployment, deletion and change of an alias. Returns what ends that. */
   onChange(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
@@ -139,8 +159,9 @@ export class FunctionService {
       const there = [...entry.versions.keys()].join(', ');
       throw new IguanaError('IGU_USAGE', { what: `${name} has no version ${version}; it has ${there}` });
     }
-    entry.aliases.set(alias, weights);
-    await this.retire(entry);
+    const versions = new Map([...entry.versions].map(([number, { deployment }]) => [number, deployment]));
+    const aliases = { ...Object.fromEntries(entry.aliases), [alias]: weights };
+    await this.put(name, { versions, newest: entry.newest.number, aliases });
   }
 
   /** @throws IguanaError `IGU_FUNCTION_NOT_FOUND` */
@@ -148,7 +169,7 @@ export class FunctionService {
     const entry = this.entry(name);
     this.entries.delete(name);
     this.changed();
-    await Promise.all([...entry.versions.values()].map(({ pool }) => pool.close()));
+    await this.end([...entry.versions.values()].map(({ pool }) => pool));
   }
 
   list(): DeployedFunction[] {
@@ -284,6 +305,30 @@ export class FunctionService {
 
   async close(): Promise<void> {
     await Promise.all([...this.entries.keys()].map((name) => this.delete(name)));
+    await Promise.all(this.ending);
+  }
+
+  /** Waits for the calls of pools that nothing leads to any more, and stops their instances. */
+  private async end(pools: readonly FunctionPool[]): Promise<void> {
+    const ended = Promise.all(pools.map((pool) => pool.close()));
+    this.ending.add(ended);
+    await ended.finally(() => this.ending.delete(ended));
+  }
+
+  private newEntry(newest: Version): Entry {
+    return {
+      versions: new Map(),
+      newest,
+      aliases: new Map(),
+      counters: new FunctionCounters(),
+      scaler: new Autoscaler(scalerOptions(newest.deployment.definition), this.options.clock.now()),
+      histogram: new HybridHistogram(),
+      logs: [],
+      idleSince: undefined,
+      running: 0,
+      floor: { instances: 0, until: 0 },
+      optimised: false,
+    };
   }
 
   private changed(): void {
@@ -332,17 +377,6 @@ export class FunctionService {
       deployment,
       pool: new FunctionPool(options, this.options.factory(deployment, env), this.options.clock),
     };
-  }
-
-  /** Ends versions that nothing names any more. */
-  private async retire(entry: Entry): Promise<void> {
-    const named = new Set([entry.newest.number]);
-    for (const weights of entry.aliases.values()) for (const number of Object.keys(weights)) named.add(Number(number));
-    for (const [number, { pool }] of entry.versions) {
-      if (named.has(number)) continue;
-      entry.versions.delete(number);
-      await pool.close();
-    }
   }
 
   /** Instances for a function whose calls come as they came: one inside its keep-alive window, none outside. */

@@ -1,8 +1,9 @@
 /**
- * Reads one partition from its first record to its end, without a consumer group: kafkajs's consumers always join one, which costs seconds
+ * Reads one partition from its first record on, without a consumer group: kafkajs's consumers always join one, which costs seconds
  * at a restart. It uses the client's own cluster object (kafkajs 2.2.4; the package is pinned), which the typings do not show.
  */
 import type { Kafka } from 'kafkajs';
+import { kafkaLimits } from '../limits.js';
 
 export interface StoredRecord {
   readonly key: Buffer | null;
@@ -14,10 +15,19 @@ interface FetchedPartition {
   readonly partition: number;
   readonly errorCode: number;
   readonly highWatermark: string;
-  readonly messages: readonly (StoredRecord & {
-    readonly isControlRecord: boolean;
-    readonly batchContext?: { readonly firstOffset: string; readonly lastOffsetDelta: number };
-  })[];
+  readonly lastStableOffset?: string;
+  readonly abortedTransactions?: readonly { readonly producerId: string; readonly firstOffset: string }[];
+  readonly messages: readonly FetchedMessage[];
+}
+
+interface FetchedMessage extends StoredRecord {
+  readonly isControlRecord: boolean;
+  readonly batchContext?: {
+    readonly firstOffset: string;
+    readonly lastOffsetDelta: number;
+    readonly producerId: string;
+    readonly inTransaction: boolean;
+  };
 }
 
 interface Broker {
@@ -56,49 +66,173 @@ export async function readPartition(
   await cluster.connect();
   try {
     await cluster.addTargetTopic(topic);
-    const offset = async (fromBeginning: boolean): Promise<bigint> => {
-      const found = await cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning }]);
-      return BigInt(found[0]?.partitions[0]?.offset ?? 0);
-    };
-    const end = await offset(false);
-    let next = await offset(true);
+    const end = await edge(cluster, topic, partition, false);
+    let next = await edge(cluster, topic, partition, true);
     let records = 0;
     while (next < end) {
-      const nodeId = Object.entries(cluster.findLeaderForPartitions(topic, [partition])).find(([, led]) =>
-        led.includes(partition),
-      )?.[0];
-      if (nodeId === undefined) throw new Error(`no leader for ${topic}/${partition}`);
-      const broker = await cluster.findBroker({ nodeId });
-      const { responses } = await broker.fetch({
-        isolationLevel: READ_COMMITTED,
-        maxWaitTime: 250,
-        minBytes: 1,
-        maxBytes: BYTES_PER_FETCH,
-        topics: [{ topic, partitions: [{ partition, fetchOffset: next.toString(), maxBytes: BYTES_PER_FETCH }] }],
-      });
-      const got = responses[0]?.partitions[0];
-      const before = next;
-      for (const message of got?.messages ?? []) {
-        const at = BigInt(message.offset);
-        if (at < next) continue;
-        next = at + 1n;
-        if (message.isControlRecord) continue;
+      const got = await fetchFrom(cluster, topic, partition, next, kafkaLimits.maxWaitMs, (record) => {
         records++;
-        each(message);
-      }
-      const context = got?.messages.at(-1)?.batchContext;
-      // compaction may have removed the records at a batch's end
-      if (context) next = max(next, BigInt(context.firstOffset) + BigInt(context.lastOffsetDelta) + 1n);
-      if (next === before) {
-        if (!got || BigInt(got.highWatermark) <= next || got.messages.length === 0) break;
-        next++;
-      }
+        each(record);
+      });
+      if (got === next) break;
+      next = got;
       await alive?.();
     }
     return records;
   } finally {
     await cluster.disconnect();
   }
+}
+
+export interface FollowedPartition {
+  /** Resolves when `each` was given all that was written before the call. */
+  caughtUp(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/**
+ * Calls `each` for every record of the partition, oldest first, and goes on with those that come; what was in an aborted transaction is left out. After a
+ * lost connection it goes on where it was; `onError` is told.
+ */
+export function followPartition(
+  kafka: Kafka,
+  topic: string,
+  partition: number,
+  each: (record: StoredRecord) => void,
+  onError: (error: unknown) => void,
+): FollowedPartition {
+  let next: bigint | undefined;
+  let stopping = false;
+  let cluster: Cluster | undefined;
+  let wake: (() => void) | undefined;
+  const waiting = new Set<{ readonly end: bigint; readonly resolve: () => void }>();
+  const pause = (ms: number) =>
+    new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  const follow = async (own: Cluster): Promise<void> => {
+    await own.connect();
+    await own.addTargetTopic(topic);
+    next ??= await edge(own, topic, partition, true);
+    while (!stopping) {
+      next = await fetchFrom(own, topic, partition, next, kafkaLimits.maxWaitMs, each);
+      for (const one of waiting) {
+        if (next < one.end) continue;
+        waiting.delete(one);
+        one.resolve();
+      }
+    }
+  };
+  const run = async (): Promise<void> => {
+    while (!stopping) {
+      cluster = clusterOf(kafka);
+      try {
+        await follow(cluster);
+      } catch (error) {
+        if (stopping) break;
+        onError(error);
+        // the topic was made anew, or what was not read yet is deleted
+        if ((error as { type?: string }).type === 'OFFSET_OUT_OF_RANGE') next = undefined;
+        await pause(kafkaLimits.runAgainMs);
+      } finally {
+        await cluster.disconnect().catch(() => undefined);
+      }
+    }
+  };
+  const running = run();
+  return {
+    async caughtUp() {
+      const asking = clusterOf(kafka);
+      await asking.connect();
+      let end: bigint;
+      try {
+        await asking.addTargetTopic(topic);
+        end = await edge(asking, topic, partition, false);
+      } finally {
+        await asking.disconnect();
+      }
+      if (next !== undefined && next >= end) return;
+      await new Promise<void>((resolve) => waiting.add({ end, resolve }));
+    },
+    async stop() {
+      stopping = true;
+      wake?.();
+      for (const { resolve } of waiting) resolve();
+      waiting.clear();
+      await running;
+    },
+  };
+}
+
+/** The first offset of a partition, or the one after its last. */
+async function edge(cluster: Cluster, topic: string, partition: number, first: boolean): Promise<bigint> {
+  const found = await cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning: first }]);
+  return BigInt(found[0]?.partitions[0]?.offset ?? 0);
+}
+
+/** One fetch of committed records. Returns the offset to go on with: the given one when there is nothing yet. */
+async function fetchFrom(
+  cluster: Cluster,
+  topic: string,
+  partition: number,
+  from: bigint,
+  maxWaitTime: number,
+  each: (record: StoredRecord) => void,
+): Promise<bigint> {
+  const nodeId = Object.entries(cluster.findLeaderForPartitions(topic, [partition])).find(([, led]) =>
+    led.includes(partition),
+  )?.[0];
+  if (nodeId === undefined) throw new Error(`no leader for ${topic}/${partition}`);
+  const broker = await cluster.findBroker({ nodeId });
+  const { responses } = await broker.fetch({
+    isolationLevel: READ_COMMITTED,
+    maxWaitTime,
+    minBytes: 1,
+    maxBytes: BYTES_PER_FETCH,
+    topics: [{ topic, partitions: [{ partition, fetchOffset: from.toString(), maxBytes: BYTES_PER_FETCH }] }],
+  });
+  const got = responses[0]?.partitions[0];
+  if (!got) return from;
+  let next = from;
+  for (const message of committed(got)) {
+    const at = BigInt(message.offset);
+    if (at < next) continue;
+    next = at + 1n;
+    if (!message.isControlRecord) each(message);
+  }
+  const last = got.messages.at(-1);
+  if (last) next = max(next, BigInt(last.offset) + 1n);
+  // compaction may have removed the records at a batch's end
+  const context = last?.batchContext;
+  if (context) next = max(next, BigInt(context.firstOffset) + BigInt(context.lastOffsetDelta) + 1n);
+  if (next > from) return next;
+  const stable = BigInt(got.lastStableOffset ?? got.highWatermark);
+  return from < stable && from < BigInt(got.highWatermark) && stable >= 0n ? from + 1n : from;
+}
+
+/** Key of the record that ends an aborted transaction: version 0, type 0. */
+const ABORT = Buffer.from([0, 0, 0, 0]);
+
+/** Without what was written in aborted transactions. */
+function committed({ messages, abortedTransactions }: FetchedPartition): readonly FetchedMessage[] {
+  if (!abortedTransactions || abortedTransactions.length === 0) return messages;
+  const begun = abortedTransactions
+    .map(({ producerId, firstOffset }) => ({ producerId, firstOffset: BigInt(firstOffset) }))
+    .sort((a, b) => (a.firstOffset < b.firstOffset ? -1 : 1));
+  const aborting = new Set<string>();
+  return messages.filter(({ offset, key, isControlRecord, batchContext }) => {
+    while (begun[0] && BigInt(offset) >= begun[0].firstOffset) aborting.add(begun.shift()!.producerId);
+    if (!batchContext) return true;
+    if (isControlRecord) {
+      if (key?.equals(ABORT)) aborting.delete(batchContext.producerId);
+      return true;
+    }
+    return !(batchContext.inTransaction && aborting.has(batchContext.producerId));
+  });
 }
 
 function clusterOf(kafka: Kafka): Cluster {

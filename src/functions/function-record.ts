@@ -1,0 +1,97 @@
+import { createHash } from 'node:crypto';
+import { IguanaError } from '../errors.js';
+import type { FunctionDefinition } from './definition.js';
+import { type AliasWeights, type Deployment, namedVersions } from './function-service.js';
+
+/** Code by its content: the same code is kept once, whoever uses it. */
+export interface CodeReference {
+  /** SHA-256, hexadecimal. */
+  readonly sha256: string;
+  readonly bytes: number;
+}
+
+interface RecordedVersion {
+  readonly definition: FunctionDefinition;
+  readonly code: CodeReference;
+  /** ms since 1970. */
+  readonly deployedAt: number;
+}
+
+/** The file that a function was deployed from; when it goes, so does the function. */
+export interface FunctionOrigin {
+  readonly host: string;
+  /** Absolute path of the definition. */
+  readonly file: string;
+}
+
+/** All that is kept of one function. */
+export interface FunctionRecord {
+  readonly name: string;
+  readonly newest: number;
+  /** Version → what was deployed: the newest and those that an alias names. */
+  readonly versions: Readonly<Record<number, RecordedVersion>>;
+  readonly aliases: Readonly<Record<string, AliasWeights>>;
+  /** Its stream, queue, timer and event triggers do nothing. */
+  readonly paused: boolean;
+  /** Its instances are kept and started by when it was called so far. */
+  readonly optimised: boolean;
+  readonly origin?: FunctionOrigin;
+}
+
+export function codeReference(code: Uint8Array): CodeReference {
+  return { sha256: createHash('sha256').update(code).digest('hex'), bytes: code.length };
+}
+
+/**
+ * The record with a new version, or the same one when what is newest is no different: deploying again what is there changes nothing.
+ * @param at ms since 1970
+ */
+export function deployedRecord(
+  before: FunctionRecord | undefined,
+  { definition, code }: Deployment,
+  at: number,
+  origin?: FunctionOrigin,
+): FunctionRecord {
+  const version: RecordedVersion = { definition: withoutCode(definition), code: codeReference(code), deployedAt: at };
+  const current = before?.versions[before.newest];
+  if (before && current && isSame(current, version) && before.origin?.file === origin?.file) return before;
+  const newest = (before?.newest ?? 0) + 1;
+  const unchanged = { aliases: {}, paused: false, optimised: false, ...before };
+  const { origin: _, ...rest } = unchanged as Omit<FunctionRecord, 'newest' | 'versions'>;
+  return named({
+    ...rest,
+    name: definition.name,
+    newest,
+    versions: { ...before?.versions, [newest]: version },
+    ...(origin ? { origin } : {}),
+  });
+}
+
+/** The record with an alias. @throws IguanaError `IGU_USAGE` when a version is not there or the shares do not add up to 1 */
+export function aliasedRecord(before: FunctionRecord, alias: string, weights: AliasWeights): FunctionRecord {
+  const sum = Object.values(weights).reduce((total, share) => total + share, 0);
+  if (Math.abs(sum - 1) > 1e-9)
+    throw new IguanaError('IGU_USAGE', { what: `shares of alias ${alias} add up to ${sum}, not 1` });
+  for (const version of Object.keys(weights)) {
+    if (before.versions[Number(version)]) continue;
+    const there = Object.keys(before.versions).join(', ');
+    throw new IguanaError('IGU_USAGE', { what: `${before.name} has no version ${version}; it has ${there}` });
+  }
+  return named({ ...before, aliases: { ...before.aliases, [alias]: weights } });
+}
+
+/** Leaves out versions that nothing names any more. */
+function named(record: FunctionRecord): FunctionRecord {
+  const versions = namedVersions(record.newest, record.aliases).map((number) => [number, record.versions[number]!]);
+  return { ...record, versions: Object.fromEntries(versions) };
+}
+
+/** Code that stands in the definition is kept beside it, so that a definition stays small. */
+function withoutCode(definition: FunctionDefinition): FunctionDefinition {
+  if ('file' in definition.code) return definition;
+  return { ...definition, code: { file: definition.runtime === 'wasm' ? 'inline.wasm' : 'inline.js' } };
+}
+
+function isSame(a: RecordedVersion, b: RecordedVersion): boolean {
+  return a.code.sha256 === b.code.sha256 && JSON.stringify(a.definition) === JSON.stringify(b.definition);
+}
