@@ -16,6 +16,7 @@ import { parseModule } from '../../src/wasm/module/parse-module.js';
 import { prepareModule } from '../../src/wasm/module/prepare.js';
 import type { PreparedModule } from '../../src/wasm/module/prepared.js';
 import { WasmTrap } from '../../src/wasm/trap.js';
+import { body, functionType, moduleOf, name as nameOf, section, unsigned, valueBytes } from '../support/wasm-binary.js';
 
 /** A module as it is, without what preparing adds. */
 function asIs(bytes: Uint8Array<ArrayBuffer>, features: readonly string[] = []): PreparedModule {
@@ -469,6 +470,76 @@ function suite(engine: Engine): void {
     expect(told[3]).toEqual(['work', 250_000, expect.any(Number)]);
     expect(told[7]).toBe(2 * 65_536);
     expect(told[8]).toEqual(['outer', 'unreachable', expect.any(Number)]);
+  });
+
+  it('moves megabytes in parts between which the host is asked, and what does not fit not at all', () => {
+    const { i32 } = valueBytes;
+    const three = [0, 1, 2].flatMap((local) => [0x20, local]);
+    const bytes = moduleOf([
+      section(1, [functionType([i32, i32, i32], [])]),
+      section(3, [[0], [0]]),
+      section(5, [[0, ...unsigned(128)]]),
+      section(7, [
+        [...nameOf('memory'), 2, 0],
+        [...nameOf('fill'), 0, 0],
+        [...nameOf('copy'), 0, 1],
+      ]),
+      section(10, [body([], [...three, 0xfc, 11, 0]), body([], [...three, 0xfc, 10, 0, 0])]),
+    ]);
+    const prepared = prepareModule(bytes);
+    let asked = 0;
+    const grow = (pages: unknown) => {
+      expect(pages).toBe(0);
+      return ++asked;
+    };
+    const instance = engine.compile(prepared).instantiate({ iguana: { grow } });
+    const size = 128 * 65_536;
+    const expected = new Uint8Array(size);
+    for (let i = 0; i < size; i++) expected[i] = i ^ (i >> 7) ^ (i >> 15);
+    instance.memory('memory').set(expected);
+    const run = (name: 'fill' | 'copy', to: number, from: number, length: number) => {
+      instance.setGlobal(prepared.gas!, packGas(10_000_000, 1_000));
+      const trap = to + length > size || (name === 'copy' && from + length > size);
+      const call = () => instance.function(name)(to, from, length);
+      if (trap) expect(thrown(call)).toMatchObject({ trap: 'out-of-bounds-memory' });
+      else {
+        call();
+        if (name === 'fill') expected.fill(from, to, to + length);
+        else expected.copyWithin(to, from, from + length);
+        const used = 10_000_000 - gasLeft(instance.getGlobal(prepared.gas!) as bigint);
+        expect(used).toBe(4 + (length >>> 3));
+      }
+      expect(Buffer.compare(instance.memory('memory'), expected), `${name} ${to} ${from} ${length}`).toBe(0);
+    };
+    const mib = 1 << 20;
+    for (const [to, from, length] of [
+      [1, 9, 3 * mib + 5],
+      [4_000_001, 3_999_000, 4 * mib],
+      [3_999_000, 4_000_001, 4 * mib],
+      [mib, 0, 4 * mib],
+      [0, mib, 4 * mib],
+      [7, 7, 2 * mib],
+      [0, 1, size - 1],
+      [1, 0, size - 1],
+      [6 * mib, 0, 2 * mib + 1],
+      [0, 6 * mib, 2 * mib + 1],
+      [size, 0, 0],
+      [5, 3 * mib, mib],
+    ] as const)
+      run('copy', to, from, length);
+    expect(asked).toBeGreaterThan(30);
+    for (const [to, length] of [
+      [3, 5 * mib + 3],
+      [0, size],
+      [size - mib - 1, mib + 1],
+      [size - mib, mib + 1],
+    ] as const)
+      run('fill', to, 0x5a + (length & 15), length);
+    // Little things add up: 1 MiB of them, and what crosses it, are one question.
+    asked = 0;
+    for (let i = 0; i < 4096; i++) instance.function('fill')(i, i, 1024);
+    expect([3, 4]).toContain(asked);
+    instance.close();
   });
 
   it('ends a call on request, where ending the thread would not, and runs the next', async (context) => {

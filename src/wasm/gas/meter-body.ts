@@ -25,10 +25,17 @@ export interface Rewriting {
   /** Functions `[i32, gas] → [i32, gas]` and `[reference, i32, gas] → [i32, gas]`. */
   readonly growMemory: number;
   growTable(table: number): number;
+  /** Global with what bulk instructions may still do, in units, before the host is asked whether to go on. */
+  readonly bulkGlobal: number;
+  /** The function that asks, of a type that is a block's too: it takes the operands of `memory.copy` and `memory.fill` and leaves what is left to do. */
+  askBetween(op: number): { readonly function: number; readonly type: number };
   /** Globals that are set to 1 when a segment is dropped. */
   droppedData(segment: number): number;
   droppedElements(segment: number): number;
 }
+
+/** A table element takes V8 as long as 2^6 bytes of memory and more; no table is so long that its length would not fit shifted. */
+const ELEMENT_UNITS_SHIFT = 3;
 
 export const ValueByte: Readonly<Record<ValueType, number>> = {
   i32: 0x7f,
@@ -258,14 +265,34 @@ export class MeterBody {
         out.u8(Op.i32Const).u8(1).u8(Op.globalSet).u32(rewriting.droppedElements(index));
         original();
         break;
-      default: // What moves or fills in bulk: the number of bytes or elements is on the stack.
+      default: {
+        // What moves or fills in bulk: the number of bytes or elements is on the stack.
+        const elements = op === Op.tableInit || op === Op.tableCopy || op === Op.tableFill;
         this.usesTemporary = true;
         out.u8(Op.localTee).u32(this.temporary).u8(Op.localGet).u32(gas);
-        chargeByCount(out, this.temporary, op === Op.tableInit || op === Op.tableCopy || op === Op.tableFill);
+        chargeByCount(out, this.temporary, elements);
         out.u8(Op.localSet).u32(gas);
         this.test();
+        this.askBetween(op, elements);
         original();
+      }
     }
+  }
+
+  /**
+   * V8's baseline code looks for a stop only after so many bytes of code in loops, and at calls of the host: long instructions make that seconds. So the
+   * host is called whenever a certain amount was moved, by one instruction or many; gas is not touched.
+   */
+  private askBetween(op: number, elements: boolean): void {
+    const { out, rewriting, temporary } = this;
+    const ask = rewriting.askBetween(op);
+    out.u8(Op.globalGet).u32(rewriting.bulkGlobal).u8(Op.localGet).u32(temporary);
+    out.u8(Op.i32Const);
+    if (elements) out.u8(ELEMENT_UNITS_SHIFT).u8(Op.i32Shl);
+    else out.u8(BYTES_PER_UNIT_SHIFT).u8(Op.i32ShrU);
+    out.u8(Op.i32Sub).u8(Op.localTee).u32(temporary).u8(Op.globalSet).u32(rewriting.bulkGlobal);
+    out.u8(Op.localGet).u32(temporary).u8(Op.i32Const).u8(0).u8(Op.i32LtS);
+    out.u8(Op.if).signed(ask.type).u8(Op.call).u32(ask.function).u8(Op.end);
   }
 
   /**

@@ -29,8 +29,12 @@ export interface ModuleSurvey {
   readonly droppedData: ReadonlySet<number>;
   readonly droppedElements: ReadonlySet<number>;
   readonly growsMemory: boolean;
+  /** Moves or fills memory or tables by one instruction. */
+  readonly movesInBulk: boolean;
   readonly features: ReadonlySet<string>;
 }
+
+const bulkInstructions = [Op.memoryInit, Op.memoryCopy, Op.memoryFill, Op.tableInit, Op.tableCopy, Op.tableFill];
 
 /** What a frame takes beside its values on any engine: return address, instance, saved registers. */
 const FRAME_OVERHEAD_SLOTS = 8;
@@ -45,6 +49,7 @@ export function survey(module: ParsedModule, code: Instructions): ModuleSurvey {
     droppedData: new Set<number>(),
     droppedElements: new Set<number>(),
     growsMemory: false,
+    movesInBulk: false,
     features: new Set<string>(),
   };
   const seen = new Uint8Array(0x400);
@@ -121,6 +126,7 @@ export function survey(module: ParsedModule, code: Instructions): ModuleSurvey {
       indirectTypes: [...indirectTypes],
     });
   }
+  result.movesInBulk = bulkInstructions.some((op) => seen[op]);
   for (const [op, present] of seen.entries()) {
     const feature = present ? featureOf(op) : undefined;
     if (feature) result.features.add(feature);

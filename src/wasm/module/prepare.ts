@@ -20,6 +20,8 @@ import { Op } from './opcodes.js';
 import { type ElementItem, type ElementSegment, type ParsedModule, parseModule } from './parse-module.js';
 import type { PreparedModule, PrepareOptions } from './prepared.js';
 
+/** A change of what is written is a new version, so that nothing kept of the old form is taken for the new one. */
+const REWRITER_VERSION = 2;
 /** Everything of ours in a prepared module begins with it. */
 const PREFIX = 'iguana';
 /** Largest callee whose call needs no test of the gas before it, and the most that callers pay for what a callee begins with. */
@@ -34,6 +36,11 @@ const ENGINE_LIMITS = {
 } as const;
 /** A prepared module has at most so many bytes for each of the original, and so many more. */
 const MOST_GROWTH = { factor: 16, bytes: 2 ** 20 } as const;
+/** Bulk instructions do so much before the host is asked whether to go on: 1 MiB, or 2^14 table elements. */
+const BULK_UNITS = 2 ** 17;
+const BULK_BYTES = BULK_UNITS * prices.bytesPerUnit;
+/** As a block's type: takes and gives nothing. */
+const NO_VALUES = -0x40;
 /** Pages that fit into 32 bits of addresses. */
 const MAX_PAGES = 65_536;
 
@@ -97,6 +104,7 @@ class Preparation implements Rewriting {
   private readonly growImport: number;
   readonly meteredReferences: boolean;
   readonly gasGlobal: number;
+  readonly bulkGlobal: number;
   private globalCount: number;
   private readonly types: FunctionType[];
   private readonly typeOf = new Map<string, number>();
@@ -122,6 +130,7 @@ class Preparation implements Rewriting {
   private readonly adapters = new Map<number, number>();
   private readonly thunks = new Map<number, number>();
   private growMemoryHelper = -1;
+  private readonly askHelpers = new Map<number, number>();
   private readonly growTableHelpers = new Map<number, number>();
   private readonly dropFlags = new Map<string, number>();
   private readonly exports: { readonly name: string; readonly kind: number; readonly index: number }[] = [];
@@ -139,9 +148,10 @@ class Preparation implements Rewriting {
     for (const { name } of module.exports) if (name.startsWith(`${PREFIX}:`)) this.refuse(`export ${name}`);
     this.imported = module.importedFunctions;
     this.growImport = this.imported;
-    this.shift = this.metered && survey.growsMemory ? 1 : 0;
+    this.shift = this.metered && (survey.growsMemory || survey.movesInBulk) ? 1 : 0;
     this.gasGlobal = module.globals.length;
-    this.globalCount = module.globals.length + (this.metered ? 1 : 0);
+    this.bulkGlobal = this.gasGlobal + 1;
+    this.globalCount = module.globals.length + (this.metered ? (survey.movesInBulk ? 2 : 1) : 0);
     this.types = [...module.types];
     this.valuePrices = module.types.map(priceOfValues);
     this.canonical = Uint32Array.from(module.types, (type, i) => {
@@ -286,6 +296,19 @@ class Preparation implements Rewriting {
     return helper;
   }
 
+  askBetween(op: number): { readonly function: number; readonly type: number } {
+    const splits = op === Op.memoryFill || op === Op.memoryCopy;
+    const values: readonly ValueType[] = splits ? ['i32', 'i32', 'i32'] : [];
+    const type = this.typeIndex({ params: values, results: values });
+    const key = splits ? op : 0;
+    let helper = this.askHelpers.get(key);
+    if (helper === undefined) {
+      helper = this.add(type, (out) => this.writeAskBetween(out, op));
+      this.askHelpers.set(key, helper);
+    }
+    return { function: helper, type: splits ? type : NO_VALUES };
+  }
+
   droppedData(segment: number): number {
     return this.dropFlag(`data:${segment}`);
   }
@@ -382,6 +405,34 @@ class Preparation implements Rewriting {
     out.u8(Op.i32Eqz).u8(Op.brIf).u8(0);
     out.u8(Op.localGet).u8(0).u8(Op.memoryGrow).u8(0).u8(Op.localGet).u8(1).u8(Op.return).u8(Op.end);
     out.u8(Op.i32Const).signed(-1).u8(Op.localGet).u8(1).u8(Op.end);
+  }
+
+  /** Growth by nothing is allowed, and is where a host stops what is out of time. `memory.fill` and `memory.copy` of more are done by and by. */
+  private writeAskBetween(out: ByteWriter, op: number): void {
+    const ask = (): void => {
+      out.u8(Op.i32Const).u8(0).u8(Op.call).u32(this.growImport).u8(Op.drop);
+    };
+    out.u8(0).u8(Op.i32Const).signed(BULK_UNITS).u8(Op.globalSet).u32(this.bulkGlobal);
+    ask();
+    if (op === Op.memoryFill || op === Op.memoryCopy) {
+      // What is out of bounds traps whole, where it stands.
+      out.u8(Op.block).u8(0x40);
+      for (const address of op === Op.memoryCopy ? [0, 1] : [0]) {
+        out.u8(Op.localGet).u32(address).u8(Op.i64ExtendI32U).u8(Op.localGet).u8(2).u8(Op.i64ExtendI32U).u8(Op.i64Add);
+        out.u8(Op.memorySize).u8(0).u8(Op.i64ExtendI32U).u8(Op.i64Const).u8(16).u8(Op.i64Shl);
+        out.u8(Op.i64GtU).u8(Op.brIf).u8(0);
+      }
+      if (op === Op.memoryFill) writeParts(out, op, 'up', ask);
+      else {
+        out.u8(Op.localGet).u8(0).u8(Op.localGet).u8(1).u8(Op.i32LtU).u8(Op.if).u8(0x40);
+        writeParts(out, op, 'up', ask);
+        out.u8(Op.else);
+        writeParts(out, op, 'down', ask);
+        out.u8(Op.end);
+      }
+      out.u8(Op.end).u8(Op.localGet).u8(0).u8(Op.localGet).u8(1).u8(Op.localGet).u8(2);
+    }
+    out.u8(Op.end);
   }
 
   private writeGrowTable(out: ByteWriter, table: number): void {
@@ -483,7 +534,10 @@ class Preparation implements Rewriting {
   private id(): string {
     const { metered = true, maxMemoryPages = 'none', maxTableElements = 'none' } = this.options;
     const hash = createHash('sha256').update(this.module.bytes);
-    return hash.update(`${prices.version}/${metered}/${maxMemoryPages}/${maxTableElements}`).digest('hex').slice(0, 32);
+    return hash
+      .update(`${REWRITER_VERSION}/${prices.version}/${metered}/${maxMemoryPages}/${maxTableElements}`)
+      .digest('hex')
+      .slice(0, 32);
   }
 
   private writeBodies(): ByteWriter {
@@ -566,6 +620,8 @@ class Preparation implements Rewriting {
       globals.push(out.bytes);
     }
     if (this.metered) globals.push(Uint8Array.of(ValueByte.i64, 1, Op.i64Const, 0, Op.end));
+    if (this.metered && this.survey.movesInBulk)
+      globals.push(new ByteWriter(16).u8(ValueByte.i32).u8(1).u8(Op.i32Const).signed(BULK_UNITS).u8(Op.end).bytes);
     for (let flag = 0; flag < this.dropFlags.size; flag++) {
       globals.push(Uint8Array.of(ValueByte.i32, 1, Op.i32Const, 0, Op.end));
     }
@@ -696,6 +752,37 @@ class Preparation implements Rewriting {
 /** @throws IguanaError `IGU_WASM_LIMIT` */
 function atMost(what: string, value: number, limit: number, fix: string): void {
   if (value > limit) throw new IguanaError('IGU_WASM_LIMIT', { what, value, limit, fix });
+}
+
+/** Does all but the last part of a `memory.fill` or `memory.copy` whose operands are locals 0 to 2; downwards it begins at the end, and they stay. */
+function writeParts(out: ByteWriter, op: number, order: 'up' | 'down', ask: () => void): void {
+  const move = (local: number, operation: number): void => {
+    out.u8(Op.localGet).u32(local).u8(Op.i32Const).signed(BULK_BYTES).u8(operation).u8(Op.localSet).u32(local);
+  };
+  const address = (local: number): void => {
+    out.u8(Op.localGet).u32(local);
+    if (order === 'down') out.u8(Op.localGet).u8(2).u8(Op.i32Add);
+  };
+  out.u8(Op.block).u8(0x40).u8(Op.loop).u8(0x40);
+  out.u8(Op.localGet).u8(2).u8(Op.i32Const).signed(BULK_BYTES).u8(Op.i32LeU).u8(Op.brIf).u8(1);
+  if (order === 'down') move(2, Op.i32Sub);
+  address(0);
+  if (op === Op.memoryCopy) address(1);
+  else out.u8(Op.localGet).u8(1);
+  out
+    .u8(Op.i32Const)
+    .signed(BULK_BYTES)
+    .u8(0xfc)
+    .u32(op - 0x100)
+    .u8(0);
+  if (op === Op.memoryCopy) out.u8(0);
+  if (order === 'up') {
+    move(0, Op.i32Add);
+    if (op === Op.memoryCopy) move(1, Op.i32Add);
+    move(2, Op.i32Sub);
+  }
+  ask();
+  out.u8(Op.br).u8(0).u8(Op.end).u8(Op.end);
 }
 
 function keyOf({ params, results }: FunctionType): string {

@@ -8,7 +8,7 @@ import type { ModuleInfo, ValueType } from '../types.js';
  * Instantiating runs no guest code.
  */
 export interface PreparedModule {
-  /** Hash of the original bytes and of the options: equal ids mean equal bytes. */
+  /** Hash of the original bytes, of the options and of the rewriter's version: equal ids mean equal bytes. */
   readonly id: string;
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Of the original module. */
@@ -37,7 +37,8 @@ export interface PreparedModule {
   }[];
 }
 
-/** `grow(pages: i32) → i32`: 1 lets a memory grow by so many pages, 0 makes `memory.grow` answer −1. Called only when the module's own maximum allows it. */
+/** `grow(pages: i32) → i32`: 1 lets a memory grow by so many pages, 0 makes `memory.grow` answer −1. Called only when the module's own maximum allows it;
+ * and with 0 between long bulk instructions, where a host that is a JavaScript function is stopped when time is up: it need do nothing then. */
 export type HostImportName = 'grow';
 
 /** What to write into a module. */
