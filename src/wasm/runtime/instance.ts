@@ -123,6 +123,7 @@ export class Instance {
   #lost: string | undefined;
   #calls = 0;
   #traps = 0;
+  #refusedGrowths = 0;
 
   /**
    * Runs the start function. Cost: about 10 µs for a small module.
@@ -260,6 +261,11 @@ export class Instance {
 
   get counts(): { readonly calls: number; readonly traps: number } {
     return { calls: this.#calls, traps: this.#traps };
+  }
+
+  /** How often a memory could not grow because of `maxMemory` or the tenant: tells why a guest that ran out of memory gave up. */
+  get refusedGrowths(): number {
+    return this.#refusedGrowths;
   }
 
   get compiled(): CompiledModule {
@@ -543,10 +549,10 @@ export class Instance {
 
   #mayGrow(wanted: number): boolean {
     const pages = wanted >>> 0;
-    if (this.#pages + pages > this.#limits.maxMemoryPages) return false;
-    if (this.#tenant && !this.#tenant.reserve(pages)) return false;
-    this.#pages += pages;
-    return true;
+    const refused = this.#pages + pages > this.#limits.maxMemoryPages || (this.#tenant && !this.#tenant.reserve(pages));
+    if (refused) this.#refusedGrowths++;
+    else this.#pages += pages;
+    return !refused;
   }
 
   #take(pages: number): void {
