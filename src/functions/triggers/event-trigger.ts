@@ -1,0 +1,141 @@
+import { setMaxListeners } from 'node:events';
+import type { Clock } from '../../clock.js';
+import { IguanaError } from '../../errors.js';
+import { eventLimits } from '../../limits.js';
+import { hash64 } from '../../records.js';
+import type { EventTrigger } from '../definition.js';
+import { matches } from '../event-filter.js';
+import type { FunctionService } from '../function-service.js';
+import type { CloudEvent } from '../invocation.js';
+import { callWithRetries } from '../retries.js';
+import type { TriggerHost } from '../trigger-host.js';
+import type { DeliverOutcome } from './call-outcome.js';
+import { assertDepth } from './cloud-events.js';
+
+/** Whether an event starts a trigger: by type (`*` at the end stands for any rest), source and filter. */
+export function startsTrigger(trigger: EventTrigger, event: CloudEvent): boolean {
+  const { eventType, source, filter } = trigger;
+  const typeFits = eventType.endsWith('*') ? event.type.startsWith(eventType.slice(0, -1)) : event.type === eventType;
+  return typeFits && (source === undefined || source === event.source) && (!filter || matches(filter, event));
+}
+
+export interface EventOptions {
+  readonly service: Pick<FunctionService, 'invoke'>;
+  readonly clock: Clock;
+  readonly deliver?: DeliverOutcome;
+  /** Told of every function that failed on an event after all tries. */
+  readonly onError?: (error: unknown) => void;
+  /** Tries of each function with an event (default 3). */
+  readonly attempts?: number;
+  readonly random?: () => number;
+}
+
+export interface Dispatched {
+  /** Functions that the event started. */
+  readonly started: readonly string[];
+  /** Of them those that failed on it. */
+  readonly failed: readonly string[];
+  /** It was handled not long ago: nothing was started. */
+  readonly repeated: boolean;
+}
+
+export interface EventTriggers extends TriggerHost {
+  /**
+   * Starts all functions that an event starts, and waits for them. A source's id that was handled not long ago starts nothing. What a function makes of the
+   * event is its `output`; one that fails keeps no other from it.
+   * @throws IguanaError `IGU_FUNCTION_EVENT_DEPTH`
+   */
+  dispatch(event: CloudEvent): Promise<Dispatched>;
+  /**
+   * The same for who does not wait: at most 64 events at once, the rest wait in memory.
+   * @throws IguanaError `IGU_FUNCTION_EVENT_DEPTH`, `IGU_FUNCTION_BUSY`
+   */
+  publish(event: CloudEvent): void;
+}
+
+/** Cost of an event: O(event triggers of all functions). */
+export function eventTriggers(options: EventOptions): EventTriggers {
+  const { service, clock, deliver, onError, attempts = eventLimits.attempts, random } = options;
+  let triggers: readonly { readonly name: string; readonly trigger: EventTrigger }[] = [];
+  const handled = new Set<string>();
+  const waiting: CloudEvent[] = [];
+  const stopping = new AbortController();
+  // every call under way listens to it
+  setMaxListeners(0, stopping.signal);
+  const running = new Set<Promise<unknown>>();
+
+  const handle = async (name: string, event: CloudEvent, identity: string): Promise<boolean> => {
+    const invocationId = `event-${name}-${hash64(identity)}`;
+    const startedAt = clock.now();
+    const input = { trigger: 'event', event } as const;
+    const { signal } = stopping;
+    const outcome = await callWithRetries((attempt) => service.invoke(name, input, { invocationId, attempt, signal }), {
+      name,
+      clock,
+      attempts,
+      signal,
+      ...(random ? { random } : {}),
+    });
+    if (!outcome.result) onError?.(outcome.error);
+    await deliver?.({ function: name, invocationId, event: input, startedAt, endedAt: clock.now(), ...outcome });
+    return outcome.result !== undefined;
+  };
+
+  const dispatch = async (event: CloudEvent): Promise<Dispatched> => {
+    assertDepth(event);
+    const identity = JSON.stringify([event.source, event.id]);
+    if (handled.has(identity)) return { started: [], failed: [], repeated: true };
+    handled.add(identity);
+    for (const oldest of handled) {
+      if (handled.size <= eventLimits.maxRemembered) break;
+      handled.delete(oldest);
+    }
+    const started = [
+      ...new Set(triggers.filter(({ trigger }) => startsTrigger(trigger, event)).map(({ name }) => name)),
+    ];
+    try {
+      const succeeded = await Promise.all(started.map((name) => handle(name, event, identity)));
+      return { started, failed: started.filter((_, i) => !succeeded[i]), repeated: false };
+    } catch (error) {
+      // its outcome could not be delivered: when it comes again it has to be handled again
+      handled.delete(identity);
+      throw error;
+    }
+  };
+
+  const next = (): void => {
+    while (running.size < eventLimits.maxAtOnce && waiting.length > 0) {
+      const one = dispatch(waiting.shift()!)
+        .catch((error) => onError?.(error))
+        .finally(() => {
+          running.delete(one);
+          next();
+        });
+      running.add(one);
+    }
+  };
+
+  return {
+    dispatch,
+    publish(event) {
+      assertDepth(event);
+      if (waiting.length >= eventLimits.maxWaiting) {
+        const details = { name: event.type, limit: eventLimits.maxAtOnce, waiting: waiting.length };
+        throw new IguanaError('IGU_FUNCTION_BUSY', details);
+      }
+      waiting.push(event);
+      next();
+    },
+    async apply(functions) {
+      triggers = functions.flatMap(({ name, definition }) =>
+        definition.triggers.flatMap((trigger) => (trigger.type === 'event' ? [{ name, trigger }] : [])),
+      );
+    },
+    async stop() {
+      triggers = [];
+      waiting.length = 0;
+      stopping.abort();
+      await Promise.all(running);
+    },
+  };
+}
