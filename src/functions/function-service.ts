@@ -10,7 +10,7 @@ import { Autoscaler, type ScaleDecision } from './autoscaler.js';
 import { type UsageRecord, usageRecord } from './billing.js';
 import type { FunctionDefinition } from './definition.js';
 import { FunctionCounters, type FunctionMetrics } from './function-metrics.js';
-import type { FunctionEvent, InvocationContext, InvocationResult } from './invocation.js';
+import type { AnswerSink, FunctionEvent, InvocationContext, InvocationResult } from './invocation.js';
 import { HybridHistogram, type KeepAliveWindows } from './keep-alive.js';
 import { FunctionPool, type InstanceFactory } from './pool.js';
 
@@ -66,6 +66,8 @@ export interface InvokeOptions {
   /** Default a new one. The same id is billed once. */
   readonly invocationId?: string;
   readonly signal?: AbortSignal;
+  /** Takes an answer that comes piece by piece; without it a function cannot give one. */
+  readonly answer?: AnswerSink;
 }
 
 interface Version {
@@ -202,7 +204,7 @@ export class FunctionService {
     const began = performance.now();
     const usage = { invocationId, function: name, version: number, startedAt, memoryMb: definition.memoryMb };
     try {
-      const { reply, cold, initMs } = await pool.run(event, context, options.signal);
+      const { reply, cold, initMs } = await pool.run(event, context, options.signal, options.answer);
       const gasUsed = reply.gasUsed ?? 0;
       if (cold) entry.counters.coldStart(cold, initMs);
       entry.counters.succeeded(reply.durationMs, gasUsed);

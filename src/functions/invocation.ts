@@ -79,6 +79,17 @@ export interface InvocationResult {
 }
 
 /**
+ * Where an answer goes that a function gives piece by piece (it returned something that can be iterated with `for await`, or has one as `body` beside
+ * `statusCode`). The call lasts until the last piece is out.
+ */
+export interface AnswerSink {
+  /** Once, before the first piece. What it throws ends the call. */
+  begin(head: { readonly statusCode?: unknown; readonly headers?: unknown }): void;
+  /** Resolves when there is room for more. */
+  write(piece: Uint8Array): Promise<void> | undefined;
+}
+
+/**
  * One copy of a function's code that is ready to be called. Made by an `InstanceFactory`; the pool never calls it more than `concurrency` times at once.
  */
 export interface FunctionInstance {
@@ -86,7 +97,12 @@ export interface FunctionInstance {
    * Rejects with IguanaError: `IGU_FUNCTION_FAILED` (the handler threw), `IGU_FUNCTION_TIMEOUT`, `IGU_FUNCTION_MEMORY`, `IGU_FUNCTION_CRASHED`.
    * Whether the instance lives on is told by `usable`.
    */
-  invoke(event: FunctionEvent, context: InvocationContext, signal?: AbortSignal): Promise<InstanceReply>;
+  invoke(
+    event: FunctionEvent,
+    context: InvocationContext,
+    signal?: AbortSignal,
+    answer?: AnswerSink,
+  ): Promise<InstanceReply>;
   readonly usable: boolean;
   /** Resident memory that is this instance's own, bytes, as well as is known. */
   memoryBytes(): number;

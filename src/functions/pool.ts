@@ -2,6 +2,7 @@ import type { Clock } from '../clock.js';
 import { IguanaError } from '../errors.js';
 import { functionLimits } from '../limits.js';
 import type {
+  AnswerSink,
   ColdStartCause,
   FunctionEvent,
   FunctionInstance,
@@ -53,6 +54,7 @@ interface Call {
   readonly event: FunctionEvent;
   readonly context: InvocationContext;
   readonly signal: AbortSignal | undefined;
+  readonly answer: AnswerSink | undefined;
   readonly settle: () => void;
   readonly waitedForStart: boolean;
   readonly resolve: (reply: PoolReply) => void;
@@ -95,7 +97,7 @@ export class FunctionPool {
   }
 
   /** @throws IguanaError `IGU_FUNCTION_BUSY` when too many wait; what the instance throws */
-  run(event: FunctionEvent, context: InvocationContext, signal?: AbortSignal): Promise<PoolReply> {
+  run(event: FunctionEvent, context: InvocationContext, signal?: AbortSignal, answer?: AnswerSink): Promise<PoolReply> {
     return new Promise((resolve, reject) => {
       const { name, maxConcurrency } = this.options;
       if (this.closed) {
@@ -117,6 +119,7 @@ export class FunctionPool {
         event,
         context,
         signal,
+        answer,
         settle: () => signal?.removeEventListener('abort', cancel),
         waitedForStart: !this.copies.some((copy) => this.hasRoom(copy)),
         resolve,
@@ -207,7 +210,7 @@ export class FunctionPool {
     this.running++;
     const cold = call.waitedForStart && unused ? unused : undefined;
     try {
-      const reply = await copy.instance.invoke(call.event, call.context, call.signal);
+      const reply = await copy.instance.invoke(call.event, call.context, call.signal, call.answer);
       call.resolve({ reply, cold: cold?.cause ?? false, initMs: cold?.initMs ?? 0 });
     } catch (error) {
       call.reject(error);

@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { IguanaError } from '../../errors.js';
 import { functionLimits } from '../../limits.js';
 import { workerUrl } from '../../worker-url.js';
-import type { FunctionEvent, FunctionInstance, InstanceReply, InvocationContext } from '../invocation.js';
+import type { AnswerSink, FunctionEvent, FunctionInstance, InstanceReply, InvocationContext } from '../invocation.js';
 import type { FromWorker, ToWorker, WorkerReply } from './protocol.js';
 
 /** A worker thread or a child process that runs `javascript-worker`. */
@@ -30,6 +30,9 @@ interface Waiting {
   readonly resolve: (reply: InstanceReply) => void;
   readonly reject: (error: IguanaError) => void;
   readonly settle: () => void;
+  readonly answer: AnswerSink | undefined;
+  /** Pieces that were given to `answer`, and its end. */
+  writing: Promise<void>;
 }
 
 /**
@@ -96,7 +99,12 @@ export class JavaScriptInstance implements FunctionInstance {
     });
   }
 
-  invoke(event: FunctionEvent, context: InvocationContext, signal?: AbortSignal): Promise<InstanceReply> {
+  invoke(
+    event: FunctionEvent,
+    context: InvocationContext,
+    signal?: AbortSignal,
+    answer?: AnswerSink,
+  ): Promise<InstanceReply> {
     return new Promise((resolve, reject) => {
       if (this.ended) {
         reject(this.ended);
@@ -113,14 +121,14 @@ export class JavaScriptInstance implements FunctionInstance {
         clearTimeout(timer);
         signal?.removeEventListener('abort', cancel);
       };
-      this.waiting.set(id, { resolve, reject, settle });
+      this.waiting.set(id, { resolve, reject, settle, answer, writing: Promise.resolve() });
       if (signal?.aborted) {
         this.take(id)?.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.name }));
         return;
       }
       signal?.addEventListener('abort', cancel, { once: true });
       try {
-        this.host.send({ type: 'invoke', id, event, context });
+        this.host.send({ type: 'invoke', id, event, context, ...(answer ? { pieces: true } : {}) });
       } catch (error) {
         const what = `its event cannot be sent: ${error instanceof Error ? error.message : String(error)}`;
         this.take(id)?.reject(new IguanaError('IGU_FUNCTION_FAILED', { name: this.name, what }, { cause: error }));
@@ -144,7 +152,27 @@ export class JavaScriptInstance implements FunctionInstance {
     if (message.type === 'started') this.onStart?.();
     else if (message.type === 'loaded') this.onLoad?.resolve(message.ms);
     else if (message.type === 'load-failed') this.onLoad?.reject(this.codeError(message.what));
-    else this.reply(message.id, message);
+    else if (message.type === 'begin') this.answer(message.id, (answer) => answer.begin(message.head));
+    else if (message.type === 'piece') {
+      const { id, bytes } = message;
+      this.answer(id, async (answer) => {
+        await answer.write(bytes);
+        if (this.waiting.has(id)) this.host.send({ type: 'more', id, bytes: bytes.byteLength });
+      });
+    } else this.reply(message.id, message);
+  }
+
+  /** Piece after piece, in order. One that cannot be given ends the call. */
+  private answer(id: number, give: (answer: AnswerSink) => void | Promise<void>): void {
+    const waiting = this.waiting.get(id);
+    if (!waiting?.answer) return;
+    const { answer } = waiting;
+    waiting.writing = waiting.writing.then(() => give(answer));
+    waiting.writing.catch((error: IguanaError) => {
+      if (!this.waiting.has(id)) return;
+      this.host.send({ type: 'cancel', id });
+      this.take(id)?.reject(error);
+    });
   }
 
   private reply(id: number, reply: WorkerReply): void {
@@ -158,7 +186,9 @@ export class JavaScriptInstance implements FunctionInstance {
       return;
     }
     const { output, durationMs, heapBytes, logs, logsTruncated } = reply;
-    waiting.resolve({ output, durationMs, memoryUsedMb: heapBytes / MB, logs, logsTruncated });
+    const done = { output, durationMs, memoryUsedMb: heapBytes / MB, logs, logsTruncated };
+    if (waiting.answer) waiting.writing.then(() => waiting.resolve(done), waiting.reject);
+    else waiting.resolve(done);
   }
 
   /** Stops it. The call that caused it gets the error; the others are told that they may be made again. */

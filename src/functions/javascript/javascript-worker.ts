@@ -6,9 +6,9 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { formatWithOptions } from 'node:util';
 import { getHeapStatistics } from 'node:v8';
 import { parentPort } from 'node:worker_threads';
-import { functionLimits } from '../../limits.js';
+import { functionLimits, httpAnswerLimits } from '../../limits.js';
 import type { FunctionEvent, InvocationContext } from '../invocation.js';
-import type { FromWorker, ToWorker, WorkerReply } from './protocol.js';
+import type { AnswerHead, FromWorker, ToWorker, WorkerReply } from './protocol.js';
 
 type Level = 'debug' | 'info' | 'warn' | 'error';
 type Logger = Readonly<Record<Level, (...values: unknown[]) => void>>;
@@ -38,10 +38,12 @@ class Log {
 
 const current = new AsyncLocalStorage<Log>();
 const running = new Map<number, AbortController>();
+/** Of calls that answer piece by piece. */
+const windows = new Map<number, Window>();
 let handler: Handler | undefined;
 
-const send: (message: FromWorker) => void = parentPort
-  ? (message) => parentPort!.postMessage(message)
+const send: (message: FromWorker, moved?: readonly ArrayBuffer[]) => void = parentPort
+  ? (message, moved) => parentPort!.postMessage(message, moved)
   : (message) => process.send?.(message);
 
 function logger(): Logger {
@@ -75,17 +77,20 @@ async function load({ code, handler: name, env }: Extract<ToWorker, { type: 'loa
   }
 }
 
-async function invoke({ id, event, context }: Extract<ToWorker, { type: 'invoke' }>): Promise<void> {
+async function invoke({ id, event, context, pieces }: Extract<ToWorker, { type: 'invoke' }>): Promise<void> {
   const controller = new AbortController();
   running.set(id, controller);
   const lines = new Log();
   const started = performance.now();
   let result: Pick<WorkerReply, 'output' | 'error'>;
   try {
-    const output = await current.run(lines, async () =>
-      handler!(event, { ...context, signal: controller.signal, log }),
-    );
-    result = { output };
+    result = await current.run(lines, async () => {
+      const output = await handler!(event, { ...context, signal: controller.signal, log });
+      const streamed = pieces ? streamOf(output) : undefined;
+      if (!streamed) return { output };
+      await stream(id, streamed, controller.signal);
+      return {};
+    });
   } catch (error) {
     result = { error: described(error) };
   }
@@ -108,6 +113,71 @@ async function invoke({ id, event, context }: Extract<ToWorker, { type: 'invoke'
   }
 }
 
+type Pieces = AsyncIterable<unknown>;
+
+/** What comes piece by piece, when that is what a handler returned. */
+function streamOf(output: unknown): { head: AnswerHead; pieces: Pieces } | undefined {
+  if (typeof output !== 'object' || output === null) return undefined;
+  if (isPieces(output)) return { head: {}, pieces: output };
+  const { statusCode, headers, body } = output as AnswerHead & { readonly body?: unknown };
+  return statusCode !== undefined && isPieces(body) ? { head: { statusCode, headers }, pieces: body } : undefined;
+}
+
+function isPieces(value: unknown): value is Pieces {
+  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
+}
+
+/** How many bytes a function may still send before its reader has taken some. */
+class Window {
+  private left: number = httpAnswerLimits.streamWindowBytes;
+  private open: (() => void) | undefined;
+
+  constructor(private readonly signal: AbortSignal) {
+    signal.addEventListener('abort', () => this.open?.(), { once: true });
+  }
+
+  take(bytes: number): void {
+    this.left -= bytes;
+  }
+
+  give(bytes: number): void {
+    this.left += bytes;
+    if (this.left > 0) this.open?.();
+  }
+
+  /** Resolves when there is room, or when nobody reads any more. */
+  async room(): Promise<void> {
+    if (this.left > 0 || this.signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      this.open = resolve;
+    });
+  }
+}
+
+async function stream(id: number, { head, pieces }: { head: AnswerHead; pieces: Pieces }, signal: AbortSignal) {
+  const window = new Window(signal);
+  windows.set(id, window);
+  try {
+    send({ type: 'begin', id, head });
+    for await (const piece of pieces) {
+      if (signal.aborted) break;
+      const bytes = bytesOf(piece);
+      window.take(bytes.byteLength);
+      send({ type: 'piece', id, bytes }, [bytes.buffer]);
+      await window.room();
+      if (signal.aborted) break;
+    }
+  } finally {
+    windows.delete(id);
+  }
+}
+
+/** A copy: the function may use its own again. Text is UTF-8, other values a line of JSON. */
+function bytesOf(piece: unknown): Uint8Array<ArrayBuffer> {
+  if (piece instanceof Uint8Array) return Uint8Array.from(piece);
+  return new TextEncoder().encode(typeof piece === 'string' ? piece : `${JSON.stringify(piece)}\n`);
+}
+
 function described(error: unknown): { message: string; stack: string } {
   if (!(error instanceof Error)) return { message: String(error), stack: '' };
   return { message: error.message, stack: error.stack ?? '' };
@@ -116,6 +186,7 @@ function described(error: unknown): { message: string; stack: string } {
 function receive(message: ToWorker): void {
   if (message.type === 'load') void load(message);
   else if (message.type === 'invoke') void invoke(message);
+  else if (message.type === 'more') windows.get(message.id)?.give(message.bytes);
   else running.get(message.id)?.abort();
 }
 

@@ -10,7 +10,16 @@ export type ToWorker =
       readonly handler: string;
       readonly env: Readonly<Record<string, string>>;
     }
-  | { readonly type: 'invoke'; readonly id: number; readonly event: FunctionEvent; readonly context: InvocationContext }
+  | {
+      readonly type: 'invoke';
+      readonly id: number;
+      readonly event: FunctionEvent;
+      readonly context: InvocationContext;
+      /** The answer may come piece by piece. */
+      readonly pieces?: boolean;
+    }
+  /** So many bytes of pieces were taken. */
+  | { readonly type: 'more'; readonly id: number; readonly bytes: number }
   | { readonly type: 'cancel'; readonly id: number };
 
 /** What it answers. */
@@ -18,7 +27,15 @@ export type FromWorker =
   | { readonly type: 'started' }
   | { readonly type: 'loaded'; readonly ms: number }
   | { readonly type: 'load-failed'; readonly what: string }
+  | { readonly type: 'begin'; readonly id: number; readonly head: AnswerHead }
+  | { readonly type: 'piece'; readonly id: number; readonly bytes: Uint8Array }
   | ({ readonly type: 'reply'; readonly id: number } & WorkerReply);
+
+/** Of an answer that comes piece by piece. */
+export interface AnswerHead {
+  readonly statusCode?: unknown;
+  readonly headers?: unknown;
+}
 
 export interface WorkerReply {
   /** Set when the handler threw, or returned what cannot be sent: message and stack. */

@@ -130,7 +130,7 @@ describe('router', () => {
         const found = router.match(wanted, path);
         if (onPath.length === 0) expect(found).toBeUndefined();
         else if (fits.length === 0) {
-          const methods = new Set(onPath.map((route) => route.method));
+          const methods = new Set<string>(onPath.map((route) => route.method));
           if (methods.has('GET')) methods.add('HEAD');
           expect(found).toEqual({ allow: [...methods].sort() });
         } else {

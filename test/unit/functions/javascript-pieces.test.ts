@@ -1,0 +1,107 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { IguanaError } from '../../../src/errors.js';
+import type { AnswerSink } from '../../../src/functions/invocation.js';
+import { JavaScriptInstance } from '../../../src/functions/javascript/javascript-instance.js';
+import { httpAnswerLimits } from '../../../src/limits.js';
+
+const started: JavaScriptInstance[] = [];
+afterEach(async () => {
+  await Promise.all(started.splice(0).map((instance) => instance.close()));
+});
+
+async function instanceOf(code: string, isolation: 'thread' | 'process') {
+  const instance = await JavaScriptInstance.start(64, isolation);
+  started.push(instance);
+  await instance.load({ name: 'f', code, handler: 'handle', env: {} });
+  return (answer: AnswerSink | undefined, signal?: AbortSignal) =>
+    instance.invoke(
+      { trigger: 'call', input: 0 },
+      { function: 'f', version: 1, invocationId: 'i', attempt: 1, deadline: Date.now() + 10_000 },
+      signal,
+      answer,
+    );
+}
+
+/** Keeps what comes; `gate` holds every piece back until it resolves. */
+function kept(gate: () => Promise<void> | undefined = () => undefined) {
+  const seen = { heads: [] as unknown[], text: '', bytes: 0 };
+  const answer: AnswerSink = {
+    begin: (head) => void seen.heads.push(head),
+    write: (piece) => {
+      seen.text += Buffer.from(piece).toString('latin1').slice(0, 100);
+      seen.bytes += piece.byteLength;
+      return gate();
+    },
+  };
+  return { seen, answer };
+}
+
+const ENDLESS = `
+  export let made = 0, ended = false;
+  const piece = new Uint8Array(65_536);
+  export async function handle(event, context) {
+    if (globalThis.made !== undefined) return { made: globalThis.made, ended: globalThis.ended };
+    globalThis.made = 0;
+    return (async function* () {
+      try { for (;;) { globalThis.made += piece.length; yield piece; } } finally { globalThis.ended = true; }
+    })();
+  }`;
+
+describe.each(['thread', 'process'] as const)('an answer in pieces from a %s', (isolation) => {
+  test('comes in order: text, bytes, and other values as lines of JSON', async () => {
+    const call = await instanceOf(
+      `export const handle = () => ({ statusCode: 201, headers: { 'x-a': 'b' }, body: (async function* () {
+        yield 'one '; yield new Uint8Array([50, 32]).subarray(0, 2); yield { three: 3 };
+      })() });`,
+      isolation,
+    );
+    const { seen, answer } = kept();
+    const { output, durationMs } = await call(answer);
+    expect(output).toBeUndefined();
+    expect(durationMs).toBeGreaterThan(0);
+    expect(seen).toMatchObject({ heads: [{ statusCode: 201, headers: { 'x-a': 'b' } }], text: 'one 2 {"three":3}\n' });
+  });
+
+  test('can be a web stream', async () => {
+    const call = await instanceOf(`export const handle = () => new Blob(['a'.repeat(10), 'b']).stream();`, isolation);
+    const { seen, answer } = kept();
+    await call(answer);
+    expect(seen).toEqual({ heads: [{}], text: 'aaaaaaaaaab', bytes: 11 });
+  });
+
+  test('waits for its reader, and ends when there is none', async () => {
+    const call = await instanceOf(ENDLESS, isolation);
+    const { seen, answer } = kept(() => new Promise(() => undefined));
+    const gone = new AbortController();
+    const endless = call(answer, gone.signal);
+    await expect.poll(() => seen.bytes).toBe(65_536);
+    const state = async () => (await call(undefined)).output as { made: number; ended: boolean };
+    await expect.poll(async () => (await state()).made).toBe(httpAnswerLimits.streamWindowBytes);
+    gone.abort();
+    await expect(endless).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
+    await expect.poll(async () => (await state()).ended).toBe(true);
+    expect((await state()).made).toBe(httpAnswerLimits.streamWindowBytes);
+  });
+
+  test('ends with the error of what threw: the function in the middle, or its reader', async () => {
+    const call = await instanceOf(
+      `export const handle = () => (async function* () { yield 'a'; throw new Error('no more'); })();`,
+      isolation,
+    );
+    const { seen, answer } = kept();
+    await expect(call(answer)).rejects.toMatchObject({ code: 'IGU_FUNCTION_FAILED', details: { what: 'no more' } });
+    expect(seen.text).toBe('a');
+    const refusing: AnswerSink = {
+      begin: () => {
+        throw new IguanaError('IGU_FUNCTION_ANSWER', { name: 'f', what: 'bad' });
+      },
+      write: () => undefined,
+    };
+    await expect(call(refusing)).rejects.toMatchObject({ code: 'IGU_FUNCTION_ANSWER' });
+  });
+
+  test('is an error where nobody takes pieces', async () => {
+    const call = await instanceOf('export const handle = async function* () { yield 1; };', isolation);
+    await expect(call(undefined)).rejects.toMatchObject({ code: 'IGU_FUNCTION_FAILED' });
+  });
+});
