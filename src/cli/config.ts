@@ -1,11 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { type Document, LineCounter, parseDocument } from 'yaml';
+import { existsSync } from 'node:fs';
 import { z } from 'zod';
 import { ruleSchema } from '../detectors/rule.js';
 import { IguanaError } from '../errors.js';
 import { policySchema } from '../scaling/policy.js';
 import { logLevels } from './log.js';
-import { nearest } from './suggest.js';
+import { checkedYaml, textOf } from './yaml-file.js';
 
 export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const;
 
@@ -78,55 +77,5 @@ export function readConfig(path?: string): Config {
     if (path) throw new IguanaError('IGU_FILE_MISSING', { path });
     return configSchema.parse({});
   }
-  const lines = new LineCounter();
-  const document = parseDocument(textOf(file), { lineCounter: lines });
-  const syntax = document.errors[0];
-  if (syntax) {
-    const at = lines.linePos(syntax.pos[0]);
-    throw new IguanaError(
-      'IGU_CONFIG',
-      { where: `${file}:${at.line}:${at.col}`, what: syntax.message.split('\n')[0]!, fix: 'mend the YAML' },
-      { cause: syntax },
-    );
-  }
-  const parsed = configSchema.safeParse(document.toJS() ?? {});
-  if (parsed.success) return parsed.data;
-  // a misspelt word is also why another one is missing
-  const issue = parsed.error.issues.find((one) => one.code === 'unrecognized_keys') ?? parsed.error.issues[0]!;
-  const place = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]!] : issue.path;
-  const at = lines.linePos(placeOf(document, place));
-  throw new IguanaError('IGU_CONFIG', {
-    where: `${file}:${at.line}:${at.col}`,
-    what: `${place.join('.')}: ${issue.message}`,
-    fix:
-      issue.code === 'unrecognized_keys' ? unknownKeyFix(place, issue.keys[0]!) : 'see docs/cli.md for what it may be',
-  });
-}
-
-function textOf(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new IguanaError('IGU_FILE_MISSING', { path: file }, { cause });
-  }
-}
-
-/** Offset of a path in the text; of what is missing, its nearest parent that is there. */
-function placeOf(document: Document, path: PropertyKey[]): number {
-  for (let length = path.length; length > 0; length--) {
-    const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
-    if (node?.range) return node.range[0];
-  }
-  return 0;
-}
-
-function unknownKeyFix(path: PropertyKey[], key: string): string {
-  const policy = { name: 'x', entity: 'x', metric: 'x', targetPerInstance: 1, process: { command: 'x' } };
-  let shape: unknown = configSchema.parse({ policies: [policy] });
-  // all policies may say the same
-  for (const step of path.slice(0, -1))
-    shape = (shape as Record<PropertyKey, unknown>)?.[typeof step === 'number' ? 0 : step];
-  const words = Object.keys((shape as object) ?? {});
-  const near = nearest(key, words);
-  return near ? `did you mean ${near}?` : `known here: ${words.join(', ')}`;
+  return checkedYaml(file, textOf(file), configSchema, () => 'see docs/cli.md for what it may be').value;
 }

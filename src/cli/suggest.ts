@@ -26,7 +26,7 @@ export function nearest(given: string, words: readonly string[]): string | undef
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(given.length / 3)) + 1;
   for (const word of words) {
-    const distance = editDistance(given.toLowerCase(), word);
+    const distance = editDistance(given.toLowerCase(), word.toLowerCase());
     if (distance < bestDistance) {
       best = word;
       bestDistance = distance;
