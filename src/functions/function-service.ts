@@ -166,6 +166,15 @@ export class FunctionService {
     await this.put(name, { versions, newest: entry.newest.number, aliases });
   }
 
+  /**
+   * Starts and stops one instance, so that what cannot be started is known before anybody calls it.
+   * @throws IguanaError `IGU_FUNCTION_CODE`
+   */
+  async verify(deployment: Deployment): Promise<void> {
+    const instance = await this.options.factory(deployment, this.environment(deployment.definition)).start();
+    await instance.close();
+  }
+
   /** @throws IguanaError `IGU_FUNCTION_NOT_FOUND` */
   async delete(name: string): Promise<void> {
     const entry = this.entry(name);
@@ -249,7 +258,14 @@ export class FunctionService {
 
   /** Keeps and starts instances by when the function was called so far, in place of its fixed idle time. */
   enableColdStartOptimization(name: string): void {
-    this.entry(name).optimised = true;
+    this.setColdStartOptimization(name, true);
+  }
+
+  /** The same, or its end. */
+  setColdStartOptimization(name: string, enabled: boolean): void {
+    const entry = this.entry(name);
+    entry.optimised = enabled;
+    if (!enabled) entry.scaler.configure(scalerOptions(entry.newest.deployment.definition));
   }
 
   /** When the function's instances are stopped and started again, as far as its calls so far tell. */
@@ -361,8 +377,7 @@ export class FunctionService {
     return chosen;
   }
 
-  private version(deployment: Deployment, number: number): Version {
-    const { definition } = deployment;
+  private environment(definition: FunctionDefinition): Record<string, string> {
     const env: Record<string, string> = { ...definition.env };
     for (const [variable, secret] of Object.entries(definition.secrets)) {
       const value = this.options.secret?.(secret);
@@ -372,6 +387,12 @@ export class FunctionService {
       }
       env[variable] = value;
     }
+    return env;
+  }
+
+  private version(deployment: Deployment, number: number): Version {
+    const { definition } = deployment;
+    const env = this.environment(definition);
     const { name, concurrency, maxConcurrency, scaling } = definition;
     const options = { name, concurrency, maxConcurrency, maxInstances: scaling.maxInstances };
     return {

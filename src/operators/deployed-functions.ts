@@ -1,0 +1,98 @@
+import { IguanaError } from '../errors.js';
+import { functionSchema } from '../functions/definition.js';
+import {
+  aliasedRecord,
+  deployedRecord,
+  type FunctionOrigin,
+  type FunctionRecord,
+} from '../functions/function-record.js';
+import type { AliasWeights, DeployedFunction, Deployment, FunctionService } from '../functions/function-service.js';
+import { TimerSchedule } from '../functions/triggers/timer-schedule.js';
+import type { ConnectionOptions } from '../kafka/client.js';
+import { keptDefinitions, localDefinitions } from './function-definitions.js';
+
+export interface DeployedFunctionsOptions {
+  readonly service: FunctionService;
+  /** Where functions are kept, for all processes and restarts. Default: in this process alone. */
+  readonly kept?: { readonly connection: ConnectionOptions; readonly topic: string };
+  /** Called after each change, its own and others'. */
+  readonly onChange: () => void;
+  readonly onError: (error: unknown) => void;
+}
+
+/** What can be changed of functions. Everything resolves when this process works by it; names that are not there are `IGU_FUNCTION_NOT_FOUND`. */
+export interface DeployedFunctions {
+  readonly records: ReadonlyMap<string, FunctionRecord>;
+  /** Starts the code once before anybody gets it. What is deployed already changes nothing. Errors: `IGU_FUNCTION_CODE`, `IGU_CONFIG` for a timer that
+   * cannot be, `IGU_LIMIT`. */
+  deploy(deployment: Deployment, origin?: FunctionOrigin): Promise<DeployedFunction>;
+  delete(name: string): Promise<void>;
+  setAlias(name: string, alias: string, weights: AliasWeights): Promise<void>;
+  setPaused(name: string, paused: boolean): Promise<void>;
+  setOptimised(name: string, optimised: boolean): Promise<void>;
+  /** As the service has them, but those that are paused without the triggers that start them by themselves. */
+  active(): DeployedFunction[];
+  stop(): Promise<void>;
+}
+
+/** Keeps a service in step with the definitions that there are: those of a topic, or of this process. */
+export async function deployedFunctions(options: DeployedFunctionsOptions): Promise<DeployedFunctions> {
+  const { service, kept, onChange, onError } = options;
+  /** What a version was deployed as: the same object for as long as it is the same, so that it goes on undisturbed. */
+  const deployments = new Map<string, Map<string, Deployment>>();
+  const onRecord = (name: string, record: FunctionRecord | undefined, codeOf: (sha256: string) => Uint8Array): void => {
+    if (record) {
+      const before = deployments.get(name);
+      const versions = new Map<number, Deployment>();
+      const identified = new Map<string, Deployment>();
+      for (const [number, { definition, code }] of Object.entries(record.versions)) {
+        const identity = `${number} ${code.sha256} ${JSON.stringify(definition)}`;
+        // what an older release wrote lacks what came since
+        const made = before?.get(identity) ?? {
+          definition: functionSchema.parse(definition),
+          code: codeOf(code.sha256),
+        };
+        versions.set(Number(number), made);
+        identified.set(identity, made);
+      }
+      service.put(name, { versions, newest: record.newest, aliases: record.aliases }).catch(onError);
+      deployments.set(name, identified);
+      service.setColdStartOptimization(name, record.optimised);
+    } else if (deployments.delete(name)) service.delete(name).catch(onError);
+    onChange();
+  };
+  const definitions = kept ? await keptDefinitions({ ...kept, onRecord, onError }) : localDefinitions(onRecord);
+  const { records } = definitions;
+  const change = (name: string, decide: (before: FunctionRecord) => FunctionRecord | undefined): Promise<void> =>
+    definitions.change(name, (before) => {
+      if (!before) throw new IguanaError('IGU_FUNCTION_NOT_FOUND', { name });
+      return { record: decide(before) };
+    });
+  return {
+    records,
+    async deploy(deployment, origin) {
+      const { name, triggers } = deployment.definition;
+      for (const trigger of triggers) if (trigger.type === 'timer') new TimerSchedule(trigger.cron, trigger.timezone);
+      const known = records.get(name);
+      if (known && deployedRecord(known, deployment, 0, origin) === known) return service.describe(name);
+      await service.verify(deployment);
+      await definitions.change(name, (before) => ({
+        record: deployedRecord(before, deployment, Date.now(), origin),
+        code: deployment.code,
+      }));
+      return service.describe(name);
+    },
+    delete: (name) => change(name, () => undefined),
+    setAlias: (name, alias, weights) => change(name, (before) => aliasedRecord(before, alias, weights)),
+    setPaused: (name, paused) => change(name, (before) => (before.paused === paused ? before : { ...before, paused })),
+    setOptimised: (name, optimised) =>
+      change(name, (before) => (before.optimised === optimised ? before : { ...before, optimised })),
+    active: () =>
+      service.list().map((one) => {
+        if (!records.get(one.name)?.paused) return one;
+        const triggers = one.definition.triggers.filter(({ type }) => type === 'http');
+        return { ...one, definition: { ...one.definition, triggers } };
+      }),
+    stop: () => definitions.stop(),
+  };
+}
