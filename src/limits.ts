@@ -285,6 +285,8 @@ export const wasiLimits = {
   maxDirectoryEntries: 100_000,
   /** Listings held for one guest, each as it was when it began; one that is read on after it was let go is made again. */
   maxListings: 8,
+  /** Listings held for one guest, each as it was when it began; one that is read on after it was let go is made again. */
+  maxListings: 8,
   /** Arguments and environment together, bytes. 1 MiB. */
   maxArgumentBytes: 1_048_576,
   /** Standard output or standard error kept of one guest, bytes, unless the caller says another bound; what is beyond it is counted and dropped. 1 MiB. */

@@ -176,7 +176,7 @@ export class FileDescriptor extends Descriptor {
 }
 
 export class DirectoryDescriptor extends Descriptor {
-  /** What the listing under way shows; a listing begins anew at cookie 0. */
+  /** What the listing under way shows; a listing begins anew at cookie 0. The newest `maxListings` are kept. */
   listing: DirectoryEntry[] | undefined;
 
   constructor(
@@ -201,6 +201,7 @@ export class DirectoryDescriptor extends Descriptor {
   }
 
   override close(): void {
+    this.listing = undefined;
     this.directory.close();
   }
 }

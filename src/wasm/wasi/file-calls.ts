@@ -2,7 +2,7 @@
 import { wasiLimits } from '../../limits.js';
 import { Errno, FdFlags, FileType, Rights, TimeFlags } from './abi.js';
 import { guarded, nowOf, type WasiContext } from './context.js';
-import type { Descriptor, FileDescriptor } from './descriptor.js';
+import type { Descriptor, DirectoryDescriptor, FileDescriptor } from './descriptor.js';
 import type { FileStat } from './file-system.js';
 import { checkRange, encodeText, setBig, setU16, setU32, setU64 } from './guest-memory.js';
 import { transfer } from './vectors.js';
@@ -72,6 +72,13 @@ export function fileCalls(context: WasiContext) {
     if (to < 0n || to > MOST) throw new WasiError(Errno.INVAL);
     file.offset = Number(to);
     setU64(memory, result >>> 0, file.offset);
+  };
+
+  /** Those that hold a listing, the oldest first: a listing may be a hundred thousand names. One that was let go is made again when it is read on. */
+  const listed = new Set<DirectoryDescriptor>();
+  const forget = (descriptor: DirectoryDescriptor) => {
+    descriptor.listing = undefined;
+    listed.delete(descriptor);
   };
 
   return {
@@ -167,6 +174,10 @@ export function fileCalls(context: WasiContext) {
         const own = { ino: found.directory.stat().ino, type: FileType.DIRECTORY };
         // The parent's number is not told: it may be outside.
         found.listing = [{ name: '.', ...own }, { name: '..', ...own }, ...found.directory.list()];
+        listed.delete(found);
+        listed.add(found);
+        const [oldest] = listed;
+        if (oldest && listed.size > wasiLimits.maxListings) forget(oldest);
       }
       const end = (buffer >>> 0) + (length >>> 0);
       let at = buffer >>> 0;

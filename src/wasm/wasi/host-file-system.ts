@@ -10,7 +10,7 @@
  * What it cannot know: a hard link that was made outside before and leads to a file elsewhere is a file like any other.
  */
 import * as fs from 'node:fs';
-import { join, relative, sep } from 'node:path';
+import { basename, dirname, join, relative, sep } from 'node:path';
 import { IguanaError } from '../../errors.js';
 import { wasiLimits } from '../../limits.js';
 import { Errno, FileType } from './abi.js';
@@ -136,6 +136,8 @@ interface Held {
   again(): Held;
   /** Undefined when it was removed. */
   path(): string | undefined;
+  /** A hard link to a symbolic link is one to the link itself. */
+  readonly linksLinks: boolean;
   close(): void;
 }
 
@@ -149,6 +151,7 @@ function heldByDescriptor(fd: number): Held {
     open: (name) => heldByDescriptor(fs.openSync(`${self}/${name}`, O_RDONLY | O_DIRECTORY | NOT_FOLLOWED)),
     again: () => heldByDescriptor(fs.openSync(`${self}/.`, O_RDONLY | O_DIRECTORY)),
     path: () => pathOfDescriptor(fd),
+    linksLinks: true,
     close: () => {
       if (open) fs.closeSync(fd);
       open = false;
@@ -172,18 +175,25 @@ function heldByPath(path: string, identity: fs.BigIntStats): Held {
     if (!isSame()) throw new WasiError(Errno.NOENT);
     return path;
   };
+  /** Where other characters take paths apart too (Windows), a name that has them is none. */
+  const at = (name: string) => {
+    const inside = join(check(), name);
+    if (dirname(inside) !== path || basename(inside) !== name) throw new WasiError(Errno.NOENT);
+    return inside;
+  };
   return {
-    at: (name) => join(check(), name),
+    at,
     self: check,
     stat: () => fs.lstatSync(check(), { bigint: true }),
     open: (name) => {
-      const inside = join(check(), name);
+      const inside = at(name);
       const stat = fs.lstatSync(inside, { bigint: true });
       if (!stat.isDirectory()) throw new WasiError(Errno.NOTDIR);
       return heldByPath(inside, stat);
     },
     again: () => heldByPath(path, identity),
     path: () => (isSame() ? path : undefined),
+    linksLinks: process.platform === 'linux',
     close: () => {},
   };
 }
@@ -209,6 +219,8 @@ class HostFile implements OpenFile {
 
   write(memory: Uint8Array, start: number, end: number, position: number): number {
     this.mount.checkWritable();
+    // Beyond it Node writes somewhere else.
+    if (position + end - start > Number.MAX_SAFE_INTEGER) throw new WasiError(Errno.FBIG);
     return fs.writeSync(this.fd, memory, start, end - start, position);
   }
 
@@ -348,6 +360,8 @@ class HostDirectory implements Directory {
     const stat = this.lookup(name);
     if (stat && other.lookup(newName)) throw new WasiError(Errno.EXIST);
     if (stat?.type === FileType.DIRECTORY) throw new WasiError(Errno.PERM);
+    // Only Linux is known to link the link itself, and not what it leads to, which may be outside.
+    if (stat?.type === FileType.SYMBOLIC_LINK && !this.held.linksLinks) throw new WasiError(Errno.NOTSUP);
     fs.linkSync(this.held.at(name), other.held.at(newName));
   }
 
@@ -377,8 +391,7 @@ class HostDirectory implements Directory {
   }
 
   list(): DirectoryEntry[] {
-    const names = fs.readdirSync(this.held.self());
-    if (names.length > wasiLimits.maxDirectoryEntries) throw new WasiError(Errno.OVERFLOW);
+    const names = namesIn(this.held.self());
     const entries: DirectoryEntry[] = [];
     for (const name of names.sort((a, b) => (a < b ? -1 : 1))) {
       const stat = this.lookup(name);
@@ -397,6 +410,8 @@ class HostDirectory implements Directory {
 
   reopen(place: string, access: Access): Directory | OpenFile | undefined {
     const names = place.split('/').filter((name) => name !== '');
+    // A place may come from a snapshot that another wrote.
+    if (names.includes('.') || names.includes('..')) return undefined;
     const last = names.pop();
     if (last === undefined) return this.duplicate();
     let directory: Directory = this.duplicate();
@@ -433,6 +448,21 @@ class HostDirectory implements Directory {
   private sameMount(to: Directory): HostDirectory {
     if (!(to instanceof HostDirectory) || to.mount !== this.mount) throw new WasiError(Errno.XDEV);
     return to;
+  }
+}
+
+/** Reads no more than the bound, however many there are. */
+function namesIn(path: string): string[] {
+  const directory = fs.opendirSync(path, { bufferSize: 256 });
+  try {
+    const names: string[] = [];
+    for (let entry = directory.readSync(); entry; entry = directory.readSync()) {
+      if (names.length >= wasiLimits.maxDirectoryEntries) throw new WasiError(Errno.OVERFLOW);
+      names.push(entry.name);
+    }
+    return names;
+  } finally {
+    directory.closeSync();
   }
 }
 

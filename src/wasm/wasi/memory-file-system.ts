@@ -40,6 +40,8 @@ export interface MemoryFileSystemOptions {
 }
 
 const NOTHING = new Uint8Array(0);
+/** Bytes. */
+const LEAST_ROOM = 64;
 
 /**
  * Files, directories, symbolic and hard links in memory, as POSIX has them; reading leaves a file's access time, as `noatime` does.
@@ -55,8 +57,9 @@ export class MemoryFileSystem implements FileSystem {
   usedBytes = 0;
   private top: Inode;
   private next = 1;
-  private count = 0;
   private names = 0;
+  /** All that a name or an open handle leads to, by number. */
+  private inodes = new Map<number, Inode>();
 
   constructor(options: MemoryFileSystemOptions = {}) {
     this.maxBytes = options.maxBytes ?? wasiLimits.maxFileSystemBytes;
@@ -81,9 +84,9 @@ export class MemoryFileSystem implements FileSystem {
   /** Writes a file at a path from the top, directories made on the way. */
   put(path: string, content: Uint8Array | string): void {
     const parts = path.split('/').filter((part) => part !== '' && part !== '.');
-    const name = parts.pop();
-    if (name === undefined || name === '..' || parts.includes('..'))
+    if (parts.length === 0 || !parts.every(isName))
       throw new IguanaError('IGU_USAGE', { what: `"${path}" names no file of an in-memory file system` });
+    const name = parts.pop()!;
     try {
       let directory = this.root(false);
       for (const part of parts) {
@@ -112,11 +115,10 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   inode(type: number, target = ''): Inode {
-    if (this.count >= this.maxInodes) throw new WasiError(Errno.NOSPC);
+    if (this.inodes.size >= this.maxInodes) throw new WasiError(Errno.NOSPC);
     this.charge(Buffer.byteLength(target));
     const now = this.now();
-    this.count++;
-    return {
+    const inode: Inode = {
       ino: this.next++,
       type,
       nlink: 0,
@@ -130,6 +132,8 @@ export class MemoryFileSystem implements FileSystem {
       parent: undefined,
       target,
     };
+    this.inodes.set(inode.ino, inode);
+    return inode;
   }
 
   charge(bytes: number): void {
@@ -139,9 +143,11 @@ export class MemoryFileSystem implements FileSystem {
 
   resize(inode: Inode, size: number): void {
     this.charge(size - inode.size);
-    if (size < inode.size) inode.data.fill(0, size, inode.size);
+    // Room that is not used is the host's: no file has more than twice its size of it.
+    if (size < inode.size && inode.data.length > Math.max(2 * size, LEAST_ROOM)) inode.data = inode.data.slice(0, size);
+    else if (size < inode.size) inode.data.fill(0, size, inode.size);
     else if (size > inode.data.length) {
-      const room = Math.max(size, Math.min(inode.data.length * 2, this.maxBytes), 64);
+      const room = Math.max(size, Math.min(inode.data.length * 2, this.maxBytes), LEAST_ROOM);
       const grown = new Uint8Array(room);
       grown.set(inode.data.subarray(0, inode.size));
       inode.data = grown;
@@ -193,60 +199,44 @@ export class MemoryFileSystem implements FileSystem {
 
   private forget(inode: Inode): void {
     if (inode.open > 0 || this.isAlive(inode)) return;
+    // One of before a restore is not counted any more.
+    if (this.inodes.get(inode.ino) !== inode) return;
+    this.inodes.delete(inode.ino);
     this.usedBytes -= inode.size;
-    this.count--;
     inode.size = 0;
     inode.data = NOTHING;
   }
 
-  /** Inodes that a name or an open handle leads to, by number. */
-  private reachable(): Map<number, Inode> {
-    const found = new Map<number, Inode>();
-    const waiting = [this.top, ...this.orphans];
-    for (let inode = waiting.pop(); inode; inode = waiting.pop()) {
-      if (found.has(inode.ino)) continue;
-      found.set(inode.ino, inode);
-      waiting.push(...inode.entries.values());
-    }
-    return found;
-  }
-
-  /** Open inodes, some of which have no name any more. */
-  private readonly orphans = new Set<Inode>();
-
   hold(inode: Inode): void {
-    if (inode.open++ === 0) this.orphans.add(inode);
+    inode.open++;
   }
 
   release(inode: Inode): void {
-    if (--inode.open > 0) return;
-    this.orphans.delete(inode);
+    inode.open--;
     this.forget(inode);
   }
 
   find(ino: number): Inode | undefined {
-    return this.reachable().get(ino);
+    return this.inodes.get(ino);
   }
 
   /** Equal content gives equal bytes. */
   save(): Uint8Array<ArrayBuffer> {
     const blobs: Uint8Array[] = [];
-    const inodes = [...this.reachable().values()]
-      .sort((a, b) => a.ino - b.ino)
-      .map((inode) => {
-        if (inode.type === FileType.REGULAR_FILE) blobs.push(inode.data.subarray(0, inode.size));
-        return {
-          ino: inode.ino,
-          type: inode.type,
-          nlink: inode.nlink,
-          size: inode.size,
-          times: [String(inode.atim), String(inode.mtim), String(inode.ctim)] as const,
-          ...(inode.type === FileType.SYMBOLIC_LINK && { target: inode.target }),
-          ...(inode.type === FileType.DIRECTORY && {
-            entries: [...inode.entries].map(([name, child]) => [name, child.ino] as const),
-          }),
-        };
-      });
+    const inodes = [...this.inodes.values()].map((inode) => {
+      if (inode.type === FileType.REGULAR_FILE) blobs.push(inode.data.subarray(0, inode.size));
+      return {
+        ino: inode.ino,
+        type: inode.type,
+        nlink: inode.nlink,
+        size: inode.size,
+        times: [String(inode.atim), String(inode.mtim), String(inode.ctim)] as const,
+        ...(inode.type === FileType.SYMBOLIC_LINK && { target: inode.target }),
+        ...(inode.type === FileType.DIRECTORY && {
+          entries: [...inode.entries].map(([name, child]) => [name, child.ino] as const),
+        }),
+      };
+    });
     return encodeState<SavedFiles>({ top: this.top.ino, next: this.next, inodes }, blobs);
   }
 
@@ -258,15 +248,18 @@ export class MemoryFileSystem implements FileSystem {
     let names = 0;
     let blob = 0;
     for (const { ino, type, nlink, size, times, target = '' } of json.inodes) {
-      bytes += size;
       const data = type === FileType.REGULAR_FILE ? new Uint8Array(blobs[blob++] ?? NOTHING) : NOTHING;
+      const held = type === FileType.SYMBOLIC_LINK ? Buffer.byteLength(target) : data.length;
+      if (!kinds.has(type) || held !== size) throw broken('a file is cut short');
+      if (made.has(ino) || !Number.isSafeInteger(ino) || !(ino < json.next)) throw broken('two files have one number');
+      bytes += size;
       made.set(ino, {
         ino,
         type,
         nlink,
-        atim: BigInt(times[0]),
-        mtim: BigInt(times[1]),
-        ctim: BigInt(times[2]),
+        atim: BigInt.asUintN(64, BigInt(times[0])),
+        mtim: BigInt.asUintN(64, BigInt(times[1])),
+        ctim: BigInt.asUintN(64, BigInt(times[2])),
         open: 0,
         size,
         data,
@@ -274,20 +267,21 @@ export class MemoryFileSystem implements FileSystem {
         parent: undefined,
         target,
       });
-      if (type === FileType.REGULAR_FILE && data.length !== size) throw broken('a file is cut short');
     }
     for (const saved of json.inodes) {
       const inode = made.get(saved.ino)!;
       for (const [name, child] of saved.entries ?? []) {
         const to = made.get(child);
-        if (!to) throw broken(`${name} leads nowhere`);
+        if (!to || !isName(name) || inode.entries.has(name) || to.parent || inode.type !== FileType.DIRECTORY)
+          throw broken(`${name} leads nowhere`);
         names++;
         inode.entries.set(name, to);
         if (to.type === FileType.DIRECTORY) to.parent = inode;
       }
     }
     const top = made.get(json.top);
-    if (top?.type !== FileType.DIRECTORY) throw broken('it has no top directory');
+    if (top?.type !== FileType.DIRECTORY || top.parent) throw broken('it has no top directory');
+    checkLinks(top, made.values());
     for (const [what, value, limit] of [
       ['bytes of a saved file system', bytes, this.maxBytes],
       ['inodes of a saved file system', Math.max(made.size, names), this.maxInodes],
@@ -299,16 +293,39 @@ export class MemoryFileSystem implements FileSystem {
           limit,
           fix: 'restore with the bounds it was saved under',
         });
-    this.orphans.clear();
     this.top = top;
-    // Files without a name were open: whoever restores opens them again.
-    const named = this.reachable();
-    for (const inode of made.values()) if (!named.has(inode.ino)) this.orphans.add(inode);
+    // Those without a name were open: whoever restores opens them again.
+    this.inodes = made;
     this.next = json.next;
     this.usedBytes = bytes;
-    this.count = made.size;
     this.names = names;
   }
+}
+
+const kinds: ReadonlySet<number> = new Set([FileType.REGULAR_FILE, FileType.DIRECTORY, FileType.SYMBOLIC_LINK]);
+
+/** Whether a path can have it as a component that is entered. */
+function isName(text: string): boolean {
+  const bytes = Buffer.byteLength(text);
+  return bytes > 0 && bytes <= wasiLimits.maxNameBytes && !/^\.\.?$|[/\0]/.test(text);
+}
+
+/** The directories are one tree, and every count of links is the number of names. */
+function checkLinks(top: Inode, all: Iterable<Inode>): void {
+  const names = new Map<Inode, number>([[top, 2]]);
+  const waiting = [top];
+  for (let at = waiting.pop(); at; at = waiting.pop())
+    for (const child of at.entries.values()) {
+      if (child.type !== FileType.DIRECTORY) names.set(child, (names.get(child) ?? 0) + 1);
+      else {
+        names.set(child, 2);
+        names.set(at, names.get(at)! + 1);
+        waiting.push(child);
+      }
+    }
+  for (const inode of all)
+    if (inode.nlink !== (names.get(inode) ?? 0) || (!names.has(inode) && inode.entries.size > 0))
+      throw broken('its directories are no tree');
 }
 
 function broken(what: string): IguanaError {

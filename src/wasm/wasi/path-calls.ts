@@ -209,7 +209,7 @@ export function pathCalls(context: WasiContext) {
       const base = directoryOf(fd, Rights.PATH_SYMLINK);
       const target = pathOf(address, length);
       if (target === '') fail(Errno.NOENT);
-      // Nobody who follows it later, the host's own programs included, shall be led away.
+      // Relative ones may still lead out for whoever follows them outside: walks here never do, and a directory can be moved after any check.
       if (target.startsWith('/')) fail(Errno.PERM);
       at(base, pathOf(newAddress, newLength), 'entry', (walked) => {
         const name = named(walked, Errno.EXIST);

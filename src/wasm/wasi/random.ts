@@ -7,10 +7,14 @@ export interface WasiRandom {
   restore(saved: readonly number[]): void;
 }
 
+/** Bytes of one request to the host's generator. */
+const MOST = 1_073_741_824;
+
 /** The host's cryptographic generator. */
 export const realRandom: WasiRandom = {
   fill: (memory, start, end) => {
-    randomFillSync(memory, start, end - start);
+    // Node takes no place beyond 2 GiB.
+    for (let at = start; at < end; at += MOST) randomFillSync(memory.subarray(at, Math.min(end, at + MOST)));
   },
   save: () => [],
   restore: () => {},

@@ -11,7 +11,10 @@ export function encodeState<T>(json: T, blobs: readonly Uint8Array[]): Uint8Arra
   return new Uint8Array(writer.finish());
 }
 
-/** @throws IguanaError `IGU_WASM_SNAPSHOT` for bytes of another format or cut short. What the JSON says is trusted: snapshots are signed or our own. */
+/**
+ * What the JSON says may come from anywhere: a snapshot's checksum is no signature. Whoever takes it checks it, see `whileReading`.
+ * @throws IguanaError `IGU_WASM_SNAPSHOT` for bytes of another format or cut short.
+ */
 export function decodeState<T>(bytes: Uint8Array): { json: T; blobs: Uint8Array[] } {
   const reader = new StateReader(bytes);
   try {
@@ -22,6 +25,17 @@ export function decodeState<T>(bytes: Uint8Array): { json: T; blobs: Uint8Array[
   } catch (cause) {
     if (cause instanceof IguanaError && cause.code === 'IGU_WASM_SNAPSHOT') throw cause;
     throw unreadable('WASI state cannot be read', cause);
+  }
+}
+
+/** Turns what data of another shape than was written leads to into `IGU_WASM_SNAPSHOT`. */
+export function whileReading<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    if (cause instanceof TypeError || cause instanceof RangeError || cause instanceof SyntaxError)
+      throw unreadable('WASI state has another form than is written', cause);
+    throw cause;
   }
 }
 

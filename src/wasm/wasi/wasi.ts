@@ -3,7 +3,7 @@ import { type Clock, wallClock } from '../../clock.js';
 import { IguanaError } from '../../errors.js';
 import { wasiLimits } from '../../limits.js';
 import type { RawFunction } from '../types.js';
-import { DIRECTORY_RIGHTS, FILE_RIGHTS, PREVIEW1, Rights, UNSTABLE } from './abi.js';
+import { DIRECTORY_RIGHTS, FILE_RIGHTS, PREVIEW1, Rights, SOCKET_RIGHTS, UNSTABLE } from './abi.js';
 import { type DeterministicClockOptions, deterministicClock, realClock, type WasiClock } from './clock.js';
 import { nowOf, type WasiContext } from './context.js';
 import {
@@ -25,7 +25,7 @@ import { MemoryFileSystem } from './memory-file-system.js';
 import { pathCalls } from './path-calls.js';
 import { processCalls } from './process-calls.js';
 import { realRandom, seededRandom, type WasiRandom } from './random.js';
-import { decodeState, encodeState, unreadable } from './saved-state.js';
+import { decodeState, encodeState, unreadable, whileReading } from './saved-state.js';
 import { BoundedOutput, type InputSource, type OutputSink } from './streams.js';
 
 /** A directory that the guest finds open, from descriptor 3 on, in the order given. */
@@ -199,7 +199,12 @@ export class Wasi {
    * @throws IguanaError `IGU_WASM_SNAPSHOT` for a state that does not fit; the guest then has no descriptors.
    */
   restore(state: Uint8Array): number[] {
+    return whileReading(() => this.putBack(state));
+  }
+
+  private putBack(state: Uint8Array): number[] {
     const { json, blobs } = decodeState<SavedWasi>(state);
+    checkSaved(json);
     const differs = json.mounts.findIndex(({ guest, readOnly }, i) => {
       const mount = this.mounts[i];
       return mount?.guest !== guest || mount.readOnly !== readOnly;
@@ -300,6 +305,28 @@ interface SavedDescriptor {
   readonly place?: string;
   readonly offset?: number;
   readonly write?: boolean;
+}
+
+/** @throws IguanaError `IGU_WASM_SNAPSHOT` for numbers that no guest can have; rights and places are held to at their use. */
+function checkSaved({ clock, random, stdin, descriptors }: SavedWasi): void {
+  const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+  const all = DIRECTORY_RIGHTS | FILE_RIGHTS | SOCKET_RIGHTS;
+  const numbers = new Set(descriptors.map(({ fd }) => fd));
+  const fits =
+    Number.isFinite(clock) &&
+    isCount(stdin) &&
+    random.every((word) => isCount(word)) &&
+    numbers.size === descriptors.length &&
+    descriptors.every(
+      ({ fd, rights, inheriting, flags, offset = 0 }) =>
+        isCount(fd) &&
+        fd < wasiLimits.maxDescriptors &&
+        isCount(offset) &&
+        (rights & ~all) === 0 &&
+        (inheriting & ~all) === 0 &&
+        (flags & ~31) === 0,
+    );
+  if (!fits) throw unreadable('a number in its WASI state is out of range');
 }
 
 function saveDescriptor(fd: number, descriptor: Descriptor): SavedDescriptor {
