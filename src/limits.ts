@@ -263,6 +263,8 @@ export const wasmRuntimeLimits = {
   workerStackMb: 16,
   /** A worker thread that does not stop a call by itself is ended so long after the call's timeout, ms: a busy machine makes its own stop late. */
   graceMs: 500,
+  /** A call in an engine's library that was stopped before it had come to guest code is stopped again after so long, ms. */
+  stopAgainMs: 5,
 } as const;
 
 /** What WASI lets a guest take from the host. */
@@ -283,8 +285,6 @@ export const wasiLimits = {
   maxSymbolicLinks: 40,
   /** Entries of one host directory that a guest can list; more give EOVERFLOW. */
   maxDirectoryEntries: 100_000,
-  /** Listings held for one guest, each as it was when it began; one that is read on after it was let go is made again. */
-  maxListings: 8,
   /** Listings held for one guest, each as it was when it began; one that is read on after it was let go is made again. */
   maxListings: 8,
   /** Arguments and environment together, bytes. 1 MiB. */
@@ -317,8 +317,14 @@ export const functionLimits = {
   maxWaiting: 10_000,
   /** Longest time for code to load and say that it is ready, ms. */
   maxInitMs: 10_000,
-  /** Workers that wait for code of any function. */
+  /** Workers of each kind (memory, isolation) that wait for code of any function. */
   warmWorkers: 4,
+  /** Of all kinds. */
+  maxWarmWorkers: 16,
+  /** After instances were started, the workers that they took are replaced so much later, ms. */
+  refillAfterMs: 25,
+  /** What a function answers, bytes as they are sent; more is an error. */
+  maxAnswerBytes: 6_291_456,
   /** Instances in one process, of all functions. */
   maxInstances: 1_000,
   /** Memory of a worker for other than the function's objects, MB: V8's code and young generation. */
@@ -335,8 +341,6 @@ export const wasmFunctionLimits = {
   heldUpMs: 10,
   /** How often running calls are looked at, ms: a call is stopped at most so much late. */
   watchMs: 5,
-  /** What a function answers, bytes; more is an error. */
-  maxAnswerBytes: 6_291_456,
   /** Memory of all instances of all functions of one process, bytes. */
   maxMemoryBytes: 8_589_934_592,
   /** Modules that one thread keeps ready beyond those it has instances of. */
@@ -406,16 +410,38 @@ export const usageLimits = {
   maxWaiting: 50_000,
   /** Identities that are remembered to count each once: at most twice as many, the newest. 24 bytes each. */
   maxIdentities: 2_000_000,
-  /** Minutes of all functions whose sums are kept, the newest. */
-  maxMinutes: 2_000_000,
+  /** Sums are kept by the minute for this long, ms (two days), by the hour before. */
+  minutesMs: 172_800_000,
+  /** Hours of all functions whose sums are kept, the newest. */
+  maxHours: 500_000,
   /** Usage is kept on the topic for this long, ms: 62 days. */
   retentionMs: 5_356_800_000,
 } as const;
 
-/** Records that a stream trigger holds. */
+/** What stream and queue triggers hold, and how long they wait. */
 export const streamTriggerLimits = {
-  /** Of one partition, not finished or behind one that is not; beyond it no more are taken. */
+  /** Records of one partition that are not finished or behind one that is not (or two batches, where those are more); beyond it no more are taken. */
   maxHeldRecords: 10_000,
+  /** Their keys and values, bytes; or two batches. */
+  maxHeldBytes: 33_554_432,
+  /** First wait after an error that no record is at fault for, ms; it doubles. */
+  stallMs: 50,
+  /** The longest such wait, ms. */
+  maxStallMs: 5_000,
+  /** One record that a function returns, bytes: with headers it stays below the usual max.message.bytes of 1 MiB. */
+  maxOutputBytes: 900_000,
+  /** Headers of a record that are kept in its dead letter, bytes. */
+  maxKeptHeaderBytes: 16_384,
+  /** A partition whose records are not taken for so long is not fetched until there is room, ms: until then others of its broker wait with it. */
+  roomWaitMs: 100,
+  /** A stopped trigger waits so long for its calls, ms; then they are cancelled and their records come again. */
+  drainMs: 5_000,
+  /** Ends of topics are asked for this often, ms: for lag. */
+  lagEveryMs: 2_000,
+  /** A new member waits so long for the group's leader to say where partitions begin, ms. */
+  beginWaitMs: 5_000,
+  /** A record that waits longer makes a trigger `behind`, ms. */
+  behindMs: 10_000,
 } as const;
 
 /** What the HTTP port takes and keeps open for functions and their API. */
@@ -440,6 +466,8 @@ export const httpLimits = {
   maxInvokeBytes: 6_291_456,
   /** Body of any other request to the API, bytes. */
   maxApiBytes: 65_536,
+  /** What a client still sends after its request was refused is read and forgotten for so long, ms, for it to see why. */
+  lingerMs: 500,
   /** An answer that its reader does not take for so long is cut off, ms. */
   stalledAnswerMs: 30_000,
 } as const;

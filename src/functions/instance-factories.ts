@@ -1,10 +1,17 @@
 import type { Deployment } from './function-service.js';
+import { isTypeScript, javascriptOf } from './javascript/typescript.js';
 import { WarmWorkers } from './javascript/warm-workers.js';
 import type { InstanceFactory } from './pool.js';
+import { wasmFactory } from './wasm/wasm-factory.js';
+import { WasmThreads } from './wasm/wasm-threads.js';
 
 export interface InstanceFactoriesOptions {
   /** `process` runs all JavaScript in child processes, whatever definitions say. Default: as they say. */
   readonly isolation?: 'thread' | 'process';
+  /** JavaScript workers of each kind (memory, isolation) that wait for code (default 4); 0: each is started when it is needed. */
+  readonly warmWorkers?: number;
+  /** Threads that hold WebAssembly instances (default: as many as processors, at most 4). */
+  readonly wasmThreads?: number;
 }
 
 /** How instances of all runtimes are started; what they share is made once. */
@@ -13,14 +20,27 @@ export interface InstanceFactories {
   close(): Promise<void>;
 }
 
+/** Nothing is started before the first deployment; `close` comes after that of the service. */
 export function instanceFactories(options: InstanceFactoriesOptions = {}): InstanceFactories {
-  const workers = new WarmWorkers();
+  const workers = new WarmWorkers(options.warmWorkers);
+  const threads = new WasmThreads(options.wasmThreads);
   return {
-    of({ definition, code }, env) {
-      const { name, handler, memoryMb, isolation } = definition;
-      const text = Buffer.from(code).toString();
-      return workers.factory({ name, handler, env, code: text }, memoryMb, options.isolation ?? isolation);
+    of(deployment, env) {
+      const { definition } = deployment;
+      if (definition.runtime === 'wasm') return wasmFactory(threads, deployment, env);
+      const { name, handler, memoryMb } = definition;
+      const isolation = options.isolation ?? definition.isolation;
+      // the first worker starts while the deployment goes on; one that does not is told to whoever needs it
+      workers.prepare(memoryMb, isolation, 1).catch(() => undefined);
+      const text = Buffer.from(deployment.code).toString();
+      if (!isTypeScript(definition)) return workers.factory({ name, code: text, handler, env }, memoryMb, isolation);
+      const compiled = javascriptOf(name, text).then((code) => ({ name, code, handler, env }));
+      // told to whoever starts an instance
+      compiled.catch(() => undefined);
+      return workers.factory(compiled, memoryMb, isolation);
     },
-    close: () => workers.close(),
+    async close() {
+      await Promise.all([workers.close(), threads.close()]);
+    },
   };
 }

@@ -3,11 +3,12 @@
  * wait for any function's code; once it has loaded one it keeps to it.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { formatWithOptions } from 'node:util';
+import { formatWithOptions, inspect } from 'node:util';
 import { getHeapStatistics } from 'node:v8';
 import { parentPort } from 'node:worker_threads';
 import { functionLimits, httpAnswerLimits } from '../../limits.js';
 import type { FunctionEvent, InvocationContext } from '../invocation.js';
+import { answerSize } from './answer-size.js';
 import type { AnswerHead, FromWorker, ToWorker, WorkerReply } from './protocol.js';
 
 type Level = 'debug' | 'info' | 'warn' | 'error';
@@ -73,7 +74,7 @@ async function load({ code, handler: name, env }: Extract<ToWorker, { type: 'loa
     handler = exported as Handler;
     send({ type: 'loaded', ms: performance.now() - started });
   } catch (error) {
-    send({ type: 'load-failed', what: error instanceof Error ? error.message : String(error) });
+    send({ type: 'load-failed', what: described(error).message });
   }
 }
 
@@ -95,6 +96,11 @@ async function invoke({ id, event, context, pieces }: Extract<ToWorker, { type: 
     result = { error: described(error) };
   }
   running.delete(id);
+  const bytes = answerSize(result.output, functionLimits.maxAnswerBytes);
+  if (bytes > functionLimits.maxAnswerBytes) {
+    const message = `it answered ${bytes} bytes or more, more than ${functionLimits.maxAnswerBytes}`;
+    result = { error: { message, stack: '' } };
+  }
   const rest = {
     durationMs: performance.now() - started,
     heapBytes: getHeapStatistics().used_heap_size,
@@ -178,9 +184,19 @@ function bytesOf(piece: unknown): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(typeof piece === 'string' ? piece : `${JSON.stringify(piece)}\n`);
 }
 
+/** Of whatever was thrown: it may be no error, have no text, or throw when it is looked at. */
 function described(error: unknown): { message: string; stack: string } {
-  if (!(error instanceof Error)) return { message: String(error), stack: '' };
-  return { message: error.message, stack: error.stack ?? '' };
+  try {
+    const { maxLogLine, maxLogCharacters } = functionLimits;
+    if (!(error instanceof Error)) return { message: inspect(error, { depth: 2 }).slice(0, maxLogLine), stack: '' };
+    return {
+      message: String(error.message).slice(0, maxLogLine),
+      stack: String(error.stack ?? '').slice(0, maxLogCharacters),
+    };
+  } catch {
+    // it threw when it was looked at
+    return { message: 'it threw what cannot be described', stack: '' };
+  }
 }
 
 function receive(message: ToWorker): void {

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { IguanaError, messageOf } from '../../errors.js';
-import { functionLimits, wasmFunctionLimits } from '../../limits.js';
+import { functionLimits } from '../../limits.js';
 import type { CompiledModule } from '../../wasm/engines/engine.js';
 import { wasiModulesOf } from '../../wasm/runtime/guest-wasi.js';
 import { Instance, type UserImports } from '../../wasm/runtime/instance.js';
@@ -35,7 +35,7 @@ class Refused extends Error {}
  */
 export class Guest {
   private readonly input = new EventInput();
-  private readonly output = new BoundedOutput(wasmFunctionLimits.maxAnswerBytes);
+  private readonly output = new BoundedOutput(functionLimits.maxAnswerBytes);
   private readonly log = new LogOutput();
   private instance!: Instance;
   private run!: RawFunction;
@@ -127,7 +127,7 @@ export class Guest {
     const from = Number(packed >> 32n);
     const low = Number(packed & 0xffff_ffffn);
     const size = low % IS_ERROR;
-    if (size > wasmFunctionLimits.maxAnswerBytes) throw tooLong(size);
+    if (size > functionLimits.maxAnswerBytes) throw tooLong(size);
     const after = this.instance.memory();
     if (from + size > after.length) throw new Refused('its answer lies outside of its memory');
     const answer = decoded(after.slice(from, from + size));
@@ -231,7 +231,7 @@ function reason(error: unknown): string {
 }
 
 function tooLong(bytes: number): Refused {
-  return new Refused(`it answered ${bytes} bytes, more than ${wasmFunctionLimits.maxAnswerBytes}`);
+  return new Refused(`it answered ${bytes} bytes, more than ${functionLimits.maxAnswerBytes}`);
 }
 
 function decoded(bytes: Uint8Array<ArrayBuffer>): string | Uint8Array {

@@ -1,6 +1,10 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { functionSchema } from '../../../src/functions/definition.js';
+import { instanceFactories } from '../../../src/functions/instance-factories.js';
 import type { FunctionEvent, InvocationContext } from '../../../src/functions/invocation.js';
 import { JavaScriptInstance } from '../../../src/functions/javascript/javascript-instance.js';
+import { WarmWorkers } from '../../../src/functions/javascript/warm-workers.js';
+import { functionLimits } from '../../../src/limits.js';
 
 const started: JavaScriptInstance[] = [];
 afterEach(async () => {
@@ -149,4 +153,57 @@ test('a child process can neither write nor read files, nor start others', async
     { isolation: 'process' },
   );
   expect((await call(instance, 0)).output).toEqual(['ERR_ACCESS_DENIED', 'ERR_ACCESS_DENIED', 'ERR_ACCESS_DENIED']);
+});
+
+describe('a function in TypeScript', () => {
+  const factories = instanceFactories({ warmWorkers: 1 });
+  afterAll(() => factories.close());
+  const typed = (source: string, file = 'f.ts') => {
+    const definition = functionSchema.parse({ name: 'f', runtime: 'javascript', code: { file } });
+    return factories.of({ definition, code: new TextEncoder().encode(source) }, {}).start();
+  };
+
+  test('runs without its types, with enums and parameter properties', async () => {
+    const instance = await typed(`
+      import type { Nothing } from './not-there.js';
+      enum State { Open = 'open' }
+      interface Order { readonly id: string }
+      class Box<T> { constructor(private readonly value: T) {} get(): T { return this.value; } }
+      export async function handle({ input }: { input: Order }): Promise<readonly [string, State]> {
+        return [new Box<Order>(input).get().id satisfies string, State.Open];
+      }`);
+    started.push(instance as JavaScriptInstance);
+    expect((await instance.invoke(event({ id: 'o-1' }), within(5_000))).output).toEqual(['o-1', 'open']);
+  });
+
+  test('that cannot be read says where', async () => {
+    await expect(typed('export const a = 1;\nexport function handle( {')).rejects.toMatchObject({
+      code: 'IGU_FUNCTION_CODE',
+      message: expect.stringMatching(/line 2, column \d+/),
+    });
+  });
+
+  test('is known by its file: JavaScript is left as it is', async () => {
+    await expect(typed('export const handle: number = 1;', 'f.js')).rejects.toMatchObject({
+      code: 'IGU_FUNCTION_CODE',
+    });
+  });
+});
+
+describe('workers that wait', () => {
+  test('are bounded over all kinds, and replaced after they were taken', async () => {
+    const workers = new WarmWorkers(2);
+    for (let memoryMb = 16; memoryMb < 16 + functionLimits.maxWarmWorkers; memoryMb++) {
+      await workers.prepare(memoryMb, 'thread', 2);
+      expect(workers.count).toBeLessThanOrEqual(functionLimits.maxWarmWorkers);
+    }
+    expect(workers.count).toBe(functionLimits.maxWarmWorkers);
+    const code = { name: 'f', code: 'export const handle = () => 1', handler: 'handle', env: {} };
+    const instance = await workers.factory(code, 31, 'thread').start();
+    started.push(instance as JavaScriptInstance);
+    expect(workers.count).toBe(functionLimits.maxWarmWorkers - 1);
+    await expect.poll(() => workers.count).toBe(functionLimits.maxWarmWorkers);
+    await workers.close();
+    expect(workers.count).toBe(0);
+  });
 });

@@ -1,0 +1,30 @@
+import { IguanaError } from '../../errors.js';
+import type { FunctionDefinition } from '../definition.js';
+
+/** Whether a function's code is TypeScript: its file says so. Inline code is JavaScript. */
+export function isTypeScript({ code }: Pick<FunctionDefinition, 'code'>): boolean {
+  return 'file' in code && /\.[mc]?ts$/.test(code.file);
+}
+
+/**
+ * JavaScript of a TypeScript module: types are taken away, enums and parameter properties written out; nothing is checked. Cost: about 0.15 ms for a small
+ * module, and 0.1 s once to load the compiler.
+ * @throws IguanaError `IGU_FUNCTION_CODE` with line and column
+ */
+export async function javascriptOf(name: string, source: string): Promise<string> {
+  const { transformSync } = await import('@swc/wasm-typescript');
+  try {
+    return transformSync(source, { mode: 'transform', module: true, filename: `${name}.ts` }).code;
+  } catch (error) {
+    const { message = String(error), startLine, startColumn } = error as SyntaxProblem;
+    const where = startLine === undefined ? '' : ` (line ${startLine}, column ${(startColumn ?? 0) + 1})`;
+    throw new IguanaError('IGU_FUNCTION_CODE', { name, what: `${message}${where}` }, { cause: error });
+  }
+}
+
+/** What the compiler throws is no Error. */
+interface SyntaxProblem {
+  readonly message?: string;
+  readonly startLine?: number;
+  readonly startColumn?: number;
+}
