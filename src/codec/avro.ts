@@ -17,6 +17,7 @@ export const schemaNames = [
   'gpu-allocations',
   'function-events',
   'function-results',
+  'function-usage',
   'dead-letters',
 ] as const;
 export type SchemaName = (typeof schemaNames)[number];

@@ -1,5 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
+import { usageLimits } from '../limits.js';
+import { IdentitySet } from './identity-set.js';
 
 /** What usage costs, in US dollars; the default is AWS Lambda's first tier on x86 (2025). */
 export const priceTableSchema = z.strictObject({
@@ -17,9 +19,11 @@ export type PriceTable = z.infer<typeof priceTableSchema>;
 
 export const defaultPrices: PriceTable = priceTableSchema.parse({});
 
-/** One call, as it is billed. The id makes it count once however often it is written. */
+/** One try of a call, as it is billed. Id and attempt make it count once however often it is written. */
 export interface UsageRecord {
   readonly invocationId: string;
+  /** 1 for the first try. */
+  readonly attempt: number;
   readonly function: string;
   readonly version: number;
   /** Beginning of the call, ms since 1970. */
@@ -37,17 +41,30 @@ export interface UsageRecord {
 
 /** The lines of a signature's input, so that no two records have the same one. */
 function signedText(record: Omit<UsageRecord, 'signature'>): string {
-  const { invocationId, function: name, version, startedAt, billedMs, initMs, memoryMb, gasUsed, success } = record;
-  return JSON.stringify([invocationId, name, version, startedAt, billedMs, initMs, memoryMb, gasUsed, success]);
+  const { invocationId, attempt, function: name, version, startedAt } = record;
+  const { billedMs, initMs, memoryMb, gasUsed, success } = record;
+  const fields = [invocationId, attempt, name, version, startedAt, billedMs, initMs, memoryMb, gasUsed, success];
+  return JSON.stringify(fields);
 }
 
-/** @param durationMs @param initMs of the call as measured; both are rounded up to 1 ms */
+/** Whole milliseconds, rounded up; what is less than a nanosecond above one is the error of adding. */
+function wholeMs(ms: number): number {
+  return Math.ceil(Math.round(ms * 1e6) / 1e6);
+}
+
+/**
+ * The signed record of a call.
+ * @param call `durationMs` and `initMs` as measured, rounded up to 1 ms here; `attempt` 1 unless it says another
+ */
 export function usageRecord(
-  call: Omit<UsageRecord, 'signature' | 'billedMs'> & { readonly durationMs: number },
+  call: Omit<UsageRecord, 'signature' | 'billedMs' | 'attempt'> & {
+    readonly durationMs: number;
+    readonly attempt?: number;
+  },
   key: string | Uint8Array,
 ): UsageRecord {
-  const { durationMs, initMs, ...rest } = call;
-  const record = { ...rest, billedMs: Math.ceil(durationMs), initMs: Math.ceil(initMs) };
+  const { durationMs, initMs, attempt = 1, ...rest } = call;
+  const record = { ...rest, attempt, billedMs: wholeMs(durationMs), initMs: wholeMs(initMs) };
   return { ...record, signature: sign(record, key) };
 }
 
@@ -75,13 +92,8 @@ export interface Bill {
 const MB_PER_GB = 1_024;
 const MS_PER_SECOND = 1_000;
 
-/**
- * Sums usage. Sums are of whole megabyte-milliseconds, so a million calls add up to the last one; the price is taken of the sum. Each id counts once:
- * a call that was written twice, after a crash, is one call.
- * Cost: O(1) a record; 100 bytes of memory for each id it has seen.
- */
-export class UsageMeter {
-  private readonly seen = new Set<string>();
+/** What usage comes to. Sums are of whole megabyte-milliseconds, so a million calls add up to the last one; the price is taken of the sum. */
+export class UsageSums {
   private count = 0;
   private computeMs = 0;
   private initMs = 0;
@@ -89,17 +101,22 @@ export class UsageMeter {
   private initMegabyteMs = 0;
   private gas = 0;
 
-  /** False when the record was counted before. */
-  add(record: Omit<UsageRecord, 'signature'>): boolean {
-    if (this.seen.has(record.invocationId)) return false;
-    this.seen.add(record.invocationId);
+  add(record: Omit<UsageRecord, 'signature'>): void {
     this.count++;
     this.computeMs += record.billedMs;
     this.initMs += record.initMs;
     this.megabyteMs += record.billedMs * record.memoryMb;
     this.initMegabyteMs += record.initMs * record.memoryMb;
     this.gas += record.gasUsed;
-    return true;
+  }
+
+  addAll(other: UsageSums): void {
+    this.count += other.count;
+    this.computeMs += other.computeMs;
+    this.initMs += other.initMs;
+    this.megabyteMs += other.megabyteMs;
+    this.initMegabyteMs += other.initMegabyteMs;
+    this.gas += other.gas;
   }
 
   bill(prices: PriceTable = defaultPrices): Bill {
@@ -118,5 +135,30 @@ export class UsageMeter {
         initGbSeconds * prices.initGbSecond +
         (this.gas / 1e9) * prices.billionGas,
     };
+  }
+}
+
+/** What makes a try of a call the one that is billed. */
+export function usageIdentity({ invocationId, attempt }: Pick<UsageRecord, 'invocationId' | 'attempt'>): string {
+  return `${attempt} ${invocationId}`;
+}
+
+/**
+ * Sums usage, each try of a call once: one that was written twice, after a crash, is one.
+ * Cost: O(1) a record; 24 to 48 bytes of memory for each it has seen, up to `usageLimits.maxIdentities` twice.
+ */
+export class UsageMeter {
+  private readonly seen = new IdentitySet(usageLimits.maxIdentities);
+  private readonly sums = new UsageSums();
+
+  /** False when the record was counted before. */
+  add(record: Omit<UsageRecord, 'signature'>): boolean {
+    if (!this.seen.add(usageIdentity(record))) return false;
+    this.sums.add(record);
+    return true;
+  }
+
+  bill(prices: PriceTable = defaultPrices): Bill {
+    return this.sums.bill(prices);
   }
 }

@@ -211,7 +211,14 @@ export class FunctionService {
     };
     if (entry.running++ === 0 && entry.idleSince !== undefined) entry.histogram.learn(startedAt - entry.idleSince);
     const began = performance.now();
-    const usage = { invocationId, function: name, version: number, startedAt, memoryMb: definition.memoryMb };
+    const usage = {
+      invocationId,
+      attempt: context.attempt,
+      function: name,
+      version: number,
+      startedAt,
+      memoryMb: definition.memoryMb,
+    };
     try {
       const { reply, cold, initMs } = await pool.run(event, context, options.signal, options.answer);
       const gasUsed = reply.gasUsed ?? 0;

@@ -162,15 +162,17 @@ describe('schemas', () => {
   });
 
   it('are all readable', () => {
-    expect(schemaNames.length).toBe(12);
+    expect(schemaNames.length).toBe(13);
     const event = {
+      specversion: '1.0',
       id: '1',
-      function: 'f',
-      timestamp: 1,
-      trigger: 'http',
-      contentType: 'text/plain',
-      headers: {},
-      body: Buffer.from('x'),
+      source: '/s',
+      type: 't',
+      subject: null,
+      time: null,
+      datacontenttype: 'text/plain',
+      extensions: { iguanadepth: '1' },
+      data: Buffer.from('x'),
     };
     expect(schemaOf(encodeAvro('function-events', event))).toBe('function-events');
   });

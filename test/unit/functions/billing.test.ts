@@ -29,6 +29,23 @@ describe('billing', () => {
     expect(meter.bill()).toMatchObject({ computeTimeMs: 1, initTimeMs: 4, gbSeconds: 0.001, initGbSeconds: 0.004 });
   });
 
+  test('what is over a millisecond by the error of adding only is not rounded up', () => {
+    expect(usageRecord({ ...call, durationMs: 0.1 + 0.2 + 0.7 + 2e-16 }, 'key').billedMs).toBe(1);
+    expect(usageRecord({ ...call, durationMs: 1.000001 }, 'key').billedMs).toBe(2);
+  });
+
+  test('each try of a call is billed, and signed as the one it is', () => {
+    const meter = new UsageMeter();
+    const tries = [1, 2].map((attempt) => usageRecord({ ...call, attempt }, 'key'));
+    expect(tries.map((one) => meter.add(one))).toEqual([true, true]);
+    expect(isAuthentic({ ...tries[0]!, attempt: 2 }, 'key')).toBe(false);
+  });
+
+  // printf '["a",1,"f",1,0,200,0,512,0,true]' | openssl dgst -sha256 -hmac key
+  test('the signature is the HMAC of the fields as a JSON array', () => {
+    expect(usageRecord(call, 'key').signature).toBe('33d42fb4bf262678ac296a883c0e9b547e83d78dd07f6b6a2638a1a265f50475');
+  });
+
   test('a record that is written again counts once', () => {
     const meter = new UsageMeter();
     expect([meter.add(usageRecord(call, 'key')), meter.add(usageRecord(call, 'key'))]).toEqual([true, false]);
