@@ -133,6 +133,19 @@ function suite(engine: Engine): void {
     instance.close();
   });
 
+  it('keeps a local that stands on the operand stack twice while a branch is taken', () => {
+    const { i32, i64 } = valueBytes;
+    const chosen = [0x04, i32, 0x41, 0x7f, 0x05, 0x20, 0, 0x0b]; // if (result i32) −1, else local 0
+    const code = [0x02, i64, 0x20, 1, 0x20, 1, 0x41, 7, ...chosen, 0x1a, 0x7c, 0x0b];
+    const bytes = moduleOf([
+      section(1, [functionType([i32, i64], [i64])]),
+      section(3, [[0]]),
+      section(7, [[...nameOf('twice'), 0, 0]]),
+      section(10, [body([], code)]),
+    ]);
+    expect(instantiate(asIs(bytes)).function('twice')(3, 21n)).toBe(42n);
+  });
+
   it('copies from a passive segment until it is dropped, or says that it cannot', () => {
     const module = program('passive', ['bulk-memory']);
     if (engine.description.name === 'wasm3') {

@@ -46,6 +46,8 @@ const WASM3_FLAGS = [
   '-msign-ext',
   '-DNASSERTS',
   '-Dd_m3RecordBacktraces=1',
+  // with slots of 32 bits it gives the second half of a local that stands on the operand stack twice to another value
+  '-Dd_m3Use32BitSlots=0',
   // wasm3's 2000 is little for what metering adds; each costs 10 bytes that are cleared for every segment of a module
   '-Dd_m3MaxFunctionStackHeight=4000',
 ];
