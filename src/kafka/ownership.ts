@@ -25,7 +25,7 @@ export function ownership(
   const { groupId, topic, partitions, onError } = options;
   const consumer: Consumer = kafka.consumer({
     groupId,
-    maxWaitTimeInMs: kafkaLimits.sessionTimeoutMs / 3,
+    maxWaitTimeInMs: kafkaLimits.maxWaitMs,
     sessionTimeout: kafkaLimits.sessionTimeoutMs,
     heartbeatInterval: kafkaLimits.heartbeatMs,
     retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries: kafkaLimits.retries },

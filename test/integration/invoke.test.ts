@@ -1,0 +1,164 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { invoke } from '../../pipelines/invoke.js';
+import { functionSchema } from '../../src/functions/definition.js';
+import type { RunningFunctions } from '../../src/operators/running-functions.js';
+import { kafkaUnderTest, uniqueName, until } from '../support/kafka.js';
+
+let kafka: Awaited<ReturnType<typeof kafkaUnderTest>>;
+beforeAll(async () => {
+  kafka = await kafkaUnderTest();
+});
+afterAll(() => kafka.stop());
+
+const running: RunningFunctions[] = [];
+const errors: unknown[] = [];
+afterEach(async () => {
+  for (const functions of running.splice(0)) await functions.stop();
+  expect(errors.splice(0)).toEqual([]);
+});
+
+async function started(options: Parameters<typeof invoke>[0] = {}): Promise<RunningFunctions> {
+  const functions = await invoke({ onError: (error) => errors.push(error), ...options });
+  running.push(functions);
+  return functions;
+}
+
+function deployment(code: string, more: object = {}) {
+  const definition = functionSchema.parse({
+    name: 'f',
+    runtime: 'javascript',
+    memoryMb: 32,
+    code: { inline: code },
+    ...more,
+  });
+  return { definition, code: Buffer.from(code) };
+}
+
+const call = (input: unknown) => ({ trigger: 'call', input }) as const;
+const answer = (text: string) => `export const handle = ({ input }) => '${text} ' + input;`;
+
+describe('without Kafka', () => {
+  test('functions are deployed, called in both ways, paused, billed and deleted', async () => {
+    const functions = await started();
+    expect(await functions.deploy(deployment(answer('one')))).toMatchObject({ name: 'f', version: 1 });
+    expect(await functions.deploy(deployment(answer('one')))).toMatchObject({ version: 1 });
+    expect(await functions.deploy(deployment(answer('two')))).toMatchObject({ version: 2 });
+    expect((await functions.invoke('f', call('x'))).output).toBe('two x');
+    const { invocationId } = await functions.invokeAsync('f', 'y');
+    expect(await functions.asyncResult(invocationId)).toMatchObject({ state: 'succeeded', output: 'two y' });
+    expect(functions.asyncCall(invocationId)).toMatchObject({ state: 'succeeded', attempts: 1 });
+    expect(functions.cancelAsyncCall(invocationId)).toBe(false);
+    expect(functions.metrics('f').totalInvocations).toBe(2);
+    expect(await functions.billing('f')).toMatchObject({ invocationCount: 2 });
+    await functions.pause('f');
+    expect(functions.stats('f').paused).toBe(true);
+    await functions.delete('f');
+    await expect(functions.invoke('f', call(1))).rejects.toMatchObject({ code: 'IGU_FUNCTION_NOT_FOUND' });
+    for (const change of [() => functions.delete('f'), () => functions.pause('f'), () => functions.billing('f')])
+      await expect(change()).rejects.toMatchObject({ code: 'IGU_FUNCTION_NOT_FOUND' });
+  });
+
+  test('what cannot be started, or never comes, is refused before anybody calls it', async () => {
+    const functions = await started();
+    await functions.deploy(deployment(answer('one')));
+    await expect(functions.deploy(deployment('export const handle = ;'))).rejects.toMatchObject({
+      code: 'IGU_FUNCTION_CODE',
+    });
+    await expect(
+      functions.deploy(deployment(answer('two'), { triggers: [{ type: 'timer', cron: '0 0 31 2 *' }] })),
+    ).rejects.toMatchObject({ code: 'IGU_CONFIG' });
+    await expect(functions.deploy(deployment(answer('two'), { secrets: { KEY: 'none' } }))).rejects.toThrow(
+      /secret none/,
+    );
+    expect((await functions.invoke('f', call('x'))).output).toBe('one x');
+    expect(functions.list()).toMatchObject([{ version: 1 }]);
+  });
+
+  test('secrets are read where the function runs; an alias shares calls out', async () => {
+    const functions = await started({ secret: (name) => (name === 'token' ? 'hidden' : undefined) });
+    const code = 'export const handle = () => process.env.TOKEN';
+    await functions.deploy(deployment(code, { secrets: { TOKEN: 'token' } }));
+    await functions.deploy(deployment(`${code} + '!'`, { secrets: { TOKEN: 'token' } }));
+    expect((await functions.invoke('f', call(0))).output).toBe('hidden!');
+    expect(JSON.stringify([...functions.records])).not.toContain('hidden');
+    await expect(functions.setAlias('f', 'live', { 1: 1 })).rejects.toMatchObject({ code: 'IGU_USAGE' });
+    await functions.setAlias('f', 'live', { 2: 1 });
+    await functions.deploy(deployment(`${code} + '?'`, { secrets: { TOKEN: 'token' } }));
+    expect((await functions.invoke('f', call(0), { qualifier: 'live' })).output).toBe('hidden!');
+    expect((await functions.invoke('f', call(0))).output).toBe('hidden?');
+  });
+
+  test('a timer and an event start functions; paused ones are not started', async () => {
+    const functions = await started();
+    const code = 'export const handle = (event) => { console.log(event.trigger); }';
+    const triggers = [
+      { type: 'timer', cron: '* * * * * *' },
+      { type: 'event', eventType: 'order.*' },
+    ];
+    await functions.deploy(deployment(code, { triggers }));
+    await functions.settled();
+    expect(functions.stats('f').triggers).toEqual([
+      { type: 'timer', source: '* * * * * *' },
+      { type: 'event', source: 'order.*' },
+    ]);
+    const event = { specversion: '1.0', id: '1', source: 'test', type: 'order.made' } as const;
+    await functions.publish(event);
+    const lines = () => functions.logs('f').map(({ line }) => line);
+    await until('both', () => lines().includes('info timer') && lines().includes('info event'));
+    await functions.pause('f');
+    await functions.settled();
+    const before = lines().length;
+    await functions.publish({ ...event, id: '2' });
+    await functions.publish({ ...event, id: '3', type: 'order.paid' });
+    await functions.resume('f');
+    await functions.settled();
+    await until('a timer again', () => lines().length > before);
+    expect(lines().filter((line) => line === 'info event')).toHaveLength(1);
+  });
+});
+
+describe('over Kafka', () => {
+  const group = () => {
+    const definitions = uniqueName('functions');
+    const connection = { brokers: kafka.brokers.split(',') };
+    return { connection, group: definitions, deadLetters: 'dead-letters', definitions };
+  };
+
+  test('what one process deploys, all have, with the same versions, aliases and pauses; and after a restart', async () => {
+    const shared = group();
+    const [a, b] = [await started({ kafka: shared }), await started({ kafka: shared })];
+    await a.deploy(deployment(answer('one')));
+    await until('the function', () => b.list().length === 1);
+    expect((await b.invoke('f', call('x'))).output).toBe('one x');
+    expect(await b.deploy(deployment(answer('two')))).toMatchObject({ version: 2 });
+    await until('the version', () => a.list()[0]?.version === 2);
+    expect((await a.invoke('f', call('x'))).output).toBe('two x');
+    await a.setAlias('f', 'live', { 2: 1 });
+    await a.pause('f');
+    await a.setColdStartOptimization('f', true);
+    await until('the alias', () => b.stats('f').paused && b.list()[0]?.aliases.live !== undefined);
+    expect(await a.deploy(deployment(answer('three')))).toMatchObject({ version: 3 });
+    for (const functions of running.splice(0)) await functions.stop();
+
+    const c = await started({ kafka: shared });
+    expect(c.list()).toMatchObject([{ name: 'f', version: 3, aliases: { live: { 2: 1 } } }]);
+    expect(c.stats('f').paused).toBe(true);
+    expect(c.records.get('f')!.optimised).toBe(true);
+    expect((await c.invoke('f', call('x'), { qualifier: 'live' })).output).toBe('two x');
+    expect((await c.invoke('f', call('x'))).output).toBe('three x');
+    await c.delete('f');
+    const d = await started({ kafka: shared });
+    expect(d.list()).toEqual([]);
+    expect(await d.billing('f').catch((error: { code: string }) => error.code)).toBe('IGU_FUNCTION_NOT_FOUND');
+  }, 60_000);
+
+  test('one process of a group has a timer', async () => {
+    const shared = group();
+    const both = [await started({ kafka: shared }), await started({ kafka: shared })];
+    const code = 'export const handle = ({ scheduledTime }) => console.log(scheduledTime)';
+    await both[0]!.deploy(deployment(code, { triggers: [{ type: 'timer', cron: '* * * * * *' }] }));
+    const seen = () => both.flatMap((one) => (one.list().length ? one.logs('f').map(({ line }) => line) : []));
+    await until('three runs', () => seen().length >= 3, 30_000);
+    expect(new Set(seen()).size).toBe(seen().length);
+  }, 60_000);
+});
