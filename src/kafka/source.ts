@@ -162,7 +162,7 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
       const firstOffset = BigInt(messages[0]?.offset ?? 0);
       const lastOffset = BigInt(messages.at(-1)?.offset ?? 0);
       const acknowledge = at.tracker.begin(firstOffset, lastOffset);
-      await new Promise<void>((resolve, reject) => {
+      const acknowledged = new Promise<void>((resolve, reject) => {
         next({
           topic: batch.topic,
           partition: batch.partition,
@@ -187,6 +187,9 @@ export function source(kafka: Kafka, options: SourceOptions): Source {
           },
         });
       });
+      // a batch may take longer than a silent member is waited for; a group that changes is told by the heartbeat at the end
+      const beating = setInterval(() => void heartbeat().catch(() => undefined), kafkaLimits.heartbeatMs);
+      await acknowledged.finally(() => clearInterval(beating));
     }
     const last = batch.messages.at(-1)?.offset;
     if (last !== undefined && at.position > BigInt(last)) resolveOffset(last);

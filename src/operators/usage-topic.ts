@@ -10,8 +10,8 @@ import { defaultPrices, isAuthentic, type PriceTable, type UsageRecord } from '.
 import { type PeriodBill, UsageLedger, type UsagePeriod } from '../functions/usage-ledger.js';
 import { ensureTopics } from '../kafka/admin.js';
 import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
+import { followPartition } from '../kafka/partition-reader.js';
 import { sink as openSink } from '../kafka/sink.js';
-import { tail } from '../kafka/tail.js';
 import { usageLimits } from '../limits.js';
 import { UsageJournal } from './usage-journal.js';
 
@@ -81,9 +81,8 @@ export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic
   const configs = { 'cleanup.policy': 'delete', 'retention.ms': String(usageLimits.retentionMs) };
   await ensureTopics(connection, [{ topic, partitions: 1, configs }]);
   const kafka = kafkaClient(connection);
-  const admin = kafka.admin();
   const sink = openSink(kafka);
-  await Promise.all([admin.connect(), sink.connect()]);
+  await sink.connect();
   const ledger = new UsageLedger();
   const counts = { written: 0, lost: 0, refused: 0 };
   const report = (error: unknown): void => onError?.(error);
@@ -204,45 +203,32 @@ export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic
     if (current.length >= usageLimits.maxFlush) void flushQuietly();
   };
 
-  /** First offset that was not read. */
-  let next = 0n;
-  const waiting = new Set<() => void>();
-  const reading = tail(kafka, [topic], 'earliest');
-  const subscription = reading.messages.subscribe({
-    next: ({ message }) => {
+  const following = followPartition(
+    kafka,
+    topic,
+    0,
+    ({ value }) => {
       try {
-        if (message.value) ledger.add(accept(readableValue(message.value)));
+        if (value) ledger.add(accept(readableValue(value)));
       } catch (error) {
         refuse(error);
       }
-      next = BigInt(message.offset) + 1n;
-      for (const look of waiting) look();
     },
-    error: report,
-  });
+    report,
+  );
   const caughtUp = async (): Promise<void> => {
-    const ends = await admin.fetchTopicOffsets(topic);
-    const { low = '0', high = '0' } = ends[0] ?? {};
-    const end = BigInt(high);
-    // an empty topic has nothing to read, whatever its offsets are
-    if (BigInt(low) >= end) return;
-    await new Promise<void>((resolve, reject) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        waiting.delete(look);
-      };
-      const timer = setTimeout(() => {
-        done();
-        reject(new Error(`${topic} was read up to ${next} of ${end} within ${CATCH_UP_MS} ms`));
-      }, CATCH_UP_MS);
-      const look = (): void => {
-        if (next < end) return;
-        done();
-        resolve();
-      };
-      waiting.add(look);
-      look();
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new Error(`${topic} was not read to its end within ${CATCH_UP_MS} ms`)),
+        CATCH_UP_MS,
+      );
     });
+    try {
+      await Promise.race([following.caughtUp(), late]);
+    } finally {
+      clearTimeout(timer);
+    }
   };
   const stopFlushing = clock.every(usageLimits.flushMs, () => void flushQuietly());
 
@@ -265,8 +251,7 @@ export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic
       stopFlushing();
       await flush().catch(report);
       journal?.cut();
-      subscription.unsubscribe();
-      await Promise.all([reading.closed(), sink.close(), admin.disconnect()]);
+      await Promise.all([following.stop(), sink.close()]);
     },
   };
 }
