@@ -69,7 +69,7 @@ function profile(file: string, args: readonly string[], options: GasOptions): Pr
   const profiled = profileModule(bytes, maxMemoryPages, maxTableElements);
   const prepared = prepareModule(profiled.bytes, { metered: false, maxMemoryPages, maxTableElements });
   const wasi = makeWasi(guestWasi(options, [file, ...args], options.json === true));
-  const counting = countingImports(wasiImports(wasi, info));
+  const counting = countingImports(wasiImports(wasi, info), () => wasi.gasOfBytes);
   const engine = new NativeEngine();
   const instance = new Instance(engine.compile(prepared, options.tier), {
     wasi,

@@ -20,6 +20,8 @@ export const prices = {
   memoryPage: 1024,
   /** Memory that bulk instructions move or fill: one unit for so many bytes (a power of two). */
   bytesPerUnit: 8,
+  /** Bytes that a call of WASI moves for its own price; each further `bytesPerUnit` cost one unit, as bulk instructions do. */
+  hostCallBytes: 512,
   /** Values that a call, a block or one trip of a loop takes and gives for nothing; each more costs a unit, since it may be copied. */
   freeValues: 16,
   /** Each table element that bulk instructions move or fill, or a table grows. */
@@ -32,6 +34,11 @@ export const BYTES_PER_UNIT_SHIFT = Math.log2(prices.bytesPerUnit);
 /** What a call, a block or one trip of a loop of a type costs for its values, beside its instruction. */
 export function priceOfValues({ params, results }: FunctionType): number {
   return Math.max(0, params.length + results.length - prices.freeValues);
+}
+
+/** What a call of WASI that moves so many bytes costs beside `hostCall`. */
+export function priceOfBytes(bytes: number): number {
+  return bytes <= prices.hostCallBytes ? 0 : Math.floor((bytes - prices.hostCallBytes) / prices.bytesPerUnit);
 }
 
 /** Price of each opcode, as `opcodes.ts` numbers them. What only structures code is free. */

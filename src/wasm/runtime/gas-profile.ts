@@ -83,9 +83,15 @@ export function readProfile(instance: Instance, { functions }: ProfiledModule): 
     .sort((a, b) => b.gas - a.gas || a.index - b.index);
 }
 
-/** Imports that count their calls: each costs the fixed price of a host call, however it was reached. */
-export function countingImports(imports: UserImports): { readonly imports: UserImports; hostCalls(): FunctionGas[] } {
-  const counts = new Map<string, number>();
+/**
+ * Imports that count their calls and what they cost, however they were reached: the fixed price of a host call, and what the host charges itself.
+ * @param charged sum of the latter so far (default none)
+ */
+export function countingImports(
+  imports: UserImports,
+  charged: () => number = () => 0,
+): { readonly imports: UserImports; hostCalls(): FunctionGas[] } {
+  const accounts = new Map<string, { calls: number; gas: number }>();
   const counting: Record<string, Record<string, UserImports[string][string]>> = {};
   for (const [module, names] of Object.entries(imports)) {
     const wrapped: Record<string, UserImports[string][string]> = {};
@@ -94,10 +100,17 @@ export function countingImports(imports: UserImports): { readonly imports: UserI
         wrapped[name] = value;
         continue;
       }
-      const key = `${module}.${name}`;
+      const account = { calls: 0, gas: 0 };
+      accounts.set(`${module}.${name}`, account);
       wrapped[name] = (...args: unknown[]) => {
-        counts.set(key, (counts.get(key) ?? 0) + 1);
-        return (value as (...given: unknown[]) => unknown)(...args);
+        const before = charged();
+        account.calls++;
+        account.gas += prices.hostCall;
+        try {
+          return (value as (...given: unknown[]) => unknown)(...args);
+        } finally {
+          account.gas += charged() - before;
+        }
       };
     }
     counting[module] = wrapped;
@@ -105,7 +118,9 @@ export function countingImports(imports: UserImports): { readonly imports: UserI
   return {
     imports: counting,
     hostCalls: () =>
-      [...counts].map(([name, calls]) => ({ index: -1, name: `host ${name}`, calls, gas: calls * prices.hostCall })),
+      [...accounts]
+        .filter(([, { calls }]) => calls > 0)
+        .map(([name, account]) => ({ index: -1, name: `host ${name}`, ...account })),
   };
 }
 

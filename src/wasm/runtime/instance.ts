@@ -140,7 +140,10 @@ export class Instance {
     this.#tenant = options.tenant;
     this.#wasi = options.wasi;
     this.#viewsDetach = options.viewsDetach === true;
-    this.#wasi?.bind(() => this.#currentMemory());
+    this.#wasi?.bind(
+      () => this.#currentMemory(),
+      (units) => this.charge(units),
+    );
     this.#refuseAfterTrap = options.afterTrap === 'refuse';
     this.#checkMetered(this.#limits);
     checkInitialSizes(module.info, this.#limits);

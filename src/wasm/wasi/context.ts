@@ -9,6 +9,8 @@ export interface WasiContext {
   readonly version: AbiVersion;
   /** The guest's memory as it is now. */
   readonly memory: () => Uint8Array;
+  /** Takes the gas for bytes that a call moves: of paths, buffers, listings. @throws what whoever keeps the gas throws when there is not so much */
+  readonly pay: (bytes: number) => void;
   readonly table: DescriptorTable;
   readonly clock: WasiClock;
   readonly random: WasiRandom;

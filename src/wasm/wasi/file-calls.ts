@@ -8,6 +8,8 @@ import { checkRange, encodeText, setBig, setU16, setU32, setU64 } from './guest-
 import { transfer } from './vectors.js';
 import { errnoOf, WasiError } from './wasi-error.js';
 
+/** Bytes before the name in a listing. */
+const ENTRY = 24;
 const MOST = BigInt(Number.MAX_SAFE_INTEGER);
 
 /** A file size or offset of the guest as a number. */
@@ -56,7 +58,7 @@ export function timesOf(
 }
 
 export function fileCalls(context: WasiContext) {
-  const { table, memory: memoryNow, version } = context;
+  const { table, memory: memoryNow, pay, version } = context;
   const [SET, CURRENT, END] = version.whence;
 
   const seek = (fd: number, offset: bigint, whence: number, result: number, rights: number) => {
@@ -92,6 +94,7 @@ export function fileCalls(context: WasiContext) {
       const end = toSize(offset) + toSize(length);
       if (length === 0n) throw new WasiError(Errno.INVAL);
       if (end > Number.MAX_SAFE_INTEGER) throw new WasiError(Errno.FBIG);
+      pay(end - file.file.size());
       file.file.allocate(end);
     }),
     fd_close: guarded((fd: number) => table.close(fd)),
@@ -123,7 +126,10 @@ export function fileCalls(context: WasiContext) {
       writeStat(memoryNow(), result >>> 0, table.get(fd, Rights.FD_FILESTAT_GET).stat(), version.wideLinkCount);
     }),
     fd_filestat_set_size: guarded((fd: number, size: bigint) => {
-      table.file(fd, Rights.FD_FILESTAT_SET_SIZE).file.setSize(toSize(size));
+      const { file } = table.file(fd, Rights.FD_FILESTAT_SET_SIZE);
+      // What is cut off is made zero, so that shorter costs as longer does.
+      pay(Math.abs(toSize(size) - file.size()));
+      file.setSize(toSize(size));
     }),
     fd_filestat_set_times: guarded((fd: number, atim: bigint, mtim: bigint, flags: number) => {
       const found = table.get(fd, Rights.FD_FILESTAT_SET_TIMES);
@@ -132,7 +138,7 @@ export function fileCalls(context: WasiContext) {
     }),
     fd_pread: guarded((fd: number, vectors: number, count: number, offset: bigint, result: number) => {
       const file = table.file(fd, Rights.FD_READ | Rights.FD_SEEK);
-      transfer(memoryNow(), vectors >>> 0, count >>> 0, result >>> 0, file, readAt, toSize(offset));
+      transfer(context, vectors >>> 0, count >>> 0, result >>> 0, file, readAt, toSize(offset));
     }),
     fd_prestat_dir_name: guarded((fd: number, address: number, length: number) => {
       const { preopen } = table.get(fd, 0);
@@ -155,12 +161,12 @@ export function fileCalls(context: WasiContext) {
       const file = table.file(fd, Rights.FD_WRITE | Rights.FD_SEEK);
       // As on Linux, a file opened to append has everything written at its end.
       const position = file.flags & FdFlags.APPEND ? file.file.size() : toSize(offset);
-      transfer(memoryNow(), vectors >>> 0, count >>> 0, result >>> 0, file, writeAt, position);
+      transfer(context, vectors >>> 0, count >>> 0, result >>> 0, file, writeAt, position);
     }),
     fd_read: (fd: number, vectors: number, count: number, result: number): number => {
       try {
         const found = table.get(fd, Rights.FD_READ);
-        return transfer(memoryNow(), vectors >>> 0, count >>> 0, result >>> 0, found, read);
+        return transfer(context, vectors >>> 0, count >>> 0, result >>> 0, found, read);
       } catch (error) {
         return errnoOf(error);
       }
@@ -170,10 +176,12 @@ export function fileCalls(context: WasiContext) {
       const memory = memoryNow();
       checkRange(memory, buffer >>> 0, length >>> 0);
       checkRange(memory, result >>> 0, 4);
+      let moved = 0;
       if (cookie === 0n || !found.listing) {
         const own = { ino: found.directory.stat().ino, type: FileType.DIRECTORY };
         // The parent's number is not told: it may be outside.
         found.listing = [{ name: '.', ...own }, { name: '..', ...own }, ...found.directory.list()];
+        for (const { name } of found.listing) moved += ENTRY + name.length;
         listed.delete(found);
         listed.add(found);
         const [oldest] = listed;
@@ -181,21 +189,22 @@ export function fileCalls(context: WasiContext) {
       }
       const end = (buffer >>> 0) + (length >>> 0);
       let at = buffer >>> 0;
-      const entry = new Uint8Array(24 + wasiLimits.maxNameBytes * 4);
+      const entry = new Uint8Array(ENTRY + wasiLimits.maxNameBytes * 4);
       for (let i = toSize(cookie); i < found.listing.length && at < end; i++) {
         const { name, ino, type } = found.listing[i]!;
         const bytes = encodeText(name);
-        entry.fill(0, 0, 24);
+        entry.fill(0, 0, ENTRY);
         setU64(entry, 0, i + 1);
         setBig(entry, 8, ino);
         setU32(entry, 16, bytes.length);
         entry[20] = type;
-        entry.set(bytes, 24);
-        const size = Math.min(24 + bytes.length, end - at);
+        entry.set(bytes, ENTRY);
+        const size = Math.min(ENTRY + bytes.length, end - at);
         memory.set(entry.subarray(0, size), at);
         at += size;
       }
       setU32(memory, result >>> 0, at - (buffer >>> 0));
+      pay(moved + at - (buffer >>> 0));
     }),
     fd_renumber: guarded((from: number, to: number) => table.move(from, to)),
     fd_seek: guarded((fd: number, offset: bigint, whence: number, result: number) => {
@@ -210,7 +219,7 @@ export function fileCalls(context: WasiContext) {
     fd_write: (fd: number, vectors: number, count: number, result: number): number => {
       try {
         const found = table.get(fd, Rights.FD_WRITE);
-        return transfer(memoryNow(), vectors >>> 0, count >>> 0, result >>> 0, found, write);
+        return transfer(context, vectors >>> 0, count >>> 0, result >>> 0, found, write);
       } catch (error) {
         return errnoOf(error);
       }

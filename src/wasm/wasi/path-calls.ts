@@ -47,9 +47,13 @@ function checkSlash(walked: Walked, name: string, missing: number): void {
 }
 
 export function pathCalls(context: WasiContext) {
-  const { table, memory: memoryNow, version } = context;
+  const { table, memory: memoryNow, pay, version } = context;
   const directoryOf = (fd: number, rights: number) => table.directory(fd, rights).directory;
-  const pathOf = (address: number, length: number) => getPath(memoryNow(), address >>> 0, length >>> 0);
+  const pathOf = (address: number, length: number) => {
+    const path = getPath(memoryNow(), address >>> 0, length >>> 0);
+    pay(length >>> 0);
+    return path;
+  };
 
   return {
     path_create_directory: guarded((fd: number, address: number, length: number) => {
@@ -152,7 +156,10 @@ export function pathCalls(context: WasiContext) {
           const read = !writes || (wanted & Rights.FD_READ) !== 0;
           const file = directory.openFile(name, { read, write: writes }, create, exclusive);
           try {
-            if (truncate) file.setSize(0);
+            if (truncate) {
+              pay(file.size());
+              file.setSize(0);
+            }
           } catch (error) {
             file.close();
             throw error;
@@ -179,6 +186,7 @@ export function pathCalls(context: WasiContext) {
         const bytes = encodeText(target).subarray(0, size >>> 0);
         memory.set(bytes, buffer >>> 0);
         setU32(memory, result >>> 0, bytes.length);
+        pay(bytes.length);
       },
     ),
     path_remove_directory: guarded((fd: number, address: number, length: number) => {

@@ -22,6 +22,7 @@ export function pollOneoff(context: WasiContext, input: number, output: number, 
   checkRange(memory, input, count * size);
   checkRange(memory, output, count * EVENT);
   checkRange(memory, result, 4);
+  context.pay(count * (size + EVENT));
 
   // The events may be written over the subscriptions, so those are copied first.
   const subscriptions = memory.slice(input, input + count * size);

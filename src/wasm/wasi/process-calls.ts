@@ -38,18 +38,23 @@ function readClock(clock: WasiClock, id: number): number {
 
 /** The functions of WASI that are on neither descriptors nor paths: arguments, environment, clocks, randomness, waiting, ending, sockets. */
 export function processCalls(context: WasiContext) {
-  const { table, memory: memoryNow, clock, random, args, environment } = context;
+  const { table, memory: memoryNow, pay, clock, random, args, environment } = context;
+  const payFor = (strings: readonly Uint8Array[]) => pay(lengthOf(strings) + 4 * strings.length);
   return {
     args_get: guarded((pointers: number, bytes: number) => {
+      payFor(args);
       writeStrings(memoryNow(), args, pointers >>> 0, bytes >>> 0);
     }),
     args_sizes_get: guarded((count: number, size: number) => {
+      payFor(args);
       writeSizes(memoryNow(), args, count >>> 0, size >>> 0);
     }),
     environ_get: guarded((pointers: number, bytes: number) => {
+      payFor(environment);
       writeStrings(memoryNow(), environment, pointers >>> 0, bytes >>> 0);
     }),
     environ_sizes_get: guarded((count: number, size: number) => {
+      payFor(environment);
       writeSizes(memoryNow(), environment, count >>> 0, size >>> 0);
     }),
     clock_res_get: guarded((id: number, result: number) => {
@@ -85,6 +90,7 @@ export function processCalls(context: WasiContext) {
     random_get: guarded((address: number, length: number) => {
       const memory = memoryNow();
       checkRange(memory, address >>> 0, length >>> 0);
+      pay(length >>> 0);
       random.fill(memory, address >>> 0, (address >>> 0) + (length >>> 0));
     }),
     sched_yield: () => 0,
@@ -100,7 +106,7 @@ export function processCalls(context: WasiContext) {
         const found = table.socket(fd, Rights.FD_READ);
         if (flags & ~3) throw new WasiError(Errno.INVAL);
         checkRange(memoryNow(), resultFlags >>> 0, 2);
-        transfer(memoryNow(), vectors >>> 0, count >>> 0, received >>> 0, found, (from, memory, start, end) =>
+        transfer(context, vectors >>> 0, count >>> 0, received >>> 0, found, (from, memory, start, end) =>
           from.socket.receive(memory, start, end, flags),
         );
         setU16(memoryNow(), resultFlags >>> 0, 0);
@@ -109,7 +115,7 @@ export function processCalls(context: WasiContext) {
     sock_send: guarded((fd: number, vectors: number, count: number, flags: number, result: number) => {
       const found = table.socket(fd, Rights.FD_WRITE);
       if (flags !== 0) throw new WasiError(Errno.INVAL);
-      transfer(memoryNow(), vectors >>> 0, count >>> 0, result >>> 0, found, (to, memory, start, end) =>
+      transfer(context, vectors >>> 0, count >>> 0, result >>> 0, found, (to, memory, start, end) =>
         to.write(memory, start, end),
       );
     }),

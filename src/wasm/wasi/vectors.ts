@@ -1,12 +1,13 @@
 import { wasiLimits } from '../../limits.js';
 import { Errno } from './abi.js';
+import type { WasiContext } from './context.js';
 import type { Descriptor } from './descriptor.js';
 import { checkRange, getU32, setU32 } from './guest-memory.js';
 import { errnoOf, WasiError } from './wasi-error.js';
 
-/** Moves bytes between the guest's buffers and a descriptor until one is not filled; answers in `result` how many. */
+/** Moves bytes between the guest's buffers and a descriptor until one is not filled; answers in `result` how many. What was moved is paid. */
 export function transfer<T extends Descriptor>(
-  memory: Uint8Array,
+  { memory: memoryNow, pay }: WasiContext,
   vectors: number,
   count: number,
   result: number,
@@ -15,6 +16,7 @@ export function transfer<T extends Descriptor>(
   position = 0,
 ): number {
   if (count > wasiLimits.maxVectors) throw new WasiError(Errno.INVAL);
+  const memory = memoryNow();
   checkRange(memory, vectors, count * 8);
   checkRange(memory, result, 4);
   let done = 0;
@@ -39,5 +41,6 @@ export function transfer<T extends Descriptor>(
     if (moved < length) break;
   }
   setU32(memory, result, done);
+  pay(done);
   return 0;
 }

@@ -2,6 +2,7 @@
 import { type Clock, wallClock } from '../../clock.js';
 import { IguanaError } from '../../errors.js';
 import { wasiLimits } from '../../limits.js';
+import { priceOfBytes } from '../gas/prices.js';
 import type { RawFunction } from '../types.js';
 import { DIRECTORY_RIGHTS, FILE_RIGHTS, PREVIEW1, Rights, SOCKET_RIGHTS, UNSTABLE } from './abi.js';
 import { type DeterministicClockOptions, deterministicClock, realClock, type WasiClock } from './clock.js';
@@ -106,6 +107,9 @@ export class Wasi {
   private readonly random: WasiRandom;
   private readonly context: Omit<WasiContext, 'version'>;
   private memory: (() => Uint8Array) | undefined;
+  /** Gas that calls cost so far for the bytes they moved. */
+  gasOfBytes = 0;
+  private charge: ((units: number) => void) | undefined;
   private readonly streams: readonly [InputDescriptor, OutputDescriptor, OutputDescriptor];
 
   constructor(options: WasiOptions = {}) {
@@ -144,6 +148,12 @@ export class Wasi {
     for (const socket of options.sockets ?? []) this.table.add(new SocketDescriptor(socket));
     this.context = {
       memory: () => this.memory?.() ?? noMemory(),
+      pay: (bytes) => {
+        const units = priceOfBytes(bytes);
+        if (units <= 0) return;
+        this.gasOfBytes += units;
+        this.charge?.(units);
+      },
       table: this.table,
       clock: this.clock,
       random: this.random,
@@ -166,9 +176,13 @@ export class Wasi {
     return calls as unknown as Record<string, RawFunction>;
   }
 
-  /** Where the guest's memory is, asked anew in each call since it may grow. A getter that keeps its view while the buffer lives saves 50 ns a call. */
-  bind(memory: () => Uint8Array): void {
+  /**
+   * @param memory where the guest's memory is, asked anew in each call since it may grow. A getter that keeps its view while the buffer lives saves 50 ns a call.
+   * @param charge takes gas for bytes that calls move, and throws to end the guest when there is not so much (default: nothing is charged)
+   */
+  bind(memory: () => Uint8Array, charge?: (units: number) => void): void {
     this.memory = memory;
+    this.charge = charge;
   }
 
   /**

@@ -4,6 +4,8 @@ import { NativeEngine } from '../../../src/wasm/engines/native.js';
 import { prepareModule } from '../../../src/wasm/module/prepare.js';
 import { countingImports, profileModule, readProfile } from '../../../src/wasm/runtime/gas-profile.js';
 import { Instance } from '../../../src/wasm/runtime/instance.js';
+import { Wasi } from '../../../src/wasm/wasi/wasi.js';
+import { body, functionType, moduleOf, name as nameOf, section, valueBytes } from '../../support/wasm-binary.js';
 import { calcModule } from '../../support/wasm-calc.js';
 
 const engine = new NativeEngine();
@@ -39,6 +41,38 @@ describe('the gas profile', () => {
     const { metered, sum } = both(calcModule, name, args, host);
     expect(metered).toBeGreaterThan(0);
     expect(sum).toBe(metered);
+  });
+
+  it('of bytes that WASI moves adds up too, and they end a guest that has no gas for them', () => {
+    const { i32 } = valueBytes;
+    const bytes = moduleOf([
+      section(1, [functionType([i32, i32], [i32]), functionType([i32], [i32])]),
+      section(2, [[...nameOf('wasi_snapshot_preview1'), ...nameOf('random_get'), 0, 0]]),
+      section(3, [[1]]),
+      section(5, [[0, 16]]),
+      section(7, [
+        [...nameOf('memory'), 2, 0],
+        [...nameOf('random'), 0, 1],
+      ]),
+      section(10, [body([], [0x41, 0, 0x20, 0, 0x10, 0])]),
+    ]);
+    const wasi = () => new Wasi({ random: { seed: 1 } });
+    const metered = new Instance(engine.compile(prepareModule(bytes)), { wasi: wasi() });
+    const profile = profileModule(bytes, pages, elements);
+    const counted = wasi();
+    const counting = countingImports({ wasi_snapshot_preview1: counted.imports() }, () => counted.gasOfBytes);
+    const plain = engine.compile(prepareModule(profile.bytes, { metered: false }));
+    const profiled = new Instance(plain, { wasi: counted, imports: counting.imports });
+    for (const length of [0, 512, 100_000, 1_048_576]) {
+      expect(metered.function('random')(length)).toBe(0);
+      expect(profiled.function('random')(length)).toBe(0);
+    }
+    const sum = [...readProfile(profiled, profile), ...counting.hostCalls()].reduce((all, { gas }) => all + gas, 0);
+    expect(sum).toBe(metered.getGasUsed().total);
+    expect(sum).toBeGreaterThan(140_000);
+    metered.setGasLimit(1_000);
+    expect(() => metered.function('random')(100_000)).toThrow('IGU_WASM_OUT_OF_GAS');
+    expect(metered.getGasUsed().left).toBe(0);
   });
 
   it('names functions, counts their calls and puts the dearest first', () => {

@@ -6,6 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { VirtualClock } from '../../../../src/clock.js';
 import { IguanaError } from '../../../../src/errors.js';
 import { wasiLimits } from '../../../../src/limits.js';
+import { prices } from '../../../../src/wasm/gas/prices.js';
+import { WasmTrap } from '../../../../src/wasm/trap.js';
 import { Errno, FdFlags, OpenFlags, Rights } from '../../../../src/wasm/wasi/abi.js';
 import type { WasiSocket } from '../../../../src/wasm/wasi/descriptor.js';
 import { BoundedOutput } from '../../../../src/wasm/wasi/streams.js';
@@ -502,5 +504,63 @@ describe('ends and sockets', () => {
     expect([direct.call('sock_recv', 4, 0, 1, 0, RESULT, RESULT + 8), direct.result]).toEqual([0, 4]);
     expect([direct.call('sock_shutdown', 4, 3), direct.call('fd_close', 4)]).toEqual([0, 0]);
     expect(sent).toEqual(['pong', 'po', 'shutdown 3', 'closed']);
+  });
+});
+
+describe('gas of bytes that calls move', () => {
+  const priceOf = (of: DirectGuest, run: () => unknown): number => {
+    const before = of.wasi.gasOfBytes;
+    run();
+    return of.wasi.gasOfBytes - before;
+  };
+  const units = (bytes: number) => Math.floor(Math.max(0, bytes - prices.hostCallBytes) / prices.bytesPerUnit);
+
+  it('is what bulk instructions cost, beyond what the call itself pays for', () => {
+    const one = guest({
+      args: ['program', 'x'.repeat(10_000)],
+      stdin: 'y'.repeat(3_000),
+      preopens: [{ guest: '/', files: { short: 'abc', long: new Uint8Array(20_000) } }],
+    });
+    expect(priceOf(one, () => one.write(1, 'z'.repeat(512)))).toBe(0);
+    expect(priceOf(one, () => one.write(1, 'z'.repeat(519)))).toBe(0);
+    expect(priceOf(one, () => one.write(1, 'z'.repeat(520)))).toBe(1);
+    expect(priceOf(one, () => one.read(0, 65_536))).toBe(units(3_000));
+    expect(priceOf(one, () => one.read(0, 65_536))).toBe(0);
+    expect(priceOf(one, () => one.call('random_get', BUFFER, 65_536))).toBe(8_128);
+    expect(priceOf(one, () => one.call('random_get', BUFFER, 2_000_000))).toBe(0); // EFAULT: nothing was moved
+    expect(priceOf(one, () => one.call('args_get', BUFFER, BUFFER + 64))).toBe(units(10_009 + 8));
+    expect(priceOf(one, () => one.stat(3, `${'./'.repeat(1_000)}short`))).toBe(units(2_005));
+    const fd = one.open(3, 'long', { rights: READ_WRITE | Rights.FD_FILESTAT_SET_SIZE });
+    expect(priceOf(one, () => one.call('fd_filestat_set_size', fd, 1_000_000n))).toBe(units(980_000));
+    expect(priceOf(one, () => one.call('fd_filestat_set_size', fd, 0n))).toBe(units(1_000_000));
+    expect(priceOf(one, () => one.call('fd_allocate', fd, 0n, 30_000n))).toBe(units(30_000));
+    expect(priceOf(one, () => one.call('fd_allocate', fd, 0n, 20_000n))).toBe(0);
+    const truncate = { flags: OpenFlags.TRUNCATE, rights: READ_WRITE };
+    expect(priceOf(one, () => one.open(3, 'long', truncate))).toBe(units(30_000));
+  });
+
+  it('of a listing is all entries, however few of them are asked for', () => {
+    const files = Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`file${1_000 + i}`, '']));
+    const one = guest({ preopens: [{ guest: '/', files }] });
+    const cost = priceOf(one, () => expect(one.call('fd_readdir', 3, BUFFER, 24, 0n, RESULT)).toBe(0));
+    expect(cost).toBe(units(1_000 * (24 + 8) + 2 * 24 + 3 + 24));
+  });
+
+  it('ends the call when there is not so much', () => {
+    const one = guest({});
+    let left = 100;
+    one.wasi.bind(
+      () => one.memory,
+      (charge) => {
+        left -= charge;
+        if (left < 0) throw new WasmTrap('out-of-gas');
+      },
+    );
+    one.call('random_get', BUFFER, 1_312);
+    expect(left).toBe(0);
+    one.call('random_get', BUFFER, 512);
+    one.memory.fill(0);
+    expect(() => one.call('random_get', BUFFER, 520)).toThrow(WasmTrap);
+    expect(one.memory.every((byte) => byte === 0)).toBe(true);
   });
 });
