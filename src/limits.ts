@@ -493,3 +493,11 @@ export const functionDefinitionLimits = {
   /** Tries of a change while other processes change something too. */
   maxAttempts: 10,
 } as const;
+
+/** Definitions in a directory. */
+export const functionDirectoryLimits = {
+  /** The directory is looked at this often, ms. */
+  pollMs: 500,
+  /** Definitions in it; further ones are reported. */
+  maxFiles: 1_000,
+} as const;

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { z } from 'zod';
 import { ruleSchema } from '../detectors/rule.js';
 import { IguanaError } from '../errors.js';
+import { priceTableSchema } from '../functions/billing.js';
 import { policySchema } from '../scaling/policy.js';
 import { logLevels } from './log.js';
 import { checkedYaml, textOf } from './yaml-file.js';
@@ -13,7 +14,14 @@ const port = z.number().int().min(0).max(65_535);
 /** What `iguana.yaml` may say; flags on the command line win over it. */
 export const configSchema = z.strictObject({
   /** Address of the page, the API and Prometheus metrics. */
-  dashboard: z.strictObject({ host: z.string().default('127.0.0.1'), port: port.default(4480) }).prefault({}),
+  dashboard: z
+    .strictObject({
+      host: z.string().default('127.0.0.1'),
+      port: port.default(4480),
+      /** What requests to `/api/functions` must have (`Authorization: Bearer …`); without one only this machine may deploy and call functions there. */
+      token: z.string().min(16).optional(),
+    })
+    .prefault({}),
   /** The embedded broker; not started when `kafka.brokers` is given. */
   broker: z
     .strictObject({
@@ -51,6 +59,22 @@ export const configSchema = z.strictObject({
   /** The neural member of the ensemble, trained here over all series; it makes a forecast about three times as dear. */
   neural: z
     .strictObject({ enabled: z.boolean().default(true), trainEveryMs: z.number().int().min(1000).default(20_000) })
+    .prefault({}),
+  /** Functions: code that records, requests, timers and events start. */
+  functions: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      /** Definitions in its `*.yaml` are deployed, and followed while this runs; not there is none. */
+      directory: z.string().min(1).default('functions'),
+      /** YAML with the name and value of each secret; without it, or beside it, `IGUANA_SECRET_NAME` in the environment. */
+      secretsFile: z.string().min(1).optional(),
+      /** Key that usage is signed with, made at the first start; default `usage.key` in the data directory. The same one for all processes of a group. */
+      usageKeyFile: z.string().min(1).optional(),
+      /** US dollars; the default is AWS Lambda's first tier. */
+      prices: priceTableSchema.prefault({}),
+      /** Where JavaScript runs, whatever definitions say; default: as they say. */
+      isolation: z.enum(['thread', 'process']).optional(),
+    })
     .prefault({}),
   /** What is to be called an anomaly beside what the detectors find. */
   rules: z.array(ruleSchema).default([]),
