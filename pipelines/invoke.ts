@@ -9,7 +9,10 @@ import { eventTriggers } from '../src/functions/triggers/event-trigger.js';
 import { timerTriggers } from '../src/functions/triggers/timer-trigger.js';
 import { type ConnectionOptions, kafkaClient } from '../src/kafka/client.js';
 import { sink as openSink } from '../src/kafka/sink.js';
+import { functionLimits } from '../src/limits.js';
 import { type DeployedFunctions, deployedFunctions } from '../src/operators/deployed-functions.js';
+import { eventTopic } from '../src/operators/event-topic.js';
+import { functionOutcomes } from '../src/operators/function-outcomes.js';
 import { localUsage } from '../src/operators/local-usage.js';
 import { type RunningFunctions, runningFunctions } from '../src/operators/running-functions.js';
 import { timerState } from '../src/operators/timer-state.js';
@@ -46,8 +49,27 @@ const TICK_MS = 1_000;
 
 /** Whatever starts functions in; what they return, what they cost and how they stand out. */
 export async function invoke(options: InvokeOptions = {}): Promise<RunningFunctions> {
+  const stops: (() => unknown)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const one of stops.splice(0).reverse()) await one();
+  };
+  try {
+    return await assemble(options, stops, stop);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** @param stops takes how to end each part; the last comes first */
+async function assemble(
+  options: InvokeOptions,
+  stops: (() => unknown)[],
+  stop: () => Promise<void>,
+): Promise<RunningFunctions> {
   const { kafka, clock = wallClock, prices, usageKey = '', onError = () => undefined } = options;
   const sink = kafka && openSink(kafkaClient(kafka.connection));
+  stops.push(() => sink?.close());
   await sink?.connect();
 
   // what they cost
@@ -55,45 +77,44 @@ export async function invoke(options: InvokeOptions = {}): Promise<RunningFuncti
   const usage = kafka
     ? await usageTopic({ connection: kafka.connection, keys: [usageKey], ...journal, onError, clock })
     : localUsage(prices);
+  stops.push(usage.stop);
 
   // what runs them
   const factories = instanceFactories(defined({ isolation: options.isolation }));
-  const service = new FunctionService({
-    clock,
-    factory: factories.of,
-    usageKey,
-    onUsage: usage.record,
-    ...defined({ secret: options.secret }),
-  });
+  stops.push(factories.close);
+  const ports = { clock, usageKey, onUsage: usage.record, ...defined({ secret: options.secret }) };
+  const service = new FunctionService({ ...ports, factory: factories.of });
+  stops.push(() => service.close(functionLimits.drainMs));
 
   // what starts them
   const timersOf = kafka && sink && (await timerState({ ...kafka, sink, onError }));
-  const common = { service, clock, onError };
+  stops.push(() => timersOf?.stop());
+  const definitionOf = (name: string) => service.list().find((one) => one.name === name)?.definition;
+  const deliver = sink && functionOutcomes({ sink, definitionOf, onError });
+  const common = { service, clock, onError, ...defined({ deliver }) };
   const calls = new AsyncCalls(common);
+  stops.push(() => calls.close());
   const events = eventTriggers(common);
   const timers = timerTriggers({ ...common, ...defined({ memory: timersOf?.memory, isOwner: timersOf?.isOwner }) });
 
   // which there are
   let deployed: DeployedFunctions | undefined;
   const hosted = hostTriggers([timers, events], () => deployed?.active() ?? [], onError);
-  const topic = kafka?.definitions ?? 'iguana-functions';
-  const kept = kafka && { connection: kafka.connection, topic };
+  stops.push(hosted.stop);
+  const kept = kafka && { connection: kafka.connection, topic: kafka.definitions ?? 'iguana-functions' };
   deployed = await deployedFunctions({ service, ...defined({ kept }), onChange: hosted.changed, onError });
+  stops.push(deployed.stop);
   hosted.changed();
+  // events that come before what they start would start nothing
+  const eventsOf = kafka && sink && (await eventTopic({ ...kafka, sink, triggers: events, onError }));
+  stops.push(() => eventsOf?.stop());
 
   // how many instances are ready
-  const stopTicking = clock.every(TICK_MS, () => void service.tick().catch(onError));
+  stops.push(clock.every(TICK_MS, () => void service.tick().catch(onError)));
 
-  const stop = async (): Promise<void> => {
-    stopTicking();
-    await Promise.all([hosted.stop(), calls.close()]);
-    await Promise.all([deployed.stop(), timersOf?.stop(), service.close()]);
-    await factories.close();
-    await Promise.all([usage.stop(), sink?.close()]);
-  };
-  const publish = async (event: Parameters<typeof events.publish>[0]) => events.publish(event);
   return runningFunctions({
-    ...{ service, deployed, calls, usage, publish, stop },
+    ...{ service, deployed, calls, usage, stop },
+    publish: eventsOf?.emit ?? (async (event) => events.publish(event)),
     settled: hosted.settled,
     standings: () => [],
   });

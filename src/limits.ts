@@ -327,6 +327,8 @@ export const functionLimits = {
   maxAnswerBytes: 6_291_456,
   /** Instances in one process, of all functions. */
   maxInstances: 1_000,
+  /** Calls under way when the process stops are ended after this, ms. */
+  drainMs: 500,
   /** Memory of a worker for other than the function's objects, MB: V8's code and young generation. */
   workerOverheadMb: 16,
 } as const;

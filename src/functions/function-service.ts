@@ -328,14 +328,16 @@ export class FunctionService {
     return this.entry(name).logs;
   }
 
-  async close(): Promise<void> {
-    await Promise.all([...this.entries.keys()].map((name) => this.delete(name)));
-    await Promise.all(this.ending);
+  /** @param graceMs calls that run longer are ended (default: none are) */
+  async close(graceMs?: number): Promise<void> {
+    const pools = [...this.entries.values()].flatMap(({ versions }) => [...versions.values()].map(({ pool }) => pool));
+    this.entries.clear();
+    await Promise.all([this.end(pools, graceMs), ...this.ending]);
   }
 
   /** Waits for the calls of pools that nothing leads to any more, and stops their instances. */
-  private async end(pools: readonly FunctionPool[]): Promise<void> {
-    const ended = Promise.all(pools.map((pool) => pool.close()));
+  private async end(pools: readonly FunctionPool[], graceMs?: number): Promise<void> {
+    const ended = Promise.all(pools.map((pool) => pool.close(graceMs)));
     this.ending.add(ended);
     await ended.finally(() => this.ending.delete(ended));
   }

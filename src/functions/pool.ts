@@ -140,13 +140,19 @@ export class FunctionPool {
     await Promise.all(idle.slice(0, Math.max(0, this.copies.length - wanted)).map((copy) => this.stop(copy, 'idle')));
   }
 
-  /** Lets no more calls in, waits for those that run, and stops all instances. */
-  async close(): Promise<void> {
+  /**
+   * Lets no more calls in, waits for those that run, and stops all instances.
+   * @param graceMs calls that run longer are ended with their instances (default: none are)
+   */
+  async close(graceMs?: number): Promise<void> {
     this.closed = true;
+    const stopAll = () => Promise.all([...this.copies].map((copy) => this.stop(copy, 'idle')));
+    const cancel = graceMs === undefined ? undefined : this.clock.after(graceMs, () => void stopAll());
     for (const { reject } of this.queue.splice(0))
       reject(new IguanaError('IGU_FUNCTION_NOT_FOUND', { name: this.options.name }));
     while (this.running > 0 || this.starting > 0) await new Promise<void>((resolve) => this.onQuiet.push(resolve));
-    await Promise.all([...this.copies].map((copy) => this.stop(copy, 'idle')));
+    cancel?.();
+    await stopAll();
   }
 
   private readonly onQuiet: (() => void)[] = [];

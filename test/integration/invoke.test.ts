@@ -1,8 +1,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { invoke } from '../../pipelines/invoke.js';
 import { functionSchema } from '../../src/functions/definition.js';
+import { ensureTopics } from '../../src/kafka/admin.js';
+import { readPartition } from '../../src/kafka/partition-reader.js';
 import type { RunningFunctions } from '../../src/operators/running-functions.js';
-import { kafkaUnderTest, uniqueName, until } from '../support/kafka.js';
+import { kafkaClientFor, kafkaUnderTest, uniqueName, until } from '../support/kafka.js';
 
 let kafka: Awaited<ReturnType<typeof kafkaUnderTest>>;
 beforeAll(async () => {
@@ -88,6 +90,17 @@ describe('without Kafka', () => {
     expect((await functions.invoke('f', call(0))).output).toBe('hidden?');
   });
 
+  test('a call that does not end does not keep the process from stopping', async () => {
+    const functions = await started();
+    await functions.deploy(deployment('export const handle = () => new Promise(() => undefined);'));
+    const hanging = functions.invoke('f', call(1)).catch((error: { code: string }) => error.code);
+    await until('the call', () => functions.metrics('f').concurrency === 1);
+    const asked = performance.now();
+    await functions.stop();
+    expect(performance.now() - asked).toBeLessThan(2_000);
+    expect(await hanging).toBe('IGU_FUNCTION_CRASHED');
+  });
+
   test('a timer and an event start functions; paused ones are not started', async () => {
     const functions = await started();
     const code = 'export const handle = (event) => { console.log(event.trigger); }';
@@ -150,6 +163,37 @@ describe('over Kafka', () => {
     const d = await started({ kafka: shared });
     expect(d.list()).toEqual([]);
     expect(await d.billing('f').catch((error: { code: string }) => error.code)).toBe('IGU_FUNCTION_NOT_FOUND');
+  }, 60_000);
+
+  test('an event that one process publishes starts its functions in one of them; what they return is written', async () => {
+    const shared = group();
+    const both = [await started({ kafka: shared }), await started({ kafka: shared })];
+    const output = uniqueName('out');
+    await ensureTopics(shared.connection, [{ topic: output, partitions: 1 }]);
+    const code = 'export const handle = ({ event }) => { console.log(event.id); return { seen: event.id }; }';
+    const triggers = [{ type: 'event', eventType: `${output}.*`, filter: { 'data.total': { gt: 10 } } }];
+    await both[0]!.deploy(deployment(code, { triggers, output }));
+    await until('the function', () => both[1]!.list().length === 1);
+    for (const [i, total] of [5, 50, 500].entries()) {
+      const event = {
+        specversion: '1.0',
+        id: `e${i}`,
+        source: 'test',
+        type: `${output}.made`,
+        data: { total },
+      } as const;
+      await both[1]!.publish(event);
+    }
+    const seen = () => both.flatMap((one) => one.logs('f').map(({ line }) => line)).sort();
+    await until('both', () => seen().length === 2, 30_000);
+    expect(seen()).toEqual(['info e1', 'info e2']);
+    const written: string[] = [];
+    await until('the results', async () => {
+      written.length = 0;
+      await readPartition(kafkaClientFor(kafka.brokers), output, 0, ({ value }) => written.push(value!.toString()));
+      return written.length > 0;
+    });
+    expect(JSON.parse(written[0]!).seen).toMatch(/^e[12]$/);
   }, 60_000);
 
   test('one process of a group has a timer', async () => {
