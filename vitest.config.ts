@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 /**
- * Engines that are native libraries are tested in a run of their own (`npm run test:engines`): a fault in a library ends the process it is in, and with it
- * the tests of everything else.
+ * Engines that are native libraries are tested in a run of their own (`npm run test:engines`): this one is the same wherever it runs, and a fault in a
+ * library ends the process it is in, and with it the tests of everything else.
  */
 const withoutLibraries = {
   XDG_CACHE_HOME: join(tmpdir(), 'iguana-test-cache'),
@@ -18,6 +18,6 @@ export default defineConfig({
     hookTimeout: 20_000,
     pool: 'threads',
     maxWorkers: 2,
-    env: process.env.IGUANA_TEST_ENGINES ? {} : withoutLibraries,
+    env: withoutLibraries,
   },
 });

@@ -1,12 +1,13 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { IguanaError, messageOf } from '../../errors.js';
 import { wasmRuntimeLimits } from '../../limits.js';
 import { workerUrl } from '../../worker-url.js';
-import type { Engine } from '../engines/engine.js';
-import { stopCall } from '../engines/stop-call.js';
+import type { Engine, Stopper } from '../engines/engine.js';
+import { RunningRequest, stopCall } from '../engines/stop-call.js';
 import { WasmTrap } from '../trap.js';
 import { fromPlain } from './plain-errors.js';
-import type { Answer, Request, WorkerOptions } from './requests.js';
+import type { Answer, Request, WorkerOptions, WorkerStart } from './requests.js';
 import type { TenantAccount } from './tenant-account.js';
 
 interface Waiting {
@@ -42,6 +43,7 @@ export class WorkerThread {
   readonly accounts = new Map<string, TenantAccount>();
   readonly #worker: Worker;
   readonly #waiting: Waiting[] = [];
+  readonly #running = new RunningRequest();
   readonly #exited: Promise<void>;
   #numbers = 0;
   #stopTimer: NodeJS.Timeout | undefined;
@@ -51,7 +53,7 @@ export class WorkerThread {
 
   constructor(options: WorkerOptions, onEnd: (thread: WorkerThread, end: ThreadEnd) => void) {
     this.#worker = new Worker(workerUrl(import.meta.url, './runtime-worker.js'), {
-      workerData: options,
+      workerData: { ...options, running: this.#running.memory } satisfies WorkerStart,
       resourceLimits: { stackSizeMb: wasmRuntimeLimits.workerStackMb },
     });
     this.#worker.unref();
@@ -124,12 +126,19 @@ export class WorkerThread {
   /** Ends the thread, whatever runs in it, save on engines that nothing stops. Resolves when it has ended. */
   async stop(why: string, culprit?: string): Promise<void> {
     this.#end ??= { why, culprit };
-    const stopper = this.#waiting[0]?.stopper;
+    const stoppers = new Set(this.#waiting.map(({ stopper }) => stopper).filter((one) => typeof one === 'object'));
     // an idle thread keeps nothing alive, but whoever waits for its end must hear of it
     this.#worker.ref();
-    if (typeof stopper === 'object') await stopCall(stopper);
-    await this.#worker.terminate();
-    await this.#exited;
+    let ended = false;
+    // told to end first, so that it begins nothing more; then it is let out of a library's code, which it may enter only now
+    const ending = Promise.all([this.#worker.terminate(), this.#exited]).finally(() => {
+      ended = true;
+    });
+    while (!ended && stoppers.size > 0) {
+      for (const stopper of stoppers) await stopCall(stopper);
+      await Promise.race([ending, delay(wasmRuntimeLimits.stopAgainMs)]);
+    }
+    await ending;
   }
 
   /**
@@ -140,8 +149,16 @@ export class WorkerThread {
     const head = this.#waiting[0];
     if (head?.instance !== instance || head.stopper === 'never') return false;
     if (head.stopper === undefined) await this.stop(STOPPED, instance);
-    else await stopCall(head.stopper);
+    else await this.#stopRequest(head, head.stopper);
     return true;
+  }
+
+  /** A request that an engine's library runs may be about to enter guest code: it is stopped again until it has ended. */
+  async #stopRequest(head: Waiting, stopper: Stopper): Promise<void> {
+    while (this.#waiting[0] === head) {
+      await stopCall(stopper, { running: this.#running, request: head.number });
+      await delay(wasmRuntimeLimits.stopAgainMs);
+    }
   }
 
   #watch(): void {
@@ -160,7 +177,7 @@ export class WorkerThread {
       }
       this.#stopTimer = setTimeout(end, graceMs);
       // what goes wrong here is left to the end of the thread
-      stopCall(stopper).catch(() => undefined);
+      this.#stopRequest(head, stopper).catch(() => undefined);
     };
     this.#stopTimer = setTimeout(due, timeoutMs + (selfStopping ? graceMs : 0));
   }

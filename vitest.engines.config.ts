@@ -1,0 +1,17 @@
+import { defineConfig } from 'vitest/config';
+
+/** Whatever runs WebAssembly, on every engine that is there, in threads as users run them. */
+export default defineConfig({
+  test: {
+    include: [
+      'test/contract/wasm-engine.test.ts',
+      'test/unit/wasm/**/*.test.ts',
+      'test/integration/wasm-*.test.ts',
+      'test/engines/*.test.ts',
+    ],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    pool: 'threads',
+    maxWorkers: 2,
+  },
+});
