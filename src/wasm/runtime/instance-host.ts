@@ -5,8 +5,7 @@ import { type AheadResult, CodeCache } from '../aot/v8-code-cache.js';
 import type { CompiledModule, Engine, EngineName, Tier } from '../engines/engine.js';
 import { NativeEngine } from '../engines/native.js';
 import { openEngine } from '../engines/open-engine.js';
-import { prepareModule } from '../module/prepare.js';
-import type { PreparedModule, PrepareOptions } from '../module/prepared.js';
+import type { PreparedModule } from '../module/prepared.js';
 import type { Snapshot } from '../snapshot/snapshot.js';
 import { type GuestOutput, type GuestWasi, makeWasi, wasiModulesOf } from './guest-wasi.js';
 import { type GasUsed, Instance, type UserImports } from './instance.js';
@@ -65,7 +64,6 @@ export class InstanceHost {
   readonly #modules = new Map<string, PreparedModule>();
   readonly #compiled = new Map<string, CompiledModule>();
   readonly #instances = new Map<string, Held>();
-  readonly #tenants = new Map<string, TenantAccount>();
   readonly #cache: CodeCache | undefined;
   /** Absent without a directory for code. */
   readonly preparedStore: PreparedStore | undefined;
@@ -81,12 +79,6 @@ export class InstanceHost {
     if (!this.#cache)
       throw new IguanaError('IGU_USAGE', { what: 'the runtime has no directory for code: give codeCache' });
     return this.#cache.compileAhead(module);
-  }
-
-  prepare(key: string, bytes: Uint8Array, options: PrepareOptions): PreparedModule {
-    const module = prepareModule(bytes, options);
-    this.#modules.set(key, module);
-    return module;
   }
 
   addModule(key: string, module: PreparedModule): void {
@@ -121,7 +113,7 @@ export class InstanceHost {
     const engine = await this.#engine(spec.engine);
     const given = spec.importsFrom === undefined ? imports : await importedFrom(spec.importsFrom);
     const compiled = this.#compile(engine, spec);
-    const tenant = spec.tenant && this.#tenant(spec.tenant);
+    const tenant = spec.tenant && TenantAccount.of(spec.tenant);
     const wasi = spec.wasi && wasiModulesOf(compiled.module.info).length > 0 ? makeWasi(spec.wasi) : undefined;
     const instance = new Instance(compiled, {
       limits: spec.limits,
@@ -255,15 +247,6 @@ export class InstanceHost {
       process.emitWarning(messageOf(error));
     }
     return compiled;
-  }
-
-  #tenant(share: AccountShare): TenantAccount {
-    let account = this.#tenants.get(share.name);
-    if (!account || account.share.all !== share.all) {
-      account = TenantAccount.of(share);
-      this.#tenants.set(share.name, account);
-    }
-    return account;
   }
 }
 

@@ -136,23 +136,23 @@ export class Instance {
     this.module = module;
     this.#functions = planOf(module);
     this.#gasName = module.gas;
-    this.#limits = effectiveLimits(options.limits);
-    this.#tenant = options.tenant;
     this.#wasi = options.wasi;
+    this.#tenant = options.tenant;
     this.#viewsDetach = options.viewsDetach === true;
     this.#wasi?.bind(
       () => this.#currentMemory(),
       (units) => this.charge(units),
     );
     this.#refuseAfterTrap = options.afterTrap === 'refuse';
-    this.#checkMetered(this.#limits);
-    checkInitialSizes(module.info, this.#limits);
-    if (options.gas !== undefined) this.setGasLimit(options.gas);
-    const given = typeof options.imports === 'function' ? options.imports(this) : options.imports;
-    this.#imports = this.#wrap(given ?? {});
     const { snapshot } = options;
-    this.#take(snapshot ? pagesOf(snapshot) : ownPages(module));
     try {
+      this.#limits = effectiveLimits(options.limits);
+      this.#checkMetered(this.#limits);
+      checkInitialSizes(module.info, this.#limits);
+      if (options.gas !== undefined) this.setGasLimit(options.gas);
+      const given = typeof options.imports === 'function' ? options.imports(this) : options.imports;
+      this.#imports = this.#wrap(given ?? {});
+      this.#take(snapshot ? pagesOf(snapshot) : ownPages(module));
       if (snapshot) {
         if (snapshot.wasi) this.#wasi?.restore(snapshot.wasi);
         this.#engine = restoreSnapshot(snapshot, compiled, this.#imports, this.#image());

@@ -1,6 +1,7 @@
 import type { Engine } from '../engines/engine.js';
 import type { PreparedModule, PrepareOptions } from '../module/prepared.js';
 import type { Snapshot } from '../snapshot/snapshot.js';
+import type { GasUsed } from './instance.js';
 import type { InstanceInfo, InstanceSpec } from './instance-host.js';
 import type { PlainError } from './plain-errors.js';
 import type { ResourceLimits } from './resource-limits.js';
@@ -11,15 +12,9 @@ export interface WorkerOptions {
   readonly codeDirectory?: string;
 }
 
-/** What every thread gets beside. */
-export interface WorkerStart extends WorkerOptions {
-  /** Of a `RunningRequest`. */
-  readonly running: SharedArrayBuffer;
-}
-
 /** What the owner of a worker thread asks of it. */
 export type Request =
-  | { readonly op: 'prepare'; readonly key: string; readonly bytes: Uint8Array; readonly options: PrepareOptions }
+  | { readonly op: 'prepare'; readonly bytes: Uint8Array; readonly options: PrepareOptions }
   | { readonly op: 'add-module'; readonly key: string; readonly module: PreparedModule }
   | { readonly op: 'remove-module'; readonly key: string }
   | { readonly op: 'compile' | 'create'; readonly spec: InstanceSpec }
@@ -49,6 +44,12 @@ export type Request =
       readonly offset: number;
       readonly data: Uint8Array;
     };
+
+/** The answer to `call` when it failed. */
+export interface FailedCall {
+  readonly error: PlainError;
+  readonly gasUsed: GasUsed;
+}
 
 export type Answer =
   | { readonly number: number; readonly ok: true; readonly value: unknown }

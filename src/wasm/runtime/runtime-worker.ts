@@ -1,20 +1,18 @@
 /** A worker thread that holds WebAssembly instances: takes requests one after the other, answers each with its number. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { RunningRequest } from '../engines/stop-call.js';
-import { InstanceHost } from './instance-host.js';
+import { prepareModule } from '../module/prepare.js';
+import { type CallOutcome, InstanceHost } from './instance-host.js';
 import { toPlain } from './plain-errors.js';
-import type { Answer, Created, Request, WorkerStart } from './requests.js';
+import type { Answer, Created, FailedCall, Request, WorkerOptions } from './requests.js';
 
 const port = parentPort;
 if (!port) throw new Error('runtime-worker runs in a worker thread');
-const start = workerData as WorkerStart;
-const host = new InstanceHost(start.codeDirectory);
-const running = new RunningRequest(start.running);
+const host = new InstanceHost((workerData as WorkerOptions).codeDirectory);
 
 async function perform(request: Request): Promise<unknown> {
   switch (request.op) {
     case 'prepare':
-      return host.prepare(request.key, request.bytes, request.options);
+      return prepareModule(request.bytes, request.options);
     case 'add-module':
       return host.addModule(request.key, request.module);
     case 'remove-module':
@@ -29,7 +27,7 @@ async function perform(request: Request): Promise<unknown> {
       return { info, stopper: await host.compile(spec) } satisfies Created;
     }
     case 'call':
-      return host.call(request.id, request.name, request.args, request.timeoutMs);
+      return call(request);
     case 'limits':
       return host.instance(request.id).setResourceLimits(request.limits);
     case 'gas':
@@ -51,18 +49,26 @@ async function perform(request: Request): Promise<unknown> {
   }
 }
 
+/** What a call that failed has used is told too: should this thread be lost, nobody else knows. */
+function call({ id, name, args, timeoutMs }: Extract<Request, { op: 'call' }>): CallOutcome | FailedCall {
+  const instance = host.instance(id);
+  try {
+    return host.call(id, name, args, timeoutMs);
+  } catch (error) {
+    return { error: toPlain(error), gasUsed: instance.getGasUsed() };
+  }
+}
+
 // One at a time: opening an engine waits, and later requests may need what an earlier one makes.
 let last: Promise<void> = Promise.resolve();
 
 async function answer(number: number, request: Request): Promise<void> {
   let reply: Answer;
-  running.begin(number);
   try {
     reply = { number, ok: true, value: await perform(request) };
   } catch (error) {
     reply = { number, ok: false, error: toPlain(error) };
   }
-  running.end(number);
   try {
     port!.postMessage(reply);
   } catch (error) {

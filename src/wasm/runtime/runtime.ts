@@ -17,7 +17,8 @@ import { WasiExit } from '../wasi/wasi-error.js';
 import type { GuestOutput, GuestWasi } from './guest-wasi.js';
 import type { GasUsed, Instance, UserImports } from './instance.js';
 import { type CallOutcome, InstanceHost, type InstanceInfo, type InstanceSpec } from './instance-host.js';
-import type { Created, Request, WorkerOptions } from './requests.js';
+import { fromPlain } from './plain-errors.js';
+import type { Created, FailedCall, Request, WorkerOptions } from './requests.js';
 import { effectiveLimits, type ResourceLimits } from './resource-limits.js';
 import { TenantAccount } from './tenant-account.js';
 import type { TypedValue } from './values.js';
@@ -338,9 +339,10 @@ export class WasmRuntime {
       const timeout = held.limits.timeout ?? undefined;
       const shared = timeout !== undefined && held.stopper === undefined && thread.instances.size > 1;
       const request = { op: 'call', id: held.handle.id, name, args, ...(shared && { timeoutMs: timeout }) } as const;
-      const { results, gasUsed } = (await thread.request(request, timeout, held.stopper)) as CallOutcome;
-      held.gas = gasUsed;
-      return results;
+      const outcome = (await thread.request(request, timeout, held.stopper)) as CallOutcome | FailedCall;
+      held.gas = outcome.gasUsed;
+      if ('error' in outcome) throw fromPlain(outcome.error);
+      return outcome.results;
     } catch (error) {
       if (!(error instanceof WasiExit)) this.#failedCalls++;
       throw error;
@@ -370,7 +372,11 @@ export class WasmRuntime {
   async setGasLimit(ref: InstanceRef, gas: number | null): Promise<void> {
     const held = this.#held(ref);
     if (held.handle.placement === 'in-place') this.#local.instance(held.handle.id).setGasLimit(gas);
-    else await this.#ask(held, { op: 'gas', gas });
+    else {
+      await this.#ask(held, { op: 'gas', gas });
+      const { left: _, ...used } = held.gas;
+      held.gas = gas === null ? used : { ...used, left: gas };
+    }
   }
 
   /** Also of an instance that was lost: what is known of it. */
@@ -453,6 +459,8 @@ export class WasmRuntime {
       this.#local.destroy(id);
       return;
     }
+    // what is coming back meanwhile is ended too
+    await held.bringingBack?.catch(() => undefined);
     const { thread } = held;
     if (!thread || thread.ended || held.lost !== undefined) return;
     try {
@@ -552,7 +560,7 @@ export class WasmRuntime {
     const made =
       bytes.length <= wasmRuntimeLimits.meteredInPlaceBytes
         ? prepareModule(bytes, options)
-        : ((await this.#thread().request({ op: 'prepare', key, bytes, options })) as PreparedModule);
+        : ((await this.#thread().request({ op: 'prepare', bytes, options })) as PreparedModule);
     store?.put(id, key, made);
     return made;
   }
@@ -630,11 +638,16 @@ export class WasmRuntime {
     thread.instances.add(spec.id);
     try {
       if (!thread.modules.has(spec.module)) {
+        // in order: what is asked of the thread from now on finds it there
+        const added = thread.request({ op: 'add-module', key: spec.module, module: prepared });
         thread.modules.add(spec.module);
-        await thread.request({ op: 'add-module', key: spec.module, module: prepared });
+        await added.catch((error: unknown) => {
+          thread.modules.delete(spec.module);
+          throw error;
+        });
       }
       let share = thread.accounts.get(account.share.name);
-      if (!share) {
+      if (share?.share.all !== account.share.all) {
         share = account.forThread();
         thread.accounts.set(account.share.name, share);
       }
@@ -704,8 +717,9 @@ export class WasmRuntime {
       throw new IguanaError('IGU_WASM_LOST', { instance: handle.id, why: held.lost ?? 'its thread ended' });
     const module = this.#module(handle.moduleId);
     const { prepare } = held;
+    const { gas: _, ...made } = spec;
     const { left } = held.gas;
-    const again = { ...spec, limits: held.limits, snapshot, ...(left !== undefined && { gas: left }) };
+    const again = { ...made, limits: held.limits, snapshot, ...(left !== undefined && { gas: left }) };
     const { thread } = await this.#createInThread(again, module, prepare, this.#tenant(handle.tenant));
     held.thread = thread;
     held.lost = undefined;
@@ -714,7 +728,9 @@ export class WasmRuntime {
   }
 
   #keep(held: Held, snapshot: Snapshot | undefined): void {
-    this.#keptBytes += (snapshot?.pages.length ?? 0) - (held.snapshot?.pages.length ?? 0);
+    // it may have been destroyed while its snapshot was taken
+    if (this.#instances.get(held.handle.id) !== held) return;
+    this.#keptBytes += bytesOf(snapshot) - bytesOf(held.snapshot);
     held.snapshot = snapshot;
     if (this.#keptBytes <= wasmRuntimeLimits.maxKeptSnapshotBytes) return;
     for (const one of this.#instances.values()) {
@@ -741,7 +757,12 @@ export class WasmRuntime {
 
   #forgetTenants(): void {
     const used = new Set([...this.#instances.values()].map(({ handle }) => handle.tenant));
-    for (const name of [...this.#tenants.keys()]) if (!used.has(name)) this.#tenants.delete(name);
+    for (const [name, account] of this.#tenants) {
+      // instances that are being made or ended hold some too
+      if (used.has(name) || account.usedBytes > 0) continue;
+      this.#tenants.delete(name);
+      for (const thread of this.#threads) thread.accounts.delete(name);
+    }
     if (this.#tenants.size < wasmRuntimeLimits.maxTenants) return;
     throw new IguanaError('IGU_WASM_LIMIT', {
       what: 'number of tenants',
@@ -771,6 +792,9 @@ export class WasmRuntime {
 
 type OwnRequest = OmitId<Exclude<Request, { op: 'prepare' | 'add-module' | 'remove-module' | 'compile' | 'create' }>>;
 type OmitId<T> = T extends unknown ? Omit<T, 'id'> : never;
+
+const bytesOf = (snapshot: Snapshot | undefined): number =>
+  (snapshot?.pages.length ?? 0) + (snapshot?.wasi?.length ?? 0);
 
 function prepareOptionsOf(limits: ResourceLimits, metered: boolean): PrepareOptions {
   const { maxMemoryPages, maxTableElements } = effectiveLimits(limits);
