@@ -12,6 +12,12 @@ export interface WorkerOptions {
   readonly codeDirectory?: string;
 }
 
+/** What every thread gets beside. */
+export interface WorkerStart extends WorkerOptions {
+  /** Of a `RunningRequest`. */
+  readonly running: SharedArrayBuffer;
+}
+
 /** What the owner of a worker thread asks of it. */
 export type Request =
   | { readonly op: 'prepare'; readonly bytes: Uint8Array; readonly options: PrepareOptions }

@@ -1,13 +1,16 @@
 /** A worker thread that holds WebAssembly instances: takes requests one after the other, answers each with its number. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { RunningRequest } from '../engines/stop-call.js';
 import { prepareModule } from '../module/prepare.js';
 import { type CallOutcome, InstanceHost } from './instance-host.js';
 import { toPlain } from './plain-errors.js';
-import type { Answer, Created, FailedCall, Request, WorkerOptions } from './requests.js';
+import type { Answer, Created, FailedCall, Request, WorkerStart } from './requests.js';
 
 const port = parentPort;
 if (!port) throw new Error('runtime-worker runs in a worker thread');
-const host = new InstanceHost((workerData as WorkerOptions).codeDirectory);
+const start = workerData as WorkerStart;
+const host = new InstanceHost(start.codeDirectory);
+const running = new RunningRequest(start.running);
 
 async function perform(request: Request): Promise<unknown> {
   switch (request.op) {
@@ -64,11 +67,13 @@ let last: Promise<void> = Promise.resolve();
 
 async function answer(number: number, request: Request): Promise<void> {
   let reply: Answer;
+  running.begin(number);
   try {
     reply = { number, ok: true, value: await perform(request) };
   } catch (error) {
     reply = { number, ok: false, error: toPlain(error) };
   }
+  running.end(number);
   try {
     port!.postMessage(reply);
   } catch (error) {
