@@ -402,6 +402,18 @@ export const asyncCallLimits = {
   maxBackoffMs: 60_000,
 } as const;
 
+/** Functions that are started before they are called. */
+export const prewarmLimits = {
+  /** Rates of calls are measured, and forecast, in steps of this, ms. */
+  stepMs: 60_000,
+  /** Forecasts up to so far ahead are looked at, ms: until the next ones come. */
+  aheadMs: 600_000,
+  /** An instance is ready so long before a timer is due, ms. */
+  timerLeadMs: 10_000,
+  /** And kept so long after, ms. */
+  timerKeepMs: 60_000,
+} as const;
+
 /** Usage records on their way to the topic, and their sums. */
 export const usageLimits = {
   /** Records are written at least this often, ms: what a kill may lose without a journal. */

@@ -10,8 +10,9 @@ import { Autoscaler, type ScaleDecision } from './autoscaler.js';
 import { type UsageRecord, usageRecord } from './billing.js';
 import type { FunctionDefinition } from './definition.js';
 import { FunctionCounters, type FunctionMetrics } from './function-metrics.js';
+import { IdleHazard } from './idle-hazard.js';
 import type { AnswerSink, FunctionEvent, InvocationContext, InvocationResult } from './invocation.js';
-import { HybridHistogram, type KeepAliveWindows } from './keep-alive.js';
+import { type KeepAlivePolicy, type KeepAliveWindows, keepsAfter } from './keep-alive.js';
 import { FunctionPool, type InstanceFactory } from './pool.js';
 
 /** A definition with its code read. */
@@ -53,6 +54,8 @@ export interface ServiceOptions {
   readonly onUsage?: (record: UsageRecord) => void;
   /** Key of the signatures. */
   readonly usageKey?: string | Uint8Array;
+  /** What learns when each function is called, for those with `enableColdStartOptimization` (default `IdleHazard`). */
+  readonly keepAlive?: () => KeepAlivePolicy;
   /** Between 0 and 1; chooses the version of an alias (default Math.random). */
   readonly random?: () => number;
 }
@@ -89,7 +92,7 @@ interface Entry {
   aliases: Map<string, AliasWeights>;
   readonly counters: FunctionCounters;
   readonly scaler: Autoscaler;
-  readonly histogram: HybridHistogram;
+  readonly keepAlive: KeepAlivePolicy;
   readonly logs: LogLine[];
   /** End of the newest call; undefined while one runs or before the first. */
   idleSince: number | undefined;
@@ -209,7 +212,10 @@ export class FunctionService {
       attempt: options.attempt ?? 1,
       deadline: startedAt + Math.min(options.timeoutMs ?? definition.timeoutMs, definition.timeoutMs),
     };
-    if (entry.running++ === 0 && entry.idleSince !== undefined) entry.histogram.learn(startedAt - entry.idleSince);
+    // when timers come is known: their calls say nothing of the others
+    const foreseen = event.trigger === 'timer';
+    if (entry.running++ === 0 && entry.idleSince !== undefined && !foreseen)
+      entry.keepAlive.learn(startedAt - entry.idleSince);
     const began = performance.now();
     const usage = {
       invocationId,
@@ -242,7 +248,7 @@ export class FunctionService {
       }
       throw error;
     } finally {
-      if (--entry.running === 0) entry.idleSince = clock.now();
+      if (--entry.running === 0 && !foreseen) entry.idleSince = clock.now();
     }
   }
 
@@ -277,7 +283,7 @@ export class FunctionService {
 
   /** When the function's instances are stopped and started again, as far as its calls so far tell. */
   keepAlive(name: string): KeepAliveWindows {
-    return this.entry(name).histogram.windows();
+    return this.entry(name).keepAlive.windows();
   }
 
   /** Observes loads and scales every function. To be called every second or two. */
@@ -349,7 +355,7 @@ export class FunctionService {
       aliases: new Map(),
       counters: new FunctionCounters(),
       scaler: new Autoscaler(scalerOptions(newest.deployment.definition), this.options.clock.now()),
-      histogram: new HybridHistogram(),
+      keepAlive: this.options.keepAlive?.() ?? new IdleHazard(),
       logs: [],
       idleSince: undefined,
       running: 0,
@@ -415,9 +421,7 @@ export class FunctionService {
   private wantedByHistory(entry: Entry, now: number): number {
     if (entry.running > 0) return 1;
     if (entry.idleSince === undefined) return 0;
-    const { prewarmMs, keepAliveMs } = entry.histogram.windows();
-    const idle = now - entry.idleSince;
-    return idle >= prewarmMs && idle < prewarmMs + keepAliveMs ? 1 : 0;
+    return keepsAfter(entry.keepAlive.windows(), now - entry.idleSince) ? 1 : 0;
   }
 
   private raiseFloor(entry: Entry, instances: number, until: number): void {

@@ -2,7 +2,7 @@
  * When to keep a function's instance and when to start it again before it is called.
  * Source: M. Shahrad et al., Serverless in the Wild (USENIX ATC 2020), section 4.2; sample counts as its public re-implementations have them.
  */
-import type { StateReader, StateWriter } from '../state.js';
+import type { Stateful, StateReader, StateWriter } from '../state.js';
 
 const MINUTE_MS = 60_000;
 
@@ -22,13 +22,39 @@ export interface KeepAliveOptions {
   readonly minSamples?: number;
   /** Share of idle times out of bounds above which the series tier takes over (default 0.5). */
   readonly maxOutOfBounds?: number;
+  /** Makes what predicts idle times beyond the range (default: the median of the newest 20). */
+  readonly series?: () => IdleForecaster;
 }
 
-/** After a call ends: stop the instance, start it again after `prewarmMs`, and keep it until `keepAliveMs` more have passed. `prewarmMs` 0 keeps it. */
+/** While a function is idle: when an instance of it is kept. Times are since the end of its newest call. */
 export interface KeepAliveWindows {
+  /** Stop the instance after the call and start it again after so long; 0 keeps it. */
   readonly prewarmMs: number;
+  /** From then on it is kept for so long, gaps included. */
   readonly keepAliveMs: number;
-  readonly tier: 'histogram' | 'standard' | 'series';
+  /** The parts of that in which it is kept, ascending. */
+  readonly warm: readonly { readonly fromMs: number; readonly toMs: number }[];
+  readonly tier: 'histogram' | 'standard' | 'series' | 'hazard';
+}
+
+/** Learns when a function is called and says when to keep an instance of it. */
+export interface KeepAlivePolicy extends Stateful {
+  /** @param idleMs from the end of one call to the next call */
+  learn(idleMs: number): void;
+  /** @param withinMs what comes later may be left out, which is cheaper (default: nothing) */
+  windows(withinMs?: number): KeepAliveWindows;
+}
+
+/** Whether an instance is kept after so long without a call. */
+export function keepsAfter({ warm }: KeepAliveWindows, idleMs: number): boolean {
+  return warm.some(({ fromMs, toMs }) => idleMs >= fromMs && idleMs < toMs);
+}
+
+/** Predicts the next idle time from those before; an autoregressive model in the paper. */
+export interface IdleForecaster {
+  learn(minutes: number): void;
+  /** Minutes; called only after the first was learnt. */
+  predict(): number;
 }
 
 const SERIES_LENGTH = 20;
@@ -40,9 +66,11 @@ const SERIES_MARGIN = 0.15;
  * times when most are longer than the histogram reaches.
  * Cost: learning is O(1); windows are O(bins). Memory: 2 KB.
  */
-export class HybridHistogram {
+export class HybridHistogram implements KeepAlivePolicy {
   private readonly bins: Uint32Array;
-  private readonly options: Required<KeepAliveOptions>;
+  private readonly options: Required<Omit<KeepAliveOptions, 'series'>>;
+  private readonly makeSeries: () => IdleForecaster;
+  private series: IdleForecaster;
   private total = 0;
   private outOfBounds = 0;
   /** Newest idle times, minutes, oldest first. */
@@ -60,9 +88,10 @@ export class HybridHistogram {
       ...options,
     };
     this.bins = new Uint32Array(this.options.rangeMinutes);
+    this.makeSeries = options.series ?? (() => new MedianIdleTime());
+    this.series = this.makeSeries();
   }
 
-  /** @param idleMs from the end of one call to the next call */
   learn(idleMs: number): void {
     const minutes = Math.max(0, idleMs) / MINUTE_MS;
     const bin = Math.floor(minutes);
@@ -70,6 +99,7 @@ export class HybridHistogram {
       this.bins[bin]!++;
       this.total++;
     } else this.outOfBounds++;
+    this.series.learn(minutes);
     this.newest.push(minutes);
     if (this.newest.length > SERIES_LENGTH) this.newest.shift();
   }
@@ -77,29 +107,18 @@ export class HybridHistogram {
   windows(): KeepAliveWindows {
     const { minSamples, maxOutOfBounds, minVariation, headPercentile, tailPercentile, margin } = this.options;
     const samples = this.total + this.outOfBounds;
-    const standard: KeepAliveWindows = { prewarmMs: 0, keepAliveMs: this.bins.length * MINUTE_MS, tier: 'standard' };
+    const standard = oneWindow(0, this.bins.length * MINUTE_MS, 'standard');
     if (samples < minSamples) return standard;
     if (this.outOfBounds / samples > maxOutOfBounds) return this.seriesWindows();
     if (this.total === 0 || this.variation() < minVariation) return standard;
     const head = this.percentile(headPercentile);
     const tail = this.percentile(tailPercentile) + 1;
-    const prewarm = head * (1 - margin);
-    return {
-      prewarmMs: prewarm * MINUTE_MS,
-      keepAliveMs: (tail * (1 + margin) - prewarm) * MINUTE_MS,
-      tier: 'histogram',
-    };
+    return oneWindow(head * (1 - margin) * MINUTE_MS, tail * (1 + margin) * MINUTE_MS, 'histogram');
   }
 
-  /** The median of the newest idle times stands for the paper's ARIMA: as good on few values, and O(1). */
   private seriesWindows(): KeepAliveWindows {
-    const sorted = [...this.newest].sort((a, b) => a - b);
-    const predicted = sorted[Math.floor(sorted.length / 2)]! * MINUTE_MS;
-    return {
-      prewarmMs: predicted * (1 - SERIES_MARGIN),
-      keepAliveMs: predicted * 2 * SERIES_MARGIN,
-      tier: 'series',
-    };
+    const predicted = this.series.predict() * MINUTE_MS;
+    return oneWindow(predicted * (1 - SERIES_MARGIN), predicted * (1 + SERIES_MARGIN), 'series');
   }
 
   /** Coefficient of variation of the bins' counts: near 0 when idle times are spread evenly over all of them. */
@@ -141,5 +160,26 @@ export class HybridHistogram {
     }
     this.outOfBounds = reader.u32();
     this.newest = Array.from({ length: reader.u32() }, () => reader.f64());
+    this.series = this.makeSeries();
+    for (const minutes of this.newest) this.series.learn(minutes);
   }
+}
+
+/** The median of the newest idle times: as good as an autoregressive model on few values. */
+class MedianIdleTime implements IdleForecaster {
+  private readonly newest: number[] = [];
+
+  learn(minutes: number): void {
+    this.newest.push(minutes);
+    if (this.newest.length > SERIES_LENGTH) this.newest.shift();
+  }
+
+  predict(): number {
+    const sorted = [...this.newest].sort((a, b) => a - b);
+    return sorted[Math.floor(sorted.length / 2)]!;
+  }
+}
+
+function oneWindow(fromMs: number, toMs: number, tier: KeepAliveWindows['tier']): KeepAliveWindows {
+  return { prewarmMs: fromMs, keepAliveMs: toMs - fromMs, warm: [{ fromMs, toMs }], tier };
 }

@@ -203,7 +203,7 @@ describe('functions', () => {
       clock.advance(30 * 60_000);
     }
     expect((await functions.invoke('f', input(0))).cold).toBe(false);
-    expect([await at(5), await at(20), await at(3)]).toEqual([0, 0, 1]);
+    expect([await at(5), await at(20), await at(4)]).toEqual([0, 0, 1]);
     clock.advance(60_000);
     expect((await functions.invoke('f', input(0))).cold).toBe(false);
   });

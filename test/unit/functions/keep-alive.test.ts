@@ -12,7 +12,12 @@ const repeated = (count: number, minutes: number) => Array.from({ length: count 
 
 describe('hybrid histogram', () => {
   test('keeps for the whole range until it has seen enough', () => {
-    expect(learnt(repeated(9, 30)).windows()).toEqual({ prewarmMs: 0, keepAliveMs: 240 * MINUTE, tier: 'standard' });
+    expect(learnt(repeated(9, 30)).windows()).toEqual({
+      prewarmMs: 0,
+      keepAliveMs: 240 * MINUTE,
+      warm: [{ fromMs: 0, toMs: 240 * MINUTE }],
+      tier: 'standard',
+    });
   });
 
   test('unloads a function that comes every half hour and pre-warms it before', () => {
