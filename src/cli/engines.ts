@@ -30,8 +30,8 @@ export function enginesCommand(): Command {
     });
   return new Command('engines')
     .description('The engines that run WebAssembly: list and install')
-    .addCommand(list)
-    .addCommand(install)
+    .addCommand(list.exitOverride())
+    .addCommand(install.exitOverride())
     .addHelpText(
       'after',
       '\nExamples:\n  iguana engines list\n  iguana engines list --json\n  iguana engines install wasmtime',

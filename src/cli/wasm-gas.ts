@@ -1,6 +1,4 @@
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { IguanaError } from '../errors.js';
 import { wasmRuntimeLimits } from '../limits.js';
 import { NativeEngine } from '../wasm/engines/native.js';
 import { prices } from '../wasm/gas/prices.js';
@@ -14,6 +12,7 @@ import {
 } from '../wasm/runtime/gas-profile.js';
 import { makeWasi, wasiImports } from '../wasm/runtime/guest-wasi.js';
 import { Instance } from '../wasm/runtime/instance.js';
+import { readModule } from '../wasm/runtime/read-module.js';
 import { type ModuleInfo, PAGE_BYTES } from '../wasm/types.js';
 import { textTable } from './terminal.js';
 import { endingOf, entryOf, guestOptions, guestWasi, type RunOptions, type RunTrap, trapText } from './wasm-run.js';
@@ -31,8 +30,8 @@ export function wasmGasCommand(): Command {
       'after',
       '\nThe sum is what iguana wasm run counts. A call that traps, exits or is stopped is counted up to there, so an endless one needs --timeout.\n\nExamples:\n  iguana wasm gas kernels.wasm --invoke fib 20\n  iguana wasm gas tool.wasm --timeout 1s --json -- --count 3',
     )
-    .action((file: string, args: string[], options: GasOptions) => {
-      const { functions, trap, exitCode, stdout } = profile(file, args, options);
+    .action(async (file: string, args: string[], options: GasOptions) => {
+      const { functions, trap, exitCode, stdout } = profile(await readModule(file), file, args, options);
       const total = functions.reduce((sum, { gas }) => sum + gas, 0);
       if (options.json) {
         const report = { file, total, priceVersion: prices.version, functions, exitCode, trap, stdout };
@@ -61,8 +60,7 @@ interface Profile {
   readonly stdout: string;
 }
 
-function profile(file: string, args: readonly string[], options: GasOptions): Profile {
-  const bytes = readModule(file);
+function profile(bytes: Uint8Array<ArrayBuffer>, file: string, args: readonly string[], options: GasOptions): Profile {
   const info = inspectModule(bytes);
   const maxMemoryPages = Math.floor((options.maxMemory ?? wasmRuntimeLimits.defaultMaxMemory) / PAGE_BYTES);
   const maxTableElements = wasmRuntimeLimits.defaultMaxTableElements;
@@ -106,13 +104,5 @@ function call(instance: Instance, info: ModuleInfo, options: GasOptions): Pick<P
     return { exitCode: 0, trap: null };
   } catch (error) {
     return endingOf(error);
-  }
-}
-
-function readModule(file: string): Uint8Array<ArrayBuffer> {
-  try {
-    return new Uint8Array(readFileSync(file));
-  } catch (error) {
-    throw new IguanaError('IGU_FILE_MISSING', { path: file }, { cause: error });
   }
 }

@@ -62,8 +62,10 @@ export interface GivenDirectory {
 export function parseDirectory(given: string): GivenDirectory {
   const readOnly = /:ro$/.test(given);
   const [host, guest, more] = given.replace(/:r[ow]$/, '').split('::');
-  if (!host || guest === '' || more !== undefined)
-    throw new InvalidArgumentError('HOST::GUEST is needed, with :ro behind it for reading only.');
+  // one colon is what other tools take; a drive of Windows has one letter before it
+  const oneColon = guest === undefined && /([^a-z]|..):\//i.test(host ?? '');
+  if (!host || guest === '' || more !== undefined || oneColon)
+    throw new InvalidArgumentError('HOST::GUEST is needed (two colons), with :ro behind it for reading only.');
   return { host, guest: guest ?? host, readOnly };
 }
 

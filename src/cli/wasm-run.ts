@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import type { EngineName, Tier } from '../wasm/engines/engine.js';
@@ -205,6 +206,9 @@ export async function makeGuest(
 ): Promise<InstanceHandle> {
   if (options.snapshot !== undefined && options.store === undefined)
     throw new IguanaError('IGU_USAGE', { what: '--snapshot needs --store' });
+  // opening would make it, and nobody begins with a state of an empty directory
+  if (options.snapshot !== undefined && !existsSync(options.store!))
+    throw new IguanaError('IGU_FILE_MISSING', { path: options.store! });
   if ((options.dir || options.env || args.length > 1) && wasiModulesOf(module).length === 0)
     throw new IguanaError('IGU_USAGE', {
       what: 'the module does not import WASI: --dir, --env and arguments mean nothing to it',
@@ -274,7 +278,7 @@ export function trapText({ message, frames }: RunTrap): string {
 }
 
 function parseGas(given: string): number {
-  const value = Number(given.replaceAll('_', ''));
-  if (!Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError('A whole number is needed.');
+  const value = Number(/^\d[\d_]*(e\d+)?$/.exec(given)?.[0].replaceAll('_', ''));
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError('A whole number is needed.');
   return value;
 }

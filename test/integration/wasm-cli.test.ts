@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Command } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { enginesCommand } from '../../src/cli/engines.js';
 import { exitCodeOf } from '../../src/cli/main.js';
 import { wasmCommand } from '../../src/cli/wasm.js';
 import { messageOf } from '../../src/errors.js';
@@ -202,6 +203,43 @@ describe('iguana wasm bench', () => {
         { runtime: 'native', metered: true, gasUsed: expect.any(Number) },
       ],
     });
+  });
+});
+
+describe('wrong calls', () => {
+  it.each<[string, string[], number, string]>([
+    ['a directory as module', ['run', '.'], 1, 'cannot read ., which is a directory'],
+    ['a directory as module for gas', ['gas', '.'], 1, 'cannot read ., which is a directory'],
+    ['no gas', ['run', KERNELS, '--gas', '', '--invoke', 'fib', '1'], 2, 'A whole number is needed'],
+    ['gas in hexadecimal', ['run', KERNELS, '--gas', '0x10', '--invoke', 'fib', '1'], 2, 'A whole number is needed'],
+    ['one colon for a directory', ['run', FILES, '--dir', '.:/x'], 2, 'HOST::GUEST is needed (two colons)'],
+    ['a file as directory', ['run', FILES, '--dir', `${KERNELS}::/x`], 1, 'kernels.wasm as a directory'],
+    ['no store', ['run', KERNELS, '--store', '/no/st', '--snapshot', 'a', '--invoke', 'fib', '1'], 1, 'read /no/st'],
+  ])('with %s are told what is wrong', async (_, args, code, text) => {
+    const ran = await wasm(args);
+    expect(ran.err).toContain(text);
+    expect(ran.code).toBe(code);
+  });
+
+  it('of a store that is not there leave none behind', async () => {
+    const store = path.join(folder, 'mistyped');
+    await wasm(['run', KERNELS, '--store', store, '--snapshot', 'a'.repeat(64), '--invoke', 'fib', '1']);
+    expect(existsSync(store)).toBe(false);
+  });
+
+  it('refuse a file that is too large before reading it', async () => {
+    const large = path.join(folder, 'large.wasm');
+    writeFileSync(large, '');
+    truncateSync(large, 2 ** 33);
+    expect((await wasm(['inspect', large])).err).toContain('size of a module is 8589934592 bytes');
+  });
+
+  it('of engines end with 2, as all do', async () => {
+    for (const args of [
+      ['list', 'extra'],
+      ['install', 'none'],
+    ])
+      await expect(enginesCommand().parseAsync(args, { from: 'user' })).rejects.toThrow(CommanderError);
   });
 });
 

@@ -3,7 +3,6 @@
  * bringing back an instance all work on the same record of it.
  */
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { IguanaError } from '../../errors.js';
 import { wasmRuntimeLimits } from '../../limits.js';
@@ -18,6 +17,7 @@ import type { GuestOutput, GuestWasi } from './guest-wasi.js';
 import type { GasUsed, Instance, UserImports } from './instance.js';
 import { type CallOutcome, InstanceHost, type InstanceInfo, type InstanceSpec } from './instance-host.js';
 import { fromPlain } from './plain-errors.js';
+import { checkModuleSize, readModule } from './read-module.js';
 import type { Created, FailedCall, Request, WorkerOptions } from './requests.js';
 import { effectiveLimits, type ResourceLimits } from './resource-limits.js';
 import { TenantAccount } from './tenant-account.js';
@@ -590,13 +590,7 @@ export class WasmRuntime {
   }
 
   #checkRoom(bytes: number): void {
-    if (bytes > wasmRuntimeLimits.maxModuleBytes)
-      throw new IguanaError('IGU_WASM_LIMIT', {
-        what: 'size of a module',
-        value: `${bytes} bytes`,
-        limit: `${wasmRuntimeLimits.maxModuleBytes} bytes`,
-        fix: 'strip debug sections, or split it',
-      });
+    checkModuleSize(bytes);
     if (this.#modules.size >= this.#options.maxModules)
       throw new IguanaError('IGU_WASM_LIMIT', {
         what: 'number of loaded modules',
@@ -820,12 +814,4 @@ function assertBounded({ engine, limits: { timeout, maxInstructions }, gas }: In
     where: ` by ${engine}, whose code nothing can stop from outside`,
     fix: 'give maxInstructions or gas too, which ends the call there, or use native, wasmtime or wasm3',
   });
-}
-
-async function readModule(source: string | URL): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    return new Uint8Array(await readFile(source));
-  } catch (error) {
-    throw new IguanaError('IGU_FILE_MISSING', { path: String(source) }, { cause: error });
-  }
 }

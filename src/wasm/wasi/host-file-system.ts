@@ -43,9 +43,11 @@ export class HostFileSystem implements FileSystem {
   constructor(path: string, options: HostFileSystemOptions = {}) {
     try {
       this.path = fs.realpathSync(path);
-      if (!fs.statSync(this.path).isDirectory()) throw new Error('not a directory');
+      if (!fs.statSync(this.path).isDirectory())
+        throw new IguanaError('IGU_FILE_MISSING', { path: `${path} as a directory` });
       this.hold = options.hold ?? (procWorks(this.path) ? 'descriptors' : 'paths');
     } catch (cause) {
+      if (cause instanceof IguanaError) throw cause;
       throw new IguanaError('IGU_FILE_MISSING', { path }, { cause });
     }
   }
