@@ -86,6 +86,9 @@ interface LogLine {
   readonly line: string;
 }
 
+/** Calls at once of a function that was called, but was not seen to run. */
+const UNSEEN_LOAD = 1e-3;
+
 interface Entry {
   versions: Map<number, Version>;
   newest: Version;
@@ -97,6 +100,8 @@ interface Entry {
   /** End of the newest call; undefined while one runs or before the first. */
   idleSince: number | undefined;
   running: number;
+  /** A call began since the last tick. */
+  called: boolean;
   /** Instances that a forecast or `prewarm` asks for, and until when. */
   floor: { instances: number; until: number };
   optimised: boolean;
@@ -212,6 +217,7 @@ export class FunctionService {
       attempt: options.attempt ?? 1,
       deadline: startedAt + Math.min(options.timeoutMs ?? definition.timeoutMs, definition.timeoutMs),
     };
+    entry.called = true;
     // when timers come is known: their calls say nothing of the others
     const foreseen = event.trigger === 'timer';
     if (entry.running++ === 0 && entry.idleSince !== undefined && !foreseen)
@@ -294,7 +300,9 @@ export class FunctionService {
     for (const [name, entry] of this.entries) {
       const { pool, deployment } = entry.newest;
       const { running, waiting, instances, starting } = pool.state;
-      entry.scaler.observe(now, running + waiting);
+      // calls that came and went between two ticks were some load
+      entry.scaler.observe(now, Math.max(running + waiting, entry.called ? UNSEEN_LOAD : 0));
+      entry.called = false;
       let floor = now < entry.floor.until ? entry.floor.instances : 0;
       if (entry.optimised) {
         const wanted = this.wantedByHistory(entry, now);
@@ -359,6 +367,7 @@ export class FunctionService {
       logs: [],
       idleSince: undefined,
       running: 0,
+      called: false,
       floor: { instances: 0, until: 0 },
       optimised: false,
     };

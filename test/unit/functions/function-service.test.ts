@@ -176,6 +176,34 @@ describe('functions', () => {
     expect(started).toHaveLength(7);
   });
 
+  test('called briefly between two ticks keep their instance for the idle time, then lose it', async () => {
+    const clock = new VirtualClock(1e12);
+    const functions = service({
+      clock,
+      factory: () => ({
+        start: async () => ({
+          invoke: async () => ({ output: 0, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false }),
+          usable: true,
+          memoryBytes: () => 1,
+          close: async () => undefined,
+        }),
+      }),
+    });
+    await functions.deploy(deployment('-'));
+    let cold = 0;
+    for (let second = 0; second < 1_200; second++) {
+      if (second % 200 === 0 && (await functions.invoke('f', input(0))).cold) cold++;
+      clock.advance(1_000);
+      await functions.tick();
+    }
+    expect(cold).toBe(1);
+    for (let second = 0; second < 110; second++) {
+      clock.advance(1_000);
+      await functions.tick();
+    }
+    expect(functions.metrics('f').instances).toBe(0);
+  });
+
   test('called every half hour are started again just before, once that is asked for', async () => {
     const clock = new VirtualClock(1e12);
     const functions = service({
