@@ -184,6 +184,11 @@ const table = {
     fix: '{fix}',
     retriable: false,
   },
+  IGU_GPU_PLACEMENT: {
+    message: 'node {node} {what}',
+    fix: 'a placement must be given back as it was taken, once; rebuild the state from the ledger',
+    retriable: false,
+  },
   IGU_FUNCTION_NOT_FOUND: {
     message: 'no function {name}',
     fix: 'list them with `iguana function list`, or deploy it',
@@ -212,6 +217,11 @@ const table = {
   IGU_FUNCTION_CRASHED: {
     message: 'the instance of {name} ended in the middle of a call: {what}',
     fix: 'the call may be made again; see its logs',
+    retriable: true,
+  },
+  IGU_FUNCTION_INTERRUPTED: {
+    message: 'a call of {name} ended with its instance: {what}',
+    fix: 'it is not at fault; make it again',
     retriable: true,
   },
   IGU_FUNCTION_BUSY: {

@@ -265,6 +265,8 @@ export const wasmRuntimeLimits = {
   graceMs: 500,
   /** A call in an engine's library that was stopped before it had come to guest code is stopped again after so long, ms. */
   stopAgainMs: 5,
+  /** Where no call may use more gas than this and none has a timeout, engines that pay for being stoppable are opened without: gas ends the call. */
+  maxUnstoppableGas: 1_000_000_000,
 } as const;
 
 /** What WASI lets a guest take from the host. */

@@ -39,7 +39,7 @@ interface Waiting {
  * A JavaScript function's copy in a thread or process of its own. A thread begins without code (`start`) and takes one function's (`load`).
  *
  * A call that is not done at its deadline, or that needs more memory than there is, ends the whole instance: nothing else stops JavaScript that does not
- * give way. Calls beside it end with it, as `IGU_FUNCTION_CRASHED`.
+ * give way. Calls beside it end with it, as `IGU_FUNCTION_INTERRUPTED`.
  */
 export class JavaScriptInstance implements FunctionInstance {
   private readonly host: Host;
@@ -198,7 +198,7 @@ export class JavaScriptInstance implements FunctionInstance {
     this.onLoad?.reject(error);
     for (const id of [...this.waiting.keys()]) {
       const own = culprit === undefined || id === culprit;
-      this.take(id)?.reject(own ? error : this.crashError(`another call in it ended it (${error.code})`));
+      this.take(id)?.reject(own ? error : this.interruptedError(`another call in it ended it (${error.code})`));
     }
     void this.host.stop();
   }
@@ -213,6 +213,10 @@ export class JavaScriptInstance implements FunctionInstance {
 
   private crashError(what: string): IguanaError {
     return new IguanaError('IGU_FUNCTION_CRASHED', { name: this.name, what });
+  }
+
+  private interruptedError(what: string): IguanaError {
+    return new IguanaError('IGU_FUNCTION_INTERRUPTED', { name: this.name, what });
   }
 
   private memoryError(cause?: unknown): IguanaError {
