@@ -23,6 +23,8 @@ export interface InstanceSpec {
   readonly tier?: Tier;
   readonly limits: ResourceLimits;
   readonly gas?: number;
+  /** False: a small gas limit ends every call, nothing else needs to. Default true. */
+  readonly stoppable?: boolean;
   readonly afterTrap?: 'keep' | 'refuse';
   /** File whose default export gives the imports, or a function of the instance that does. */
   readonly importsFrom?: string;
@@ -60,7 +62,8 @@ interface Held {
 
 /** The instances of one thread, by id: the same in place and inside a worker thread. */
 export class InstanceHost {
-  readonly #engines = new Map<EngineName, Promise<Engine>>();
+  /** By name, and apart those that cannot be stopped though they could be. */
+  readonly #engines = new Map<string, Promise<Engine>>();
   readonly #modules = new Map<string, PreparedModule>();
   readonly #compiled = new Map<string, CompiledModule>();
   readonly #instances = new Map<string, Held>();
@@ -100,7 +103,7 @@ export class InstanceHost {
    * @throws as `openEngine` and `Engine.compile`
    */
   async compile(spec: InstanceSpec): Promise<Engine['stopper']> {
-    const engine = await this.#engine(spec.engine);
+    const engine = await this.#engine(spec);
     this.#compile(engine, spec);
     return engine.stopper;
   }
@@ -110,7 +113,7 @@ export class InstanceHost {
     spec: InstanceSpec,
     imports?: UserImports | ((instance: Instance) => UserImports),
   ): Promise<InstanceInfo> {
-    const engine = await this.#engine(spec.engine);
+    const engine = await this.#engine(spec);
     const given = spec.importsFrom === undefined ? imports : await importedFrom(spec.importsFrom);
     const compiled = this.#compile(engine, spec);
     const tenant = spec.tenant && TenantAccount.of(spec.tenant);
@@ -206,35 +209,47 @@ export class InstanceHost {
     return held;
   }
 
-  #engine(name: EngineName): Promise<Engine> {
-    let engine = this.#engines.get(name);
+  #engine({ engine: name, stoppable = true }: InstanceSpec): Promise<Engine> {
+    const key = engineKey(name, stoppable);
+    let engine = this.#engines.get(key);
     if (!engine) {
-      engine = name === 'native' ? Promise.resolve(new NativeEngine(this.#cache)) : openEngine(name);
-      this.#engines.set(name, engine);
+      engine = name === 'native' ? Promise.resolve(new NativeEngine(this.#cache)) : openEngine(name, { stoppable });
+      this.#engines.set(key, engine);
       // one that is not there may be installed meanwhile
-      engine.catch(() => this.#engines.delete(name));
+      engine.catch(() => this.#engines.delete(key));
     }
     return engine;
   }
 
-  #compile(engine: Engine, { module: key, tier }: InstanceSpec): CompiledModule {
+  #compile(engine: Engine, { module: key, tier, stoppable = true }: InstanceSpec): CompiledModule {
     const module = this.#modules.get(key);
     if (!module) throw new IguanaError('IGU_WASM_NOT_FOUND', { kind: 'module', name: key, of: '' });
-    const name = `${engine.description.name} ${tier ?? engine.description.tiers[0]} ${key}`;
+    const { name: engineName, tiers } = engine.description;
+    const name = `${engineKey(engineName, stoppable)} ${tier ?? tiers[0]} ${key}`;
     let compiled = this.#compiled.get(name);
     if (!compiled) {
-      compiled = this.#compileOrLoad(engine, module, tier);
+      compiled = this.#compileOrLoad(engine, stoppable, module, tier);
       this.#compiled.set(name, compiled);
     }
     return compiled;
   }
 
   /** Engines that give their machine code away get it back in a later process. The native engine asks the cache itself. */
-  #compileOrLoad(engine: Engine, module: PreparedModule, tier = engine.description.tiers[0]!): CompiledModule {
+  #compileOrLoad(
+    engine: Engine,
+    stoppable: boolean,
+    module: PreparedModule,
+    tier = engine.description.tiers[0]!,
+  ): CompiledModule {
     if (!this.#cache || !engine.load) return engine.compile(module, tier);
     const { name, version } = engine.description;
     const content = contentHash(module.bytes);
-    const identity = { kind: 'cwasm', engine: `${name} ${version}`, flags: tier, content } as const;
+    const identity = {
+      kind: 'cwasm',
+      engine: `${name} ${version}`,
+      flags: engineKey(tier, stoppable),
+      content,
+    } as const;
     const { blobs } = this.#cache;
     const kept = blobs.get(identity).found;
     const loaded = kept && engine.load(module, new Uint8Array(kept), tier);
@@ -249,6 +264,8 @@ export class InstanceHost {
     return compiled;
   }
 }
+
+const engineKey = (name: string, stoppable: boolean): string => (stoppable ? name : `${name} by gas`);
 
 function checkRange(offset: number, length: number, size: number): void {
   const whole = Number.isInteger(offset) && Number.isInteger(length) && offset >= 0 && length >= 0;

@@ -125,8 +125,8 @@ interface Held {
   readonly prepare: PrepareOptions;
   readonly spec: InstanceSpec;
   limits: ResourceLimits;
-  /** See `Engine.stopper`. */
-  readonly stopper: Engine['stopper'];
+  /** See `Engine.stopper`; of the thread that it is in. */
+  stopper: Engine['stopper'];
   /** Absent: in place. */
   thread: WorkerThread | undefined;
   /** Why it is not there any more. */
@@ -276,6 +276,7 @@ export class WasmRuntime {
       limits,
       ...(options.tier && { tier: options.tier }),
       ...(options.gas !== undefined && { gas: options.gas }),
+      ...(endedByGas(runtime, limits, options.gas) && { stoppable: false }),
       ...(options.afterTrap && { afterTrap: options.afterTrap }),
       ...(options.importsFrom !== undefined && { importsFrom: options.importsFrom }),
       ...(options.snapshot && { snapshot: options.snapshot }),
@@ -363,6 +364,7 @@ export class WasmRuntime {
     if (held.handle.placement === 'in-place') this.#local.instance(held.handle.id).setResourceLimits(limits);
     else {
       effectiveLimits(limits);
+      assertStillBounded(held, { ...held.limits, ...limits }, held.gas.left);
       await this.#ask(held, { op: 'limits', limits: others });
     }
     held.limits = { ...held.limits, ...others, ...(timeout !== undefined && { timeout }) };
@@ -373,6 +375,7 @@ export class WasmRuntime {
     const held = this.#held(ref);
     if (held.handle.placement === 'in-place') this.#local.instance(held.handle.id).setGasLimit(gas);
     else {
+      assertStillBounded(held, held.limits, gas ?? undefined);
       await this.#ask(held, { op: 'gas', gas });
       const { left: _, ...used } = held.gas;
       held.gas = gas === null ? used : { ...used, left: gas };
@@ -714,8 +717,9 @@ export class WasmRuntime {
     const { gas: _, ...made } = spec;
     const { left } = held.gas;
     const again = { ...made, limits: held.limits, snapshot, ...(left !== undefined && { gas: left }) };
-    const { thread } = await this.#createInThread(again, module, prepare, this.#tenant(handle.tenant));
+    const { thread, stopper } = await this.#createInThread(again, module, prepare, this.#tenant(handle.tenant));
     held.thread = thread;
+    held.stopper = stopper;
     held.lost = undefined;
     this.#restored++;
     return thread;
@@ -806,8 +810,30 @@ function keyOf(id: string, { metered, maxMemoryPages, maxTableElements }: Prepar
   return `${id}:${metered ? 'metered' : 'plain'}:${maxMemoryPages}:${maxTableElements}`;
 }
 
+/** Wasmtime's code pays for looking whether it shall stop. */
+function endedByGas(engine: EngineName, { timeout, maxInstructions }: ResourceLimits, gas = Infinity): boolean {
+  const most = Math.min(maxInstructions ?? Infinity, gas);
+  return engine === 'wasmtime' && typeof timeout !== 'number' && most <= wasmRuntimeLimits.maxUnstoppableGas;
+}
+
+/** What nothing from outside stops keeps the limits that end it. @throws IguanaError `IGU_WASM_UNSUPPORTED` */
+function assertStillBounded({ stopper, spec }: Held, limits: ResourceLimits, gas: number | undefined): void {
+  if (stopper !== 'never') return;
+  if (spec.stoppable !== false) assertBounded({ ...spec, limits, gas });
+  else if (!endedByGas(spec.engine, limits, gas))
+    throw new IguanaError('IGU_WASM_UNSUPPORTED', {
+      what: `a timeout, or more than ${wasmRuntimeLimits.maxUnstoppableGas} units of gas a call,`,
+      where: ` by ${spec.engine} for an instance that was made with a gas limit alone and runs faster for it`,
+      fix: 'give the timeout, or the higher limit, when the instance is made',
+    });
+}
+
 /** Where nothing from outside ends a call, a time limit is only kept with gas. @throws IguanaError `IGU_WASM_UNSUPPORTED` */
-function assertBounded({ engine, limits: { timeout, maxInstructions }, gas }: InstanceSpec): void {
+function assertBounded({
+  engine,
+  limits: { timeout, maxInstructions },
+  gas,
+}: Pick<InstanceSpec, 'engine' | 'limits'> & { readonly gas?: number | undefined }): void {
   if (typeof timeout !== 'number' || typeof maxInstructions === 'number' || gas !== undefined) return;
   throw new IguanaError('IGU_WASM_UNSUPPORTED', {
     what: 'a timeout without a gas limit',
