@@ -189,6 +189,11 @@ const table = {
     fix: 'a placement must be given back as it was taken, once; rebuild the state from the ledger',
     retriable: false,
   },
+  IGU_SERVER_UNREACHABLE: {
+    message: 'no Iguana answers at {url}{why}',
+    fix: 'start one with `iguana start`, or give its address with --url',
+    retriable: true,
+  },
   IGU_FUNCTION_NOT_FOUND: {
     message: 'no function {name}',
     fix: 'list them with `iguana function list`, or deploy it',

@@ -12,6 +12,8 @@ import { detectCommand } from './detect.js';
 import { doctorCommand } from './doctor.js';
 import { enginesCommand } from './engines.js';
 import { forecastCommand } from './forecast.js';
+import { functionCommand } from './function.js';
+import { AnsweredError } from './function-client.js';
 import { recordCommand } from './record.js';
 import { replayCommand } from './replay.js';
 import { startCommand } from './start.js';
@@ -38,6 +40,7 @@ export function program(): Command {
     recordCommand(),
     replayCommand(),
     doctorCommand(),
+    functionCommand(),
     wasmCommand(),
     enginesCommand(),
   ]) {
@@ -58,7 +61,7 @@ const usageErrors: ReadonlySet<string> = new Set([
 /** Exit code of an error: the user's to mend in the call (2) or a failure of the work (1). */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (error instanceof IguanaError && usageErrors.has(error.code)) return 2;
+  if ((error instanceof IguanaError || error instanceof AnsweredError) && usageErrors.has(error.code)) return 2;
   return 1;
 }
 
@@ -71,8 +74,8 @@ async function main(): Promise<void> {
     await program().parseAsync();
   } catch (error) {
     if (!(error instanceof CommanderError)) {
-      const text =
-        error instanceof IguanaError || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
+      const told = error instanceof IguanaError || error instanceof AnsweredError || !(error instanceof Error);
+      const text = told ? messageOf(error) : (error.stack ?? error.message);
       process.stderr.write(`${paint('red', text, process.stderr)}\n`);
     }
     process.exitCode = exitCodeOf(error);

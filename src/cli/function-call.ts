@@ -1,0 +1,104 @@
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { IguanaError, messageOf } from '../errors.js';
+import type { InvocationResult } from '../functions/invocation.js';
+import { ask, functionPath, type ServerOptions, serverOptions } from './function-client.js';
+import { timeText } from './function-text.js';
+import { paint } from './terminal.js';
+import { parseTime } from './wasm-options.js';
+
+interface InvokeOptions extends ServerOptions {
+  readonly input?: string;
+  readonly timeout?: number;
+  readonly qualifier?: string;
+  readonly async?: boolean;
+}
+
+/** Longest time that a function may take, and then some, ms. */
+const LONGEST_CALL_MS = 930_000;
+
+/** `iguana function invoke NAME`: calls it; what it returns is on standard output, what it logged on standard error. */
+export function functionInvokeCommand(): Command {
+  const command = new Command('invoke')
+    .description('Call a function; what it returns goes to standard output, what it logs to standard error')
+    .argument('<name>', 'function')
+    .option('--input <json>', 'its input; @FILE reads it from a file, - from standard input (default: null)')
+    .option('--timeout <time>', 'shorter than its own, such as 500ms', parseTime)
+    .option('--qualifier <version>', 'version or alias (default: the newest version)')
+    .option('--async', 'do not wait: print the id of the call');
+  return serverOptions(command)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  iguana function invoke orders --input \'{"id": 7}\'\n  cat order.json | iguana function invoke orders --input - --json',
+    )
+    .action(async (name: string, options: InvokeOptions) => {
+      const { timeout, qualifier } = options;
+      const body = {
+        input: inputOf(options.input),
+        ...(timeout === undefined ? {} : { timeoutMs: timeout }),
+        ...(qualifier === undefined ? {} : { qualifier }),
+        ...(options.async ? { async: true } : {}),
+      };
+      const path = functionPath(name, 'invoke');
+      if (options.async) {
+        const call = await ask<{ invocationId: string }>(options, 'POST', path, body);
+        process.stdout.write(`${options.json ? JSON.stringify(call) : call.invocationId}\n`);
+        return;
+      }
+      const result = await ask<InvocationResult>(options, 'POST', path, body, LONGEST_CALL_MS);
+      if (options.json) {
+        process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
+        return;
+      }
+      for (const line of result.logs) process.stderr.write(`${paint('dim', line, process.stderr)}\n`);
+      const { output, durationMs, cold, initMs } = result;
+      const text = typeof output === 'string' ? output : JSON.stringify(output, null, 2);
+      if (text !== undefined) process.stdout.write(`${text}\n`);
+      const started = cold ? `, after a cold start of ${timeText(initMs)} (${cold})` : '';
+      if (process.stderr.isTTY)
+        process.stderr.write(`${paint('dim', `${timeText(durationMs)}${started}`, process.stderr)}\n`);
+    });
+}
+
+/** `iguana function call NAME ID`: how a call stands that nobody waited for. */
+export function functionCallCommand(): Command {
+  const command = new Command('call')
+    .description('Show how a call made with --async stands, or cancel it')
+    .argument('<name>', 'function')
+    .argument('<id>', 'what `invoke --async` printed')
+    .option('--cancel', 'end it');
+  return serverOptions(command).action(
+    async (name: string, id: string, options: ServerOptions & { cancel?: boolean }) => {
+      const path = functionPath(name, 'calls', id);
+      const call = await ask<Record<string, unknown>>(options, options.cancel ? 'DELETE' : 'GET', path);
+      if (options.json) process.stdout.write(`${JSON.stringify(call, null, 2)}\n`);
+      else if (options.cancel) process.stdout.write(`${id} is cancelled\n`);
+      else {
+        const { state, attempts, output, error } = call;
+        const tries = `${attempts} ${attempts === 1 ? 'try' : 'tries'}`;
+        const ending = error ?? (output === undefined ? '' : JSON.stringify(output));
+        process.stdout.write(`${state} after ${tries}${ending ? `: ${ending}` : ''}\n`);
+      }
+    },
+  );
+}
+
+function inputOf(given: string | undefined): unknown {
+  if (given === undefined) return null;
+  const file = given === '-' ? 0 : given.startsWith('@') ? given.slice(1) : undefined;
+  let text = given;
+  if (file !== undefined) {
+    try {
+      text = readFileSync(file, 'utf8');
+    } catch (cause) {
+      throw new IguanaError('IGU_FILE_MISSING', { path: file === 0 ? 'standard input' : file }, { cause });
+    }
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const example = text.length > 40 || text.includes("'") ? '\'"some text"\'' : `'${JSON.stringify(text)}'`;
+    const what = `the input is no JSON (${messageOf(cause)}); a text is written ${example}`;
+    throw new IguanaError('IGU_USAGE', { what }, { cause });
+  }
+}

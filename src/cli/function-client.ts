@@ -1,0 +1,115 @@
+import http from 'node:http';
+import https from 'node:https';
+import { type Command, InvalidArgumentError } from 'commander';
+import { IguanaError } from '../errors.js';
+
+/** Where a running Iguana is, and what it asks for. */
+export interface ServerOptions {
+  readonly url: string;
+  readonly token?: string;
+  readonly json?: boolean;
+}
+
+const DEFAULT_URL = 'http://127.0.0.1:4480';
+/** Longest wait for an answer that is no function's, ms. */
+const ANSWER_MS = 60_000;
+/** Of a running Iguana's error, as it says it. */
+interface ErrorBody {
+  readonly code?: unknown;
+  readonly message?: unknown;
+}
+
+/** An error that the server told: its line is shown as it is. */
+export class AnsweredError extends Error {
+  constructor(
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Options of every command that asks a running Iguana. */
+export function serverOptions(command: Command): Command {
+  return command
+    .option('--url <url>', 'address of the running Iguana', parseUrl, process.env.IGUANA_URL ?? DEFAULT_URL)
+    .option('--token <token>', 'its dashboard.token, if it has one (default: IGUANA_TOKEN in the environment)')
+    .option('--json', 'print the answer as JSON');
+}
+
+/**
+ * Asks a running Iguana.
+ * @param timeoutMs longest wait for the answer (default 60 s)
+ * @throws IguanaError `IGU_SERVER_UNREACHABLE`; AnsweredError with what it answered
+ */
+export async function ask<T>(
+  { url, token = process.env.IGUANA_TOKEN }: ServerOptions,
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+  path: string,
+  body?: unknown,
+  timeoutMs: number = ANSWER_MS,
+): Promise<T> {
+  const sent = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
+  const headers = {
+    accept: 'application/json',
+    ...(sent ? { 'content-type': 'application/json', 'content-length': sent.length } : {}),
+    ...(token ? { authorization: `Bearer ${token}` } : {}),
+  };
+  const target = new URL(`${url.replace(/\/+$/, '')}${path}`);
+  const { status, text } = await exchange(target, method, headers, sent, timeoutMs);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    const why = `: what answers there is something else (status ${status})`;
+    throw new IguanaError('IGU_SERVER_UNREACHABLE', { url, why }, { cause });
+  }
+  if (status < 400) return value as T;
+  const { code, message } = value as ErrorBody;
+  if (typeof code !== 'string' || typeof message !== 'string') {
+    const why = `: what answers there is something else (status ${status})`;
+    throw new IguanaError('IGU_SERVER_UNREACHABLE', { url, why });
+  }
+  // the path of a command is there, unless the server has no functions
+  if (code === 'IGU_HTTP_PATH')
+    throw new IguanaError('IGU_USAGE', { what: `the Iguana at ${url} runs no functions (functions.enabled is false)` });
+  throw new AnsweredError(code, message);
+}
+
+/** A path below `/api/functions`. */
+export function functionPath(...parts: readonly string[]): string {
+  return ['/api/functions', ...parts.map(encodeURIComponent)].join('/');
+}
+
+/** Not `fetch`: that gives up after five minutes, and functions may take fifteen. */
+function exchange(
+  url: URL,
+  method: string,
+  headers: Record<string, string | number>,
+  body: Buffer | undefined,
+  timeoutMs: number,
+): Promise<{ status: number; text: string }> {
+  const { request } = url.protocol === 'https:' ? https : http;
+  return new Promise((resolve, reject) => {
+    const unreachable = (cause: NodeJS.ErrnoException): void => {
+      const why = cause.code === 'ECONNREFUSED' ? '' : `: ${cause.message}`;
+      reject(new IguanaError('IGU_SERVER_UNREACHABLE', { url: url.origin, why }, { cause }));
+    };
+    const asking = request(url, { method, headers, signal: AbortSignal.timeout(timeoutMs) }, (response) => {
+      const pieces: Buffer[] = [];
+      response.on('data', (piece: Buffer) => pieces.push(piece));
+      response.once('end', () =>
+        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(pieces).toString('utf8') }),
+      );
+      response.once('error', unreachable);
+    });
+    asking.once('error', unreachable);
+    asking.end(body);
+  });
+}
+
+function parseUrl(given: string): string {
+  const text = /^https?:\/\//.test(given) ? given : `http://${given}`;
+  if (!URL.canParse(text)) throw new InvalidArgumentError(`An address such as ${DEFAULT_URL} is needed.`);
+  return text;
+}

@@ -1,0 +1,170 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command, InvalidArgumentError } from 'commander';
+import { parseTime } from '../codec/series-csv.js';
+import type { FunctionMetrics } from '../functions/function-metrics.js';
+import type { PeriodBill } from '../functions/usage-ledger.js';
+import { ask, functionPath, type ServerOptions, serverOptions } from './function-client.js';
+import { costText, type ListedFunction, timeText, triggerText } from './function-text.js';
+import { wholeNumber } from './suggest.js';
+import { aligned, paint, textTable } from './terminal.js';
+
+/** `--follow` asks this often, ms. */
+const FOLLOW_MS = 1_000;
+
+/** `iguana function list`: what is deployed, with its calls so far. */
+export function functionListCommand(): Command {
+  return serverOptions(new Command('list').description('Show the functions that are deployed'))
+    .addHelpText('after', '\nExamples:\n  iguana function list\n  iguana function list --json')
+    .action(async (options: ServerOptions) => {
+      const functions = await ask<ListedFunction[]>(options, 'GET', functionPath());
+      if (options.json) return print(functions);
+      if (functions.length === 0) {
+        process.stdout.write('No function is deployed; `iguana function init NAME` makes a first one.\n');
+        return;
+      }
+      const metrics = await Promise.all(
+        functions.map(({ name }) => ask<FunctionMetrics>(options, 'GET', functionPath(name, 'metrics'))),
+      );
+      const rows = functions.map(({ name, version, definition }, i) => [
+        name,
+        String(version),
+        definition.runtime,
+        String(definition.memoryMb),
+        String(metrics[i]!.totalInvocations),
+        String(metrics[i]!.instances),
+        definition.triggers.map(triggerText).join(', '),
+      ]);
+      const header = ['name', 'version', 'runtime', 'MB', 'calls', 'instances', 'triggers'];
+      process.stdout.write(`${textTable(header, rows)}\n`);
+      for (const { message } of functions.flatMap(({ notServed }) => notServed))
+        process.stderr.write(`${paint('yellow', message, process.stderr)}\n`);
+    });
+}
+
+/** `iguana function metrics NAME`. */
+export function functionMetricsCommand(): Command {
+  const command = new Command('metrics')
+    .description('Show calls, durations, cold starts and instances of a function in the process that is asked')
+    .argument('<name>', 'function');
+  return serverOptions(command).action(async (name: string, options: ServerOptions) => {
+    const metrics = await ask<FunctionMetrics>(options, 'GET', functionPath(name, 'metrics'));
+    if (options.json) return print(metrics);
+    const { totalInvocations, successfulInvocations, coldStarts } = metrics;
+    const causes = Object.entries(metrics.coldStartsByCause).map(([cause, count]) => `${cause} ${count}`);
+    const failed = Object.entries(metrics.failedInvocations).map(([code, count]) => `${code} ${count}`);
+    const { averageDurationMs, p50DurationMs, p99DurationMs } = metrics;
+    const rows: [string, string][] = [
+      ['calls', `${totalInvocations}, of them ${successfulInvocations} succeeded`],
+      ['failed', failed.length > 0 ? failed.join(', ') : 'none'],
+      [
+        'duration',
+        `${timeText(averageDurationMs)} on average, half under ${timeText(p50DurationMs)}, 99 % under ${timeText(p99DurationMs)}`,
+      ],
+      [
+        'cold starts',
+        coldStarts === 0
+          ? 'none'
+          : `${coldStarts} of ${timeText(metrics.averageColdStartMs)} on average (${causes.join(', ')})`,
+      ],
+      ['refused', `${metrics.throttles} because too many waited`],
+      ['now', `${metrics.concurrency} running, ${metrics.waiting} waiting`],
+      ['instances', `${metrics.instances}, of them ${metrics.idleInstances} idle`],
+      ['memory', `${(metrics.memoryBytes / 2 ** 20).toFixed(1)} MB`],
+    ];
+    if (metrics.gasUsed > 0) rows.push(['gas', metrics.gasUsed.toLocaleString('en')]);
+    process.stdout.write(`${aligned(rows)}\n`);
+  });
+}
+
+/** `iguana function billing NAME`. */
+export function functionBillingCommand(): Command {
+  const command = new Command('billing')
+    .description('Show usage and cost of a function in all processes')
+    .argument('<name>', 'function')
+    .option('--start <time>', 'from then on: ISO 8601, or ms since 1970 (default: all that is kept)', parseMoment)
+    .option('--end <time>', 'up to then (default: now)', parseMoment);
+  return serverOptions(command)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  iguana function billing orders\n  iguana function billing orders --start 2026-01-01T00:00:00Z --end 2026-02-01T00:00:00Z',
+    )
+    .action(async (name: string, options: ServerOptions & { start?: number; end?: number }) => {
+      const query = new URLSearchParams();
+      if (options.start !== undefined) query.set('start', String(options.start));
+      if (options.end !== undefined) query.set('end', String(options.end));
+      const asked = query.size > 0 ? `?${query}` : '';
+      const bill = await ask<PeriodBill>(options, 'GET', functionPath(name, 'billing') + asked);
+      if (options.json) return print(bill);
+      const rows: [string, string][] = [
+        ['calls', String(bill.invocationCount)],
+        ['compute', `${timeText(bill.computeTimeMs)} (${bill.gbSeconds.toPrecision(6)} GB-seconds)`],
+        ['initialisation', `${timeText(bill.initTimeMs)} (${bill.initGbSeconds.toPrecision(6)} GB-seconds)`],
+        ['cost', costText(bill.estimatedCostUsd)],
+      ];
+      if (bill.gasUsed > 0) rows.splice(3, 0, ['gas', bill.gasUsed.toLocaleString('en')]);
+      process.stdout.write(`${aligned(rows)}\n`);
+    });
+}
+
+interface LogLine {
+  readonly at: number;
+  readonly invocationId: string;
+  readonly line: string;
+}
+
+/** `iguana function logs NAME`. */
+export function functionLogsCommand(): Command {
+  const command = new Command('logs')
+    .description('Show what a function logged in the process that is asked, oldest first')
+    .argument('<name>', 'function')
+    .option('--max <n>', 'the newest lines only', wholeNumber(1, 1_000_000))
+    .option('--call <id>', 'lines of this call only')
+    .option('--follow', 'go on with what comes, until Ctrl-C');
+  return serverOptions(command)
+    .addHelpText('after', '\nExamples:\n  iguana function logs orders --max 20\n  iguana function logs orders --follow')
+    .action(async (name: string, options: ServerOptions & { max?: number; call?: string; follow?: boolean }) => {
+      const show = (lines: readonly LogLine[]): void => {
+        for (const line of lines) process.stdout.write(`${options.json ? JSON.stringify(line) : lineText(line)}\n`);
+      };
+      const read = async (): Promise<LogLine[]> => {
+        const lines = await ask<LogLine[]>(options, 'GET', functionPath(name, 'logs'));
+        return lines.filter(({ invocationId }) => options.call === undefined || invocationId === options.call);
+      };
+      let lines = await read();
+      show(options.max === undefined ? lines : lines.slice(-options.max));
+      while (options.follow) {
+        await sleep(FOLLOW_MS);
+        const next = await read();
+        show(linesAfter(lines, next));
+        lines = next;
+      }
+    });
+}
+
+/** Those of the new lines that were not among the old ones: both are the newest of one log. */
+export function linesAfter<T extends LogLine>(before: readonly LogLine[], now: readonly T[]): readonly T[] {
+  const same = (a: LogLine, b: LogLine) => a.at === b.at && a.invocationId === b.invocationId && a.line === b.line;
+  for (let kept = Math.min(before.length, now.length); kept > 0; kept--) {
+    const old = before.slice(-kept);
+    if (old.every((line, i) => same(line, now[i]!))) return now.slice(kept);
+  }
+  return now;
+}
+
+function lineText({ at, invocationId, line }: LogLine): string {
+  const [, level = '', text = line] = /^(debug|info|warn|error) (.*)$/s.exec(line) ?? [];
+  const style = { error: 'red', warn: 'yellow', debug: 'dim' }[level] as 'red' | 'yellow' | 'dim' | undefined;
+  const shown = style ? paint(style, text) : text;
+  return `${paint('dim', `${new Date(at).toISOString()} ${invocationId.slice(0, 8)}`)} ${shown}`;
+}
+
+function parseMoment(given: string): number {
+  const time = parseTime(given);
+  if (time === undefined)
+    throw new InvalidArgumentError('A time such as 2026-01-31T12:00:00Z, or ms since 1970, is needed.');
+  return time;
+}
+
+function print(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+}
