@@ -299,6 +299,8 @@ export const wasiLimits = {
   maxSubscriptions: 4_096,
   /** Content of an in-memory file system, bytes, unless the caller says another bound; ENOSPC beyond it. 64 MiB. */
   maxFileSystemBytes: 67_108_864,
+  /** Descriptors of the process that calls cut off by their time may have lost in the midst of opening, of one directory; EMFILE beyond it. */
+  maxLostDescriptors: 64,
   /** Files, directories and links of an in-memory file system, and as many names, unless the caller says another bound; ENOSPC beyond it. */
   maxInodes: 10_000,
   /** Times set on host files that are remembered to the nanosecond, which Node cannot set; the oldest is forgotten first. */

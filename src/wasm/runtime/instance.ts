@@ -523,6 +523,7 @@ export class Instance {
       if (!(error instanceof TimeUp)) throw error;
       // nothing ran after the cut: the call is still counted as running
       this.#depth = 1;
+      this.#wasi?.afterCut();
       throw this.#failed(new WasmTrap('timeout', [], { cause: error }));
     }
   }

@@ -85,4 +85,6 @@ export interface Directory extends OpenNode {
   duplicate(): Directory;
   /** What is at the place, opened anew with the same care; undefined when it is not there. Only of a mount's top directory. */
   reopen(place: string, access: Access): Directory | OpenFile | undefined;
+  /** Closes what is open of this mount beside itself and those: a call that was cut off leaves it behind. Absent where nothing is taken of the host. */
+  closeOthers?(kept: readonly (Directory | OpenFile)[]): void;
 }

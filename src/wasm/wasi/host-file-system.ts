@@ -56,7 +56,7 @@ export class HostFileSystem implements FileSystem {
     const mount = new HostMount(readOnly, this.path);
     const held =
       this.hold === 'descriptors'
-        ? heldByDescriptor(fs.openSync(this.path, O_RDONLY | O_DIRECTORY))
+        ? heldByDescriptor(mount, this.path, O_RDONLY | O_DIRECTORY)
         : heldByPath(this.path, fs.lstatSync(this.path, { bigint: true }));
     return new HostDirectory(mount, held);
   }
@@ -77,6 +77,10 @@ function procWorks(path: string): boolean {
 /** One use of a host directory. Node sets times as floating-point seconds; those set here are remembered, so that the guest reads what it wrote. */
 class HostMount implements Mount {
   private readonly exact = new Map<string, { atim: Exact; mtim: Exact }>();
+  /** Descriptors of this process that are open for it: a call that is cut off by its time leaves some behind, see `closeOthers`. */
+  private readonly opened = new Set<number>();
+  /** Openings that never came to an end: of each the descriptor is lost, since nothing tells its number. */
+  private opening = 0;
 
   constructor(
     readonly readOnly: boolean,
@@ -85,6 +89,29 @@ class HostMount implements Mount {
 
   checkWritable(): void {
     if (this.readOnly) throw new WasiError(Errno.ROFS);
+  }
+
+  open(path: string, flags: number, mode?: number): number {
+    if (this.opening >= wasiLimits.maxLostDescriptors) throw new WasiError(Errno.MFILE);
+    this.opening++;
+    try {
+      const fd = fs.openSync(path, flags, mode);
+      this.opened.add(fd);
+      this.opening--;
+      return fd;
+    } catch (error) {
+      this.opening--;
+      throw error;
+    }
+  }
+
+  /** A second time does nothing: the number may be another's by then. */
+  letGo(fd: number): void {
+    if (this.opened.delete(fd)) fs.closeSync(fd);
+  }
+
+  closeOthers(kept: ReadonlySet<number | undefined>): void {
+    for (const fd of this.opened) if (!kept.has(fd)) this.letGo(fd);
   }
 
   stat(stat: fs.BigIntStats): FileStat {
@@ -140,24 +167,24 @@ interface Held {
   path(): string | undefined;
   /** A hard link to a symbolic link is one to the link itself. */
   readonly linksLinks: boolean;
+  /** Absent where it is held by its path. */
+  readonly fd?: number;
   close(): void;
 }
 
-function heldByDescriptor(fd: number): Held {
+function heldByDescriptor(mount: HostMount, path: string, flags: number): Held {
+  const fd = mount.open(path, flags);
   const self = `/proc/self/fd/${fd}`;
-  let open = true;
   return {
     at: (name) => `${self}/${name}`,
     self: () => `${self}/.`,
     stat: () => fs.fstatSync(fd, { bigint: true }),
-    open: (name) => heldByDescriptor(fs.openSync(`${self}/${name}`, O_RDONLY | O_DIRECTORY | NOT_FOLLOWED)),
-    again: () => heldByDescriptor(fs.openSync(`${self}/.`, O_RDONLY | O_DIRECTORY)),
+    open: (name) => heldByDescriptor(mount, `${self}/${name}`, O_RDONLY | O_DIRECTORY | NOT_FOLLOWED),
+    again: () => heldByDescriptor(mount, `${self}/.`, O_RDONLY | O_DIRECTORY),
     path: () => pathOfDescriptor(fd),
     linksLinks: true,
-    close: () => {
-      if (open) fs.closeSync(fd);
-      open = false;
-    },
+    fd,
+    close: () => mount.letGo(fd),
   };
 }
 
@@ -202,11 +229,10 @@ function heldByPath(path: string, identity: fs.BigIntStats): Held {
 
 class HostFile implements OpenFile {
   readonly isDirectory = false;
-  private open = true;
 
   constructor(
     private readonly mount: HostMount,
-    private readonly fd: number,
+    readonly fd: number,
     /** As it was opened; where there is /proc, the place that counts is the present one. */
     private readonly path: string | undefined,
   ) {}
@@ -259,8 +285,7 @@ class HostFile implements OpenFile {
   }
 
   close(): void {
-    if (this.open) fs.closeSync(this.fd);
-    this.open = false;
+    this.mount.letGo(this.fd);
   }
 }
 
@@ -286,11 +311,11 @@ class HostDirectory implements Directory {
   }
 
   sync(): void {
-    const fd = fs.openSync(this.held.self(), O_RDONLY | O_DIRECTORY);
+    const fd = this.mount.open(this.held.self(), O_RDONLY | O_DIRECTORY);
     try {
       fs.fsyncSync(fd);
     } finally {
-      fs.closeSync(fd);
+      this.mount.letGo(fd);
     }
   }
 
@@ -330,7 +355,7 @@ class HostDirectory implements Directory {
     if (access.write) this.mount.checkWritable();
     const mode = access.write ? (access.read ? O_RDWR : O_WRONLY) : O_RDONLY;
     const making = create && !before ? O_CREAT | (exclusive ? O_EXCL : 0) : 0;
-    const fd = fs.openSync(path, mode | making | NOT_FOLLOWED, 0o666);
+    const fd = this.mount.open(path, mode | making | NOT_FOLLOWED, 0o666);
     try {
       const opened = fs.fstatSync(fd, { bigint: true });
       checkRegular(opened);
@@ -340,7 +365,7 @@ class HostDirectory implements Directory {
         if (there.dev !== opened.dev || there.ino !== opened.ino) throw new WasiError(Errno.LOOP);
       }
     } catch (error) {
-      fs.closeSync(fd);
+      this.mount.letGo(fd);
       throw error;
     }
     return new HostFile(this.mount, fd, path.startsWith('/proc/') ? undefined : path);
@@ -440,6 +465,13 @@ class HostDirectory implements Directory {
 
   close(): void {
     this.held.close();
+  }
+
+  closeOthers(kept: readonly (Directory | OpenFile)[]): void {
+    const numbers = [this, ...kept].map((node) =>
+      node instanceof HostFile ? node.fd : node instanceof HostDirectory ? node.held.fd : undefined,
+    );
+    this.mount.closeOthers(new Set(numbers));
   }
 
   private checkFree(name: string): void {

@@ -19,7 +19,7 @@ import {
   type WasiSocket,
 } from './descriptor.js';
 import { fileCalls } from './file-calls.js';
-import type { Directory, FileSystem } from './file-system.js';
+import type { Directory, FileSystem, OpenFile } from './file-system.js';
 import { encodeText } from './guest-memory.js';
 import { HostFileSystem } from './host-file-system.js';
 import { MemoryFileSystem } from './memory-file-system.js';
@@ -250,6 +250,12 @@ export class Wasi {
     return stale;
   }
 
+  /** A call was cut off by its time, in the midst of one of these functions maybe: closes what it had opened on its way and nobody holds. */
+  afterCut(): void {
+    const held = [...this.table.entries()].flatMap(([, descriptor]) => nodeOf(descriptor) ?? []);
+    for (const { root } of this.mounts) root.closeOthers?.(held);
+  }
+
   /** Closes all that the guest holds of the host. Files in memory stay. */
   close(): void {
     this.table.closeAll();
@@ -343,15 +349,14 @@ function checkSaved({ clock, random, stdin, descriptors }: SavedWasi): void {
   if (!fits) throw unreadable('a number in its WASI state is out of range');
 }
 
+function nodeOf(descriptor: Descriptor): Directory | OpenFile | undefined {
+  if (descriptor instanceof FileDescriptor) return descriptor.file;
+  return descriptor instanceof DirectoryDescriptor ? descriptor.directory : undefined;
+}
+
 function saveDescriptor(fd: number, descriptor: Descriptor): SavedDescriptor {
   const { kind, rights, inheriting, flags, preopen } = descriptor;
-  const node =
-    descriptor instanceof FileDescriptor
-      ? descriptor.file
-      : descriptor instanceof DirectoryDescriptor
-        ? descriptor.directory
-        : undefined;
-  const place = node?.place();
+  const place = nodeOf(descriptor)?.place();
   return {
     fd,
     kind,

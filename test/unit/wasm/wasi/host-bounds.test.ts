@@ -2,6 +2,8 @@ import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, symlinkSync,
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { wasiLimits } from '../../../../src/limits.js';
+import { WasmRuntime } from '../../../../src/wasm/runtime/runtime.js';
 import { Errno, OpenFlags, Rights } from '../../../../src/wasm/wasi/abi.js';
 import { HostFileSystem } from '../../../../src/wasm/wasi/host-file-system.js';
 import { MemoryFileSystem } from '../../../../src/wasm/wasi/memory-file-system.js';
@@ -105,6 +107,39 @@ describe('listings', () => {
     const direct = new DirectGuest({ preopens: [{ guest: '/', host: folder }] });
     expect(direct.list(3)).toEqual(['.', '..', 'a', 'b', 'c']);
     direct.wasi.close();
+  });
+});
+
+describe('a call that its time cuts off', () => {
+  /**
+   * (module (import "wasi_snapshot_preview1" "path_filestat_get" (func $s (param i32 i32 i32 i32 i32) (result i32)))
+   *   (memory (export "memory") 1) (data (i32.const 1024) "a/a/…/a")
+   *   (func (export "go") (loop $l (drop (call $s (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 119) (i32.const 64))) (br $l))))
+   */
+  const asksOn = Buffer.from(
+    'AGFzbQEAAAABDQJgBX9/f39/AX9gAAACLAEWd2FzaV9zbmFwc2hvdF9wcmV2aWV3MRFwYXRoX2ZpbGVzdGF0X2dldAAAAwIBAQUDAQABBw8CBm' +
+      '1lbW9yeQIAAmdvAAEKGQEXAANAQQNBAEGACEH3AEHAABAAGgwACwsLfgEAQYAIC3dhL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2Ev' +
+      'YS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2EvYS9hL2' +
+      'EvYQ==',
+    'base64',
+  );
+
+  it.runIf(process.platform === 'linux')('leaves hardly any directory open that it had entered', async () => {
+    mkdirSync(join(folder, Array(60).fill('a').join('/')), { recursive: true });
+    const runtime = new WasmRuntime({ workers: 1 });
+    const { id } = await runtime.loadModule(asksOn);
+    const preopens = [{ guest: '/', host: folder }];
+    const handle = await runtime.createInstance({
+      moduleId: id,
+      placement: 'in-place',
+      limits: { timeout: 2 },
+      wasi: { preopens },
+    });
+    const open = () => readdirSync('/proc/self/fd').length;
+    const before = open();
+    for (let i = 0; i < 30; i++) await expect(runtime.callFunction(handle, 'go')).rejects.toThrow('IGU_WASM_TIMEOUT');
+    expect(open() - before).toBeLessThanOrEqual(wasiLimits.maxLostDescriptors);
+    await runtime.close();
   });
 });
 
