@@ -8,6 +8,7 @@ import {
   makeSeries,
   type Series,
 } from '../records.js';
+import type { ShownFunction } from './function-rows.js';
 import { SeriesHistory } from './series-history.js';
 
 /** What the page shows of a pipeline. */
@@ -63,6 +64,8 @@ export interface Change {
   readonly anomalies: readonly AnomalyRecord[];
   readonly decisions: readonly DecisionRecord[];
   readonly pipelines: readonly ShownPipeline[];
+  /** Null where this process has no functions. */
+  readonly functions: readonly ShownFunction[] | null;
   readonly info: PageInfo;
   readonly notShown: number;
 }
@@ -89,6 +92,7 @@ export class LiveModel {
   private readonly made: { record: DecisionRecord; version: number }[] = [];
   private readonly desired = new Map<string, DesiredInstances>();
   private readonly statuses = new Map<string, ShownPipeline>();
+  private rows: readonly ShownFunction[] | null = null;
   private pageInfo: PageInfo = {};
   private now = 0;
   private readonly refused = new Set<string>();
@@ -160,6 +164,11 @@ export class LiveModel {
   pipeline(status: ShownPipeline): void {
     if (!this.statuses.has(status.name) && this.statuses.size >= dashboardLimits.maxPipelines) return;
     this.statuses.set(status.name, status);
+    this.now++;
+  }
+
+  functions(rows: readonly ShownFunction[]): void {
+    this.rows = rows;
     this.now++;
   }
 
@@ -241,6 +250,7 @@ export class LiveModel {
       anomalies: [...this.episodes.values()].filter((e) => e.version > version).map((e) => e.record),
       decisions: this.made.filter((d) => d.version > version).map((d) => d.record),
       pipelines: this.pipelines(),
+      functions: this.rows,
       info: this.pageInfo,
       notShown: this.notShown,
     };

@@ -1,9 +1,17 @@
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { Connections } from './connections.js';
+import type { FunctionApi } from './function-api.js';
+import { functionPrometheus } from './function-prometheus.js';
 import type { LiveEvents } from './live-events.js';
 import type { LiveModel } from './live-model.js';
 
 /** The Prometheus metrics of one process, read off the live model when scraped: nothing is counted twice and idle costs nothing. */
-export function dashboardMetrics(model: LiveModel, events: LiveEvents): Registry {
+export function dashboardMetrics(
+  model: LiveModel,
+  events: LiveEvents,
+  connections: Connections,
+  functions?: FunctionApi,
+): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const gauge = (
@@ -50,5 +58,12 @@ export function dashboardMetrics(model: LiveModel, events: LiveEvents): Registry
   gauge('iguana_page_ticks_left_out', 'Ticks left out because a page reads too slowly.', [], (set) =>
     set({}, events.counts.coalesced),
   );
+  gauge('iguana_http_connections', 'Connections of the HTTP port that are open.', [], (set) =>
+    set({}, connections.size),
+  );
+  gauge('iguana_http_connections_ended', 'Connections ended because too many were open, by how.', ['how'], (set) => {
+    for (const [how, count] of Object.entries(connections.counts)) set({ how }, count);
+  });
+  if (functions) functionPrometheus(registry, functions);
   return registry;
 }

@@ -1,11 +1,19 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { type Clock, wallClock } from '../clock.js';
-import { IguanaError, messageOf } from '../errors.js';
-import { dashboardLimits } from '../limits.js';
+import { IguanaError } from '../errors.js';
+import { dashboardLimits, httpLimits } from '../limits.js';
+import { Connections } from './connections.js';
+import type { FunctionApi } from './function-api.js';
+import { FunctionRequests, isFunctionTarget } from './function-requests.js';
+import { FunctionRoutes, functionRoutes } from './function-routes.js';
+import { FunctionRows } from './function-rows.js';
+import { hostName, isLoopback, urlHost } from './hosts.js';
+import { errorAnswer, sendError } from './http-errors.js';
 import { LiveEvents } from './live-events.js';
 import type { LiveModel } from './live-model.js';
 import { dashboardMetrics } from './metrics.js';
+import { BodyReader } from './read-body.js';
 import { staticFile } from './static-files.js';
 
 export interface DashboardOptions {
@@ -18,7 +26,21 @@ export interface DashboardOptions {
   readonly clock?: Clock;
   /** What `/readyz` says; default: ready once a pipeline has reported. */
   readonly ready?: () => { readonly ready: boolean; readonly reason: string };
+  /** Serves these under `/functions` and `/api/functions`; without them nothing is there. */
+  readonly functions?: FunctionApi;
+  /** What requests to `/api/functions` must have; without one only this machine is answered there. */
+  readonly token?: string;
+  /** Told of HTTP triggers that are not served, as `IGU_FUNCTION_ROUTE`. */
+  readonly onError?: (error: unknown) => void;
+  /** Other bounds than `httpLimits`. */
+  readonly limits?: Partial<HttpBounds>;
 }
+
+/** Numbers of `httpLimits` that hold for a whole server. */
+type HttpBounds = Record<
+  'maxConnections' | 'headersTimeoutMs' | 'requestTimeoutMs' | 'keepAliveMs' | 'checkEveryMs' | 'maxBufferedBytes',
+  number
+>;
 
 export interface Dashboard {
   readonly port: number;
@@ -56,17 +78,10 @@ const securityHeaders = {
   'cross-origin-resource-policy': 'same-origin',
 } as const;
 
-const statusOf: Partial<Record<string, number>> = {
-  IGU_HTTP_METHOD: 405,
-  IGU_HTTP_HOST: 421,
-  IGU_HTTP_PATH: 404,
-  IGU_NOT_FOUND: 404,
-  IGU_LIMIT: 503,
-};
-
 /**
- * Serves the live page, its JSON API, server-sent events, Prometheus metrics and health on one port, read only.
- * Errors: IGU_PORT_TAKEN. `stop` ends open pages and resolves within half a second.
+ * Serves the live page, its JSON API, server-sent events, Prometheus metrics and health on one port, read only; with functions, also those with an HTTP
+ * trigger and the API that deploys and calls them.
+ * Errors: IGU_PORT_TAKEN. `stop` ends open pages and calls and resolves within half a second.
  */
 export async function startDashboard(options: DashboardOptions): Promise<Dashboard> {
   const { host = '127.0.0.1', port = 4480, model, clock = wallClock } = options;
@@ -77,26 +92,30 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
         ? { ready: true, reason: 'pipelines report' }
         : { ready: false, reason: 'no pipeline has reported yet' });
   const events = new LiveEvents(model, clock);
-  const metrics = dashboardMetrics(model, events);
   const loopbackOnly = isLoopback(host);
+  const { functions, token, onError = () => undefined } = options;
+  const limits: HttpBounds = { ...httpLimits, ...options.limits };
+  const bodies = new BodyReader(limits.maxBufferedBytes);
+  const requests = functions && new FunctionRequests(functions, bodies, onError);
+  const api = functions && requests && new FunctionRoutes(functions, requests, bodies, token);
+  const rows = functions && new FunctionRows(functions);
+  const stopRows = rows && clock.every(dashboardLimits.tickMs, () => model.functions(rows.read(clock.now())));
+  if (rows) model.functions(rows.read(clock.now()));
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     for (const [name, value] of Object.entries(securityHeaders)) response.setHeader(name, value);
-    if (request.method !== 'GET' && request.method !== 'HEAD') {
-      response.setHeader('allow', 'GET, HEAD');
-      throw new IguanaError('IGU_HTTP_METHOD', { method: request.method ?? '' });
-    }
-    // A page elsewhere that points its own name at 127.0.0.1 must not read this one.
-    const named = request.headers.host ?? '';
-    if (loopbackOnly && !isLoopback(named.replace(/:\d+$/, '')))
-      throw new IguanaError('IGU_HTTP_HOST', { host: named });
     const { path, query } = target(request.url ?? '/');
+    const answered = await api?.answer(request, response, path, query);
+    if (answered) return sendJson(request, response, answered.value, answered.status);
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      throw new IguanaError('IGU_HTTP_METHOD', { method: request.method ?? '', allow: 'GET, HEAD' });
+    }
 
     const file = await staticFile(path);
     if (file) return send(request, response, 200, file.type, file.body);
     switch (path) {
       case '/api':
-        return sendJson(request, response, routes);
+        return sendJson(request, response, functions ? { ...routes, ...functionRoutes } : routes);
       case '/api/info':
         return sendJson(request, response, {
           ...model.pageInformation(),
@@ -152,17 +171,40 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
     throw new IguanaError('IGU_HTTP_PATH', { path });
   };
 
-  const server = createServer((request, response) => {
-    answer(request, response).catch((error: unknown) => {
-      if (response.headersSent) return response.destroy();
-      const code = error instanceof IguanaError ? error.code : 'IGU_HTTP';
-      sendJson(request, response, { code, message: messageOf(error) }, statusOf[code] ?? 500);
-    });
+  const server = createServer({
+    maxHeaderSize: httpLimits.maxHeaderBytes,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveMs,
+    connectionsCheckingInterval: limits.checkEveryMs,
+    insecureHTTPParser: false,
+  });
+  const connections = new Connections(server, limits.maxConnections);
+  const metrics = dashboardMetrics(model, events, connections, functions);
+  const take = (request: IncomingMessage, response: ServerResponse): void => {
+    connections.began(request, response);
+    const refused = refusal(request, loopbackOnly);
+    if (refused) sendError(response, errorAnswer(refused), request.method !== 'HEAD');
+    else if (requests && isFunctionTarget(request.url ?? '/')) void requests.serve(request, response);
+    else {
+      answer(request, response).catch((error: unknown) =>
+        sendError(response, errorAnswer(error), request.method !== 'HEAD'),
+      );
+    }
+  };
+  server.on('request', take);
+  // The body is asked for when it is known that it will be read.
+  server.on('checkContinue', take);
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    if (socket.writable && connections.isBetweenAnswers(socket)) socket.write(malformed(error.code));
+    socket.destroy();
   });
   try {
     await listen(server, host, port);
   } catch (error) {
     events.stop();
+    requests?.stop();
+    stopRows?.();
     throw error;
   }
   const bound = (server.address() as AddressInfo).port;
@@ -171,6 +213,8 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
     url: `http://${urlHost(host)}:${bound}`,
     async stop() {
       events.stop();
+      requests?.stop();
+      stopRows?.();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       const late = setTimeout(() => server.closeAllConnections(), dashboardLimits.stopMs);
@@ -191,6 +235,38 @@ function listen(server: Server, host: string, port: number): Promise<void> {
     });
     server.listen({ host, port, exclusive: true }, resolve);
   });
+}
+
+/** Why a request is not looked at, whatever it asks for. */
+function refusal({ headers, rawHeaders }: IncomingMessage, loopbackOnly: boolean): IguanaError | undefined {
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2)
+    if (rawHeaders[i]!.length === 4 && /^host$/i.test(rawHeaders[i]!)) hosts++;
+  // Who stands before this server may go by the one, and this server by the other (RFC 9112, 3.2).
+  if (hosts > 1) return new IguanaError('IGU_HTTP_REQUEST', { what: 'it has more than one host header' });
+  if (!loopbackOnly) return undefined;
+  // A page elsewhere that points its own name at 127.0.0.1 must not read this one.
+  const { host = '', origin } = headers;
+  if (!isLoopback(hostName(host))) return new IguanaError('IGU_HTTP_HOST', { host });
+  // Nor may it start what runs here: a browser says where a request comes from.
+  if (origin !== undefined && !isLoopback(hostName(origin.replace(/^https?:\/\//, '')))) {
+    return new IguanaError('IGU_HTTP_ORIGIN', { origin });
+  }
+  return undefined;
+}
+
+/** The whole answer to what is no HTTP, or came too slowly. */
+function malformed(code: string | undefined): string {
+  const [status, what] =
+    code === 'ERR_HTTP_REQUEST_TIMEOUT'
+      ? ['408 Request Timeout', 'it did not come in time']
+      : code === 'HPE_HEADER_OVERFLOW'
+        ? ['431 Request Header Fields Too Large', `its headers have more than ${httpLimits.maxHeaderBytes} bytes`]
+        : ['400 Bad Request', 'it is no HTTP/1.1'];
+  const { body } = errorAnswer(new IguanaError('IGU_HTTP_REQUEST', { what }));
+  const text = `${JSON.stringify(body)}\n`;
+  const head = [`HTTP/1.1 ${status}`, 'connection: close', 'content-type: application/json; charset=utf-8'];
+  return [...head, `content-length: ${Buffer.byteLength(text)}`, '', text].join('\r\n');
 }
 
 /** Path (decoded) and query of a request; what cannot be decoded is a path that is not served. */
@@ -222,14 +298,4 @@ function send(
 
 function sendJson(request: IncomingMessage, response: ServerResponse, value: unknown, status = 200): void {
   send(request, response, status, 'application/json; charset=utf-8', `${JSON.stringify(value)}\n`);
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || /^127\.\d+\.\d+\.\d+$/.test(host) || host === '::1' || host === '[::1]';
-}
-
-/** A host a browser can open: any-interface addresses become localhost, IPv6 gets brackets. */
-function urlHost(host: string): string {
-  if (host === '0.0.0.0' || host === '::') return 'localhost';
-  return host.includes(':') ? `[${host}]` : host;
 }

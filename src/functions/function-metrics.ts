@@ -31,10 +31,23 @@ export class DurationHistogram {
     return Number.NaN;
   }
 
+  /** How many were at most so long, for each bound; right to 5 per cent of the bound. @param boundsMs ascending */
+  atMost(boundsMs: readonly number[]): number[] {
+    let bucket = 0;
+    let seen = 0;
+    return boundsMs.map((bound) => {
+      while (bucket < BUCKETS && SMALLEST_MS * GROWTH ** (bucket + 0.5) <= bound) seen += this.buckets[bucket++]!;
+      return seen;
+    });
+  }
+
   get averageMs(): number {
     return this.count === 0 ? 0 : this.sumMs / this.count;
   }
 }
+
+/** Bounds of the duration histogram, ms. */
+const BOUNDS_MS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000];
 
 export interface FunctionMetrics {
   readonly totalInvocations: number;
@@ -44,6 +57,12 @@ export interface FunctionMetrics {
   readonly averageDurationMs: number;
   readonly p50DurationMs: number;
   readonly p99DurationMs: number;
+  readonly durations: {
+    readonly sumMs: number;
+    readonly count: number;
+    /** Bound in ms → successful calls that took at most so long. */
+    readonly atMost: readonly (readonly [boundMs: number, calls: number])[];
+  };
   readonly coldStarts: number;
   readonly averageColdStartMs: number;
   readonly coldStartsByCause: Readonly<Partial<Record<ColdStartCause, number>>>;
@@ -92,6 +111,11 @@ export class FunctionCounters {
       averageDurationMs: this.durations.averageMs,
       p50DurationMs: none ? 0 : this.durations.quantile(0.5),
       p99DurationMs: none ? 0 : this.durations.quantile(0.99),
+      durations: {
+        sumMs: this.durations.sumMs,
+        count: this.durations.count,
+        atMost: this.durations.atMost(BOUNDS_MS).map((calls, i) => [BOUNDS_MS[i]!, calls] as const),
+      },
       coldStarts,
       averageColdStartMs: coldStarts === 0 ? 0 : this.coldMs / coldStarts,
       coldStartsByCause: Object.fromEntries(this.colds),

@@ -1,0 +1,283 @@
+import { timingSafeEqual } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { z } from 'zod';
+import { IguanaError } from '../errors.js';
+import { functionSchema } from '../functions/definition.js';
+import type { DeployedFunction, Deployment } from '../functions/function-service.js';
+import { httpLimits } from '../limits.js';
+import type { FunctionApi } from './function-api.js';
+import type { FunctionRequests } from './function-requests.js';
+import { hostName, isLoopback, isThisMachine } from './hosts.js';
+import type { BodyReader } from './read-body.js';
+
+/** Routes of functions with a sentence each, beside those of the page; also in the answer of `GET /api`. */
+export const functionRoutes = {
+  '/api/functions': 'functions with their triggers; POST {definition, code: base64} deploys one',
+  '/api/functions/{name}': 'one of them; DELETE deletes it',
+  '/api/functions/{name}/invoke': 'POST {input, timeoutMs?, async?, qualifier?} calls it',
+  '/api/functions/{name}/calls/{id}': 'an asynchronous call; DELETE cancels it',
+  '/api/functions/{name}/metrics': 'calls, durations, cold starts, instances',
+  '/api/functions/{name}/logs': 'newest lines of its log',
+  '/api/functions/{name}/billing': 'usage and cost; ?start= and ?end= in ms since 1970 or ISO 8601',
+  '/api/functions/{name}/stats': 'paused or not, keep-alive, triggers with lag and oldest age',
+  '/api/functions/{name}/prewarm': 'POST {instances} has so many ready',
+  '/api/functions/{name}/pause': 'POST stops what its triggers do',
+  '/api/functions/{name}/resume': 'POST starts it again',
+  '/api/functions/{name}/aliases/{alias}': 'PUT {weights: {version: share}} says which versions the alias calls',
+} as const;
+
+const base64 = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/, 'base64');
+const deploySchema = z.strictObject({ definition: z.record(z.string(), z.unknown()), code: base64.optional() });
+const invokeSchema = z.strictObject({
+  input: z.unknown(),
+  timeoutMs: z.number().int().min(1).max(900_000).optional(),
+  async: z.boolean().default(false),
+  qualifier: z.union([z.string().min(1).max(128), z.number().int().min(1)]).optional(),
+});
+const prewarmSchema = z.strictObject({ instances: z.number().int().min(0).max(1_000) });
+const aliasSchema = z.strictObject({
+  weights: z.record(z.string().regex(/^[1-9]\d{0,8}$/, 'a version'), z.number().gt(0).max(1)),
+});
+const aliasName = z.string().regex(/^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/, 'lower-case letters, digits and hyphens');
+const time = z
+  .string()
+  .transform((text) => (/^\d+$/.test(text) ? Number(text) : Date.parse(text)))
+  .refine(Number.isFinite, 'ms since 1970, or a time in ISO 8601')
+  .optional();
+const periodSchema = z.object({ start: time, end: time });
+
+/** What an API call answers: JSON with a status, 200 unless it says so. */
+export interface ApiAnswer {
+  readonly status?: number;
+  readonly value: unknown;
+}
+
+/** The JSON API of functions: who may ask, what they say, what it calls. */
+export class FunctionRoutes {
+  constructor(
+    private readonly functions: FunctionApi,
+    private readonly requests: FunctionRequests,
+    private readonly bodies: BodyReader,
+    /** That every request must have; undefined: only requests of this machine are answered, and need none. */
+    private readonly token: string | undefined,
+  ) {}
+
+  /** Undefined when nothing of it is at the path. */
+  async answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    path: string,
+    query: URLSearchParams,
+  ): Promise<ApiAnswer | undefined> {
+    const [, name, action, argument, ...more] = path.match(/^\/api\/functions(?:\/(.*))?$/)
+      ? ['', ...pathOf(path)]
+      : [];
+    if (!path.startsWith('/api/functions') || more.length > 0) return undefined;
+    if (name === undefined && path !== '/api/functions') return undefined;
+    assertMayAsk(request, this.token);
+    const { functions } = this;
+    const body = async <T>(schema: z.ZodType<T>, limit: number): Promise<T> =>
+      checked(schema, await this.json(request, response, limit));
+    const route = (methods: Record<string, () => Promise<ApiAnswer> | ApiAnswer>): Promise<ApiAnswer> | ApiAnswer => {
+      const method = request.method === 'HEAD' ? 'GET' : (request.method ?? '');
+      const chosen = Object.hasOwn(methods, method) ? methods[method] : undefined;
+      if (chosen) return chosen();
+      const allow = Object.keys(methods).flatMap((one) => (one === 'GET' ? ['GET', 'HEAD'] : [one]));
+      throw new IguanaError('IGU_HTTP_METHOD', { method, allow: allow.join(', ') });
+    };
+
+    if (name === undefined) {
+      return route({
+        GET: () => ({ value: functions.list().map((one) => this.shown(one, false)) }),
+        POST: async () => {
+          const deployment = deploymentOf(await body(deploySchema, httpLimits.maxDeployBytes));
+          return { status: 201, value: this.shown(await functions.deploy(deployment), false) };
+        },
+      });
+    }
+    const one = functions.list().find((each) => each.name === name);
+    if (!one) throw new IguanaError('IGU_FUNCTION_NOT_FOUND', { name });
+    if (action === undefined) {
+      return route({
+        GET: () => ({ value: this.shown(one, true) }),
+        DELETE: async () => {
+          await functions.delete(name);
+          return { value: { deleted: name } };
+        },
+      });
+    }
+    if (action === 'aliases' && argument !== undefined) {
+      return route({
+        PUT: async () => {
+          const alias = checked(aliasName, argument);
+          const { weights } = await body(aliasSchema, httpLimits.maxApiBytes);
+          await functions.setAlias(name, alias, weights);
+          return { value: { function: name, alias, weights } };
+        },
+      });
+    }
+    if (action === 'calls' && argument !== undefined) {
+      return route({
+        GET: () => {
+          const call = functions.asyncCall?.(argument);
+          if (!call) throw noCall(argument, name);
+          return { value: call };
+        },
+        DELETE: async () => {
+          if (!(await functions.cancelAsyncCall?.(argument))) throw noCall(argument, name);
+          return { value: { cancelled: argument } };
+        },
+      });
+    }
+    if (argument !== undefined) return undefined;
+    switch (action) {
+      case 'invoke':
+        return route({
+          POST: async () => this.invoke(response, name, await body(invokeSchema, httpLimits.maxInvokeBytes)),
+        });
+      case 'metrics':
+        return route({ GET: () => ({ value: functions.metrics(name) }) });
+      case 'logs':
+        return route({ GET: () => ({ value: functions.logs(name) }) });
+      case 'stats':
+        return route({ GET: () => ({ value: functions.stats(name) }) });
+      case 'billing':
+        return route({
+          GET: async () => {
+            const { start, end } = checked(periodSchema, Object.fromEntries(query));
+            const period = { ...(start === undefined ? {} : { start }), ...(end === undefined ? {} : { end }) };
+            return { value: await functions.billing(name, period) };
+          },
+        });
+      case 'prewarm':
+        return route({
+          POST: async () => {
+            const { instances } = await body(prewarmSchema, httpLimits.maxApiBytes);
+            await functions.prewarm(name, instances);
+            return { value: { instances: functions.metrics(name).instances } };
+          },
+        });
+      case 'pause':
+      case 'resume':
+        return route({
+          POST: async () => {
+            await functions[action](name);
+            return { value: { paused: action === 'pause' } };
+          },
+        });
+      default:
+        return undefined;
+    }
+  }
+
+  private async invoke(response: ServerResponse, name: string, call: z.infer<typeof invokeSchema>): Promise<ApiAnswer> {
+    const { input, timeoutMs, qualifier } = call;
+    const options = {
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      ...(qualifier === undefined ? {} : { qualifier }),
+    };
+    if (call.async) {
+      if (!this.functions.invokeAsync) {
+        throw new IguanaError('IGU_USAGE', { what: 'asynchronous calls are not taken by this process' });
+      }
+      return { status: 202, value: await this.functions.invokeAsync(name, input ?? null, options) };
+    }
+    const gone = new AbortController();
+    const onClose = () => gone.abort();
+    response.once('close', onClose);
+    try {
+      const event = { trigger: 'call', input: input ?? null } as const;
+      const result = await this.functions.invoke(name, event, { ...options, signal: gone.signal });
+      return { value: { ...result, output: plain(result.output) } };
+    } finally {
+      response.off('close', onClose);
+    }
+  }
+
+  private async json(request: IncomingMessage, response: ServerResponse, limit: number): Promise<unknown> {
+    const bytes = await this.bodies.read(request, response, limit);
+    const type = (request.headers['content-type'] ?? '').split(';', 1)[0]!.trim().toLowerCase();
+    if (type !== 'application/json') {
+      throw new IguanaError('IGU_HTTP_BODY', { what: 'it must be JSON, with content-type application/json' });
+    }
+    try {
+      return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes ?? new Uint8Array()));
+    } catch (error) {
+      throw new IguanaError('IGU_HTTP_BODY', { what: 'it is no JSON in UTF-8' }, { cause: error });
+    }
+  }
+
+  /** The code of an inline definition can be large, and is shown only with the function itself. */
+  private shown({ name, version, definition, aliases }: DeployedFunction, withCode: boolean): object {
+    const { code, ...rest } = definition;
+    const notServed = this.requests.problems
+      .filter(({ details }) => details.name === name)
+      .map(({ code: error, message, fix }) => ({ code: error, message, fix }));
+    return { name, version, aliases, definition: withCode ? definition : rest, notServed };
+  }
+}
+
+function pathOf(path: string): string[] {
+  return path.slice('/api/functions'.length).split('/').slice(1);
+}
+
+function noCall(id: string, name: string): IguanaError {
+  const fix = 'the id is in the answer of the call; calls that are done are kept for a while only';
+  return new IguanaError('IGU_NOT_FOUND', { what: `call of ${name}`, name: id, fix });
+}
+
+/**
+ * Code that runs here can be changed over this API, so more is asked than of the page: a browser must be on the page itself, and who is not on this machine
+ * must have the token.
+ */
+function assertMayAsk(request: IncomingMessage, token: string | undefined): void {
+  const { host = '', origin, 'sec-fetch-site': site, authorization } = request.headers;
+  const changes = request.method !== 'GET' && request.method !== 'HEAD';
+  const own = origin === undefined || origin === `http://${host}` || origin === `https://${host}`;
+  const fetched = site === undefined || site === 'same-origin' || site === 'none';
+  if (changes && !(own && fetched)) {
+    throw new IguanaError('IGU_HTTP_ORIGIN', { origin: origin ?? `another site (${String(site)})` });
+  }
+  const from = request.socket.remoteAddress ?? 'an unknown address';
+  if (token === undefined ? !isThisMachine(from) : !isToken(authorization, token)) {
+    throw new IguanaError('IGU_HTTP_TOKEN', { from });
+  }
+  // A page elsewhere that points its own name at this machine comes from this machine, and is its own origin.
+  if (token === undefined && !isLoopback(hostName(host))) throw new IguanaError('IGU_HTTP_HOST', { host });
+}
+
+function isToken(authorization: string | undefined, token: string): boolean {
+  const given = Buffer.from(authorization ?? '');
+  const expected = Buffer.from(`Bearer ${token}`);
+  return given.length === expected.length && timingSafeEqual(given, expected);
+}
+
+function deploymentOf({ definition, code }: z.infer<typeof deploySchema>): Deployment {
+  if (code === undefined) {
+    const parsed = checked(functionSchema, definition);
+    if (!('inline' in parsed.code)) {
+      throw new IguanaError('IGU_HTTP_BODY', { what: 'code is missing: files of the sender cannot be read here' });
+    }
+    const { inline } = parsed.code;
+    return { definition: parsed, code: Buffer.from(inline, parsed.runtime === 'wasm' ? 'base64' : 'utf8') };
+  }
+  const bytes = Buffer.from(code, 'base64');
+  const inline = definition.runtime === 'wasm' ? code : bytes.toString();
+  return { definition: checked(functionSchema, { ...definition, code: { inline } }), code: bytes };
+}
+
+function checked<T>(schema: z.ZodType<T>, value: unknown): T {
+  const { success, data, error } = schema.safeParse(value);
+  if (success) return data;
+  const what = error.issues
+    .slice(0, 5)
+    .map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message))
+    .join('; ');
+  throw new IguanaError('IGU_HTTP_BODY', { what }, { cause: error });
+}
+
+/** What JSON has no form for is told as it is in the event's convention: bytes as base64. */
+function plain(output: unknown): unknown {
+  if (output instanceof Uint8Array) return { base64: Buffer.from(output).toString('base64') };
+  return output;
+}
