@@ -13,6 +13,7 @@ import { functionLimits } from '../src/limits.js';
 import { type DeployedFunctions, deployedFunctions } from '../src/operators/deployed-functions.js';
 import { eventTopic } from '../src/operators/event-topic.js';
 import { functionOutcomes } from '../src/operators/function-outcomes.js';
+import { invocationForecasts, invocationForecastsOn } from '../src/operators/invocation-forecasts.js';
 import { localUsage } from '../src/operators/local-usage.js';
 import { type RunningFunctions, runningFunctions } from '../src/operators/running-functions.js';
 import { timerState } from '../src/operators/timer-state.js';
@@ -26,6 +27,11 @@ export interface FunctionKafka {
   readonly deadLetters: string;
   /** Compacted; definitions and code (default `iguana-functions`). */
   readonly definitions?: string;
+  /** Topics that rates of calls are written to and forecasts of them come from; without them only timers are foreseen. */
+  readonly metrics?: string;
+  readonly forecasts?: string;
+  /** Names this process among those that share the work, the same after a restart: each has its own rates. */
+  readonly process?: string;
 }
 
 export interface InvokeOptions {
@@ -110,6 +116,13 @@ async function assemble(
   stops.push(() => eventsOf?.stop());
 
   // how many instances are ready
+  const { nextRuns } = timers;
+  const { metrics, forecasts } = kafka ?? {};
+  const foreseen =
+    kafka && sink && metrics !== undefined && forecasts !== undefined
+      ? invocationForecastsOn({ ...common, ...kafka, metrics, forecasts, sink, nextRuns })
+      : invocationForecasts({ ...common, publish: async () => undefined, nextRuns });
+  stops.push(foreseen.stop);
   stops.push(clock.every(TICK_MS, () => void service.tick().catch(onError)));
 
   return runningFunctions({

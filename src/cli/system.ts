@@ -1,6 +1,8 @@
+import os from 'node:os';
 import path from 'node:path';
 import { detect } from '../../pipelines/detect.js';
 import { forecast } from '../../pipelines/forecast.js';
+import { invoke } from '../../pipelines/invoke.js';
 import { scale } from '../../pipelines/scale.js';
 import { startBrokerThread } from '../broker/broker-thread.js';
 import { Actuators } from '../cluster/actuators.js';
@@ -10,6 +12,7 @@ import { readableValue } from '../codec/readable.js';
 import { SampleDecoder } from '../codec/sample-decoder.js';
 import { LiveModel } from '../dashboard/live-model.js';
 import { startDashboard } from '../dashboard/server.js';
+import { defined } from '../defined.js';
 import { IguanaError, messageOf } from '../errors.js';
 import { ensureTopics } from '../kafka/admin.js';
 import { assertReachable, type ConnectionOptions, kafkaClient } from '../kafka/client.js';
@@ -18,6 +21,7 @@ import { sink as openSink } from '../kafka/sink.js';
 import { stateTopic } from '../kafka/state-store.js';
 import { type TailedMessage, tail } from '../kafka/tail.js';
 import { dashboardLimits } from '../limits.js';
+import type { RunningFunctions } from '../operators/running-functions.js';
 import type { RunningPipeline } from '../operators/series-pipeline.js';
 import { trainedNetwork } from '../operators/trained-network.js';
 import { type AnomalyRecord, type ForecastRecord, SeriesTable } from '../records.js';
@@ -26,6 +30,8 @@ import { boundedLines } from './bounded-lines.js';
 import type { Config } from './config.js';
 import { connectionOf } from './connection.js';
 import { anomalyLine, decisionLine, forecastLine, noteLine } from './event-lines.js';
+import { functionDirectory } from './function-directory.js';
+import { passingUsageKey, secrets, usageKey } from './function-secrets.js';
 import { type Producing, produceGeneratedService, produceHostMetrics } from './producers.js';
 import { topicNames, topics } from './topics.js';
 
@@ -109,10 +115,14 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   const backend = network ? network.backend().then(({ name, why }) => `${name} (${why})`, messageOf) : 'not used';
 
   const model = new LiveModel();
-  const dashboard = await startDashboard({ ...config.dashboard, model });
+  const functions = await startFunctions(config, connection, stops, onError);
+  const { host, port, token } = config.dashboard;
+  const dashboard = await startDashboard({ host, port, model, onError, ...defined({ token, functions }) });
   stops.clients.push(() => dashboard.stop());
   const dataRow = config.kafka.brokers.length > 0 ? 'on the cluster' : (config.data ?? 'in memory, lost at the end');
   model.info({ broker: brokerRow, dataDir: dataRow, backend: await backend });
+
+  if (functions) await deployDirectory(config, functions, stops, note);
 
   const common = { connection, group: config.group, input: topics.metrics, deadLetters: topics.deadLetters, onError };
   const actuators = new Actuators(clustersOf(policies, config.data), onError);
@@ -170,11 +180,59 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
         'scaling',
         `${policies.length} ${policies.length === 1 ? 'policy' : 'policies'}, ${policies.every((p) => p.dryRun) ? 'dry run' : 'acting'}`,
       ],
+      ['functions', functions ? functionsRow(functions, config.functions.directory) : 'not used'],
       ['stop', 'q or Ctrl-C'],
     ],
     json,
   );
   if (remark) note(remark, 'see the banner for the port in use');
+}
+
+/** What runs functions, over the same broker as everything else. */
+async function startFunctions(
+  { functions, data, group, dashboard }: Config,
+  connection: ConnectionOptions,
+  stops: Stops,
+  onError: (error: unknown) => void,
+): Promise<RunningFunctions | undefined> {
+  if (!functions.enabled) return undefined;
+  const { secretsFile, prices, isolation } = functions;
+  const keyFile = functions.usageKeyFile ?? (data === null ? undefined : path.join(data, 'usage.key'));
+  const running = await invoke({
+    kafka: { connection, group, ...topics, process: `${os.hostname()}:${dashboard.port}` },
+    secret: secrets(secretsFile),
+    usageKey: keyFile === undefined ? passingUsageKey() : usageKey(keyFile),
+    prices,
+    onError,
+    ...defined({ isolation, usageJournal: data === null ? undefined : path.join(data, 'usage') }),
+  });
+  stops.clients.push(() => running.stop());
+  return running;
+}
+
+/** Deploys what lies in the directory of functions, and follows it. */
+async function deployDirectory(
+  { functions: { directory } }: Config,
+  functions: RunningFunctions,
+  stops: Stops,
+  note: (what: string, why: string) => void,
+): Promise<void> {
+  const following = functionDirectory({
+    directory,
+    functions,
+    onChange: note,
+    onError: (error) => note('a function cannot be deployed', messageOf(error)),
+  });
+  stops.clients.push(() => following.stop());
+  await following.look();
+}
+
+function functionsRow(functions: RunningFunctions, directory: string): string {
+  const names = functions.list().map(({ name }) => name);
+  const some = names.length > 6 ? [...names.slice(0, 6), `${names.length - 6} more`] : names;
+  return names.length === 0
+    ? `none yet: put definitions into ${directory}/, or iguana function create`
+    : some.join(', ');
 }
 
 /** The configured cluster, or the embedded broker; on a free port when the usual one is taken. */
