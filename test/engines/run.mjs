@@ -45,7 +45,12 @@ async function tryInstall(name) {
   );
   const failed = await Promise.race([done, late]);
   if (failed !== undefined)
-    console.log(`engines lane: ${name} is not installed: ${failed === 'late' ? 'it took too long' : failed}`);
+    console.log(`engines lane: ${name} is not installed: ${failed === 'late' ? 'it took too long' : lastOf(failed)}`);
+}
+
+/** Clients say why at the end, after all their tries. */
+function lastOf(message) {
+  return message.split(' | ').at(-1);
 }
 
 function pipThere() {
