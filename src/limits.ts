@@ -107,6 +107,16 @@ export const kafkaLimits = {
   retries: 10,
   /** A consumer that gave up runs again after so long, ms. */
   runAgainMs: 1_000,
+  /** Partitions whose batches are handed over at once, of those that hand over and do not wait. */
+  partitionsAtOnce: 64,
+  /** A member that waits for the group's leader asks again after so long, ms. */
+  askAgainMs: 50,
+  /** A transaction that was begun and not ended is aborted by the broker after so long, ms: what readers of committed records wait for at most. */
+  transactionTimeoutMs: 30_000,
+  /** A transaction waits for the one before it to end everywhere: so often, */
+  concurrentTransactionTries: 500,
+  /** and so long each time, ms. */
+  concurrentTransactionMs: 5,
 } as const;
 
 /** What the embedded broker accepts. */
@@ -379,8 +389,9 @@ export const eventLimits = {
   maxRemembered: 10_000,
   /** Events handled at once by one process. */
   maxAtOnce: 64,
-  /** Events published in the process that wait. */
+  /** Events published in the process that wait, and their memory, bytes. */
   maxWaiting: 10_000,
+  maxWaitingBytes: 134_217_728,
   /** Attributes of one event. */
   maxAttributes: 64,
   /** Tries of one function with one event. */
@@ -395,8 +406,11 @@ export const asyncCallLimits = {
   maxPendingPerFunction: 5_000,
   /** Of one function that run at once, so that calls somebody waits for find room. */
   maxRunningPerFunction: 100,
-  /** Ended calls whose result can be looked up, the newest, and for how long, ms. */
+  /** Memory of their inputs, bytes. */
+  maxPendingBytes: 268_435_456,
+  /** Ended calls whose result can be looked up, the newest; of their results, bytes; and for how long, ms. */
   maxKept: 10_000,
+  maxKeptBytes: 134_217_728,
   keptMs: 3_600_000,
   /** Tries of a call, and how long it may take with all of them, ms: as AWS Lambda's. */
   attempts: 3,

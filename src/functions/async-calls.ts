@@ -6,6 +6,7 @@ import type { FunctionService } from './function-service.js';
 import type { FunctionEvent, InvocationResult } from './invocation.js';
 import { type Attempted, callWithRetries } from './retries.js';
 import type { DeliverOutcome } from './triggers/call-outcome.js';
+import { sizeOf } from './value-size.js';
 
 export interface AsyncCallOptions {
   /** Default a new one. A call with an id that is known is not made again. */
@@ -51,6 +52,8 @@ export interface AsyncCallsOptions {
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 interface Pending {
+  /** Of its input. */
+  readonly bytes: number;
   readonly call: Writable<AsyncCall>;
   readonly event: FunctionEvent;
   readonly options: AsyncCallOptions;
@@ -77,7 +80,9 @@ export class AsyncCalls {
   private readonly calls = new Map<string, Pending>();
   private readonly lanes = new Map<string, Lane>();
   /** Ended calls, oldest first. */
-  private readonly kept = new Map<string, AsyncCall>();
+  private readonly kept = new Map<string, { readonly call: AsyncCall; readonly bytes: number }>();
+  private keptBytes = 0;
+  private pendingBytes = 0;
   private closed = false;
 
   constructor(private readonly options: AsyncCallsOptions) {}
@@ -97,8 +102,10 @@ export class AsyncCalls {
     const known = this.status(id);
     if (known) return known;
     const lane = this.lane(name);
-    const { maxPending, maxPendingPerFunction, maxRunningPerFunction } = asyncCallLimits;
-    if (this.closed || this.calls.size >= maxPending || lane.pending >= maxPendingPerFunction) {
+    const { maxPending, maxPendingBytes, maxPendingPerFunction, maxRunningPerFunction } = asyncCallLimits;
+    const bytes = sizeOf(event);
+    const full = this.calls.size >= maxPending || this.pendingBytes + bytes > maxPendingBytes;
+    if (this.closed || full || lane.pending >= maxPendingPerFunction) {
       throw new IguanaError('IGU_FUNCTION_BUSY', { name, limit: maxRunningPerFunction, waiting: lane.pending });
     }
     const call: AsyncCall = { id, function: name, state: 'queued', attempts: 0, createdAt: this.options.clock.now() };
@@ -106,8 +113,17 @@ export class AsyncCalls {
     const ended = new Promise<AsyncCall>((resolve) => {
       end = resolve;
     });
-    const pending: Pending = { call: { ...call }, event, options, controller: new AbortController(), ended, end };
+    const pending: Pending = {
+      bytes,
+      call: { ...call },
+      event,
+      options,
+      controller: new AbortController(),
+      ended,
+      end,
+    };
     this.calls.set(id, pending);
+    this.pendingBytes += bytes;
     lane.pending++;
     void this.run(pending, lane);
     return { ...pending.call };
@@ -117,13 +133,13 @@ export class AsyncCalls {
   status(id: string): AsyncCall | undefined {
     this.forget();
     const pending = this.calls.get(id);
-    return pending ? { ...pending.call } : this.kept.get(id);
+    return pending ? { ...pending.call } : this.kept.get(id)?.call;
   }
 
   /** How a call ended, as soon as it has. Undefined for an id that is not known. */
   async result(id: string): Promise<AsyncCall | undefined> {
     this.forget();
-    return this.calls.get(id)?.ended ?? this.kept.get(id);
+    return this.calls.get(id)?.ended ?? this.kept.get(id)?.call;
   }
 
   /** Ends a call: one that runs is stopped. False when it has ended, or is not known. */
@@ -205,9 +221,12 @@ export class AsyncCalls {
       : { error: { code: codeOf(error), message: messageOf(error) } };
     const ended: AsyncCall = { ...call, state, attempts: Math.min(call.attempts, outcome.attempts), endedAt, ...how };
     this.calls.delete(call.id);
+    this.pendingBytes -= pending.bytes;
     lane.pending--;
     if (lane.pending === 0) this.lanes.delete(call.function);
-    this.kept.set(call.id, ended);
+    const bytes = sizeOf(outcome.result?.output);
+    this.kept.set(call.id, { call: ended, bytes });
+    this.keptBytes += bytes;
     this.forget();
     try {
       options.callback?.(ended);
@@ -225,9 +244,11 @@ export class AsyncCalls {
 
   private forget(): void {
     const oldest = this.options.clock.now() - asyncCallLimits.keptMs;
-    for (const [id, { endedAt = 0 }] of this.kept) {
-      if (this.kept.size <= asyncCallLimits.maxKept && endedAt >= oldest) break;
+    for (const [id, { call, bytes }] of this.kept) {
+      const fits = this.kept.size <= asyncCallLimits.maxKept && this.keptBytes <= asyncCallLimits.maxKeptBytes;
+      if (fits && (call.endedAt ?? 0) >= oldest) break;
       this.kept.delete(id);
+      this.keptBytes -= bytes;
     }
   }
 }

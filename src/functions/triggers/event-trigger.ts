@@ -9,6 +9,7 @@ import type { FunctionService } from '../function-service.js';
 import type { CloudEvent } from '../invocation.js';
 import { callWithRetries } from '../retries.js';
 import type { TriggerHost } from '../trigger-host.js';
+import { sizeOf } from '../value-size.js';
 import type { DeliverOutcome } from './call-outcome.js';
 import { assertDepth } from './cloud-events.js';
 
@@ -58,7 +59,8 @@ export function eventTriggers(options: EventOptions): EventTriggers {
   const { service, clock, deliver, onError, attempts = eventLimits.attempts, random } = options;
   let triggers: readonly { readonly name: string; readonly trigger: EventTrigger }[] = [];
   const handled = new Set<string>();
-  const waiting: CloudEvent[] = [];
+  const waiting: { readonly event: CloudEvent; readonly bytes: number }[] = [];
+  let waitingBytes = 0;
   const stopping = new AbortController();
   // every call under way listens to it
   setMaxListeners(0, stopping.signal);
@@ -76,6 +78,8 @@ export function eventTriggers(options: EventOptions): EventTriggers {
       signal,
       ...(random ? { random } : {}),
     });
+    // broken off by the end of the process: it did not fail, and is handled where the event comes again
+    if (!outcome.result && signal.aborted) throw outcome.error;
     if (!outcome.result) onError?.(outcome.error);
     await deliver?.({ function: name, invocationId, event: input, startedAt, endedAt: clock.now(), ...outcome });
     return outcome.result !== undefined;
@@ -105,7 +109,9 @@ export function eventTriggers(options: EventOptions): EventTriggers {
 
   const next = (): void => {
     while (running.size < eventLimits.maxAtOnce && waiting.length > 0) {
-      const one = dispatch(waiting.shift()!)
+      const { event, bytes } = waiting.shift()!;
+      waitingBytes -= bytes;
+      const one = dispatch(event)
         .catch((error) => onError?.(error))
         .finally(() => {
           running.delete(one);
@@ -119,11 +125,13 @@ export function eventTriggers(options: EventOptions): EventTriggers {
     dispatch,
     publish(event) {
       assertDepth(event);
-      if (waiting.length >= eventLimits.maxWaiting) {
+      const bytes = sizeOf(event);
+      if (waiting.length >= eventLimits.maxWaiting || waitingBytes + bytes > eventLimits.maxWaitingBytes) {
         const details = { name: event.type, limit: eventLimits.maxAtOnce, waiting: waiting.length };
         throw new IguanaError('IGU_FUNCTION_BUSY', details);
       }
-      waiting.push(event);
+      waiting.push({ event, bytes });
+      waitingBytes += bytes;
       next();
     },
     async apply(functions) {

@@ -8,9 +8,9 @@ import type { FunctionEvent, InvocationResult } from '../../../src/functions/inv
 import { asyncCallLimits } from '../../../src/limits.js';
 
 const input: FunctionEvent = { trigger: 'call', input: 1 };
-const result = (invocationId: string): InvocationResult => ({
+const result = (invocationId: string, output: unknown = 42): InvocationResult => ({
   invocationId,
-  output: 42,
+  output,
   durationMs: 1,
   initMs: 0,
   cold: false,
@@ -26,7 +26,7 @@ interface Try {
   readonly id: string;
   readonly attempt: number;
   readonly signal: AbortSignal | undefined;
-  succeed(): void;
+  succeed(output?: unknown): void;
   fail(error: unknown): void;
 }
 
@@ -44,9 +44,9 @@ function made(more: Partial<AsyncCallsOptions> = {}) {
         const { invocationId: id = '', attempt = 0, signal } = options;
         const abort = () => reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: 'f' }));
         const end = () => signal?.removeEventListener('abort', abort);
-        const succeed = () => {
+        const succeed = (output?: unknown) => {
           end();
-          resolve(result(id));
+          resolve(result(id, output));
         };
         const fail = (error: unknown) => {
           end();
@@ -173,6 +173,26 @@ describe('calls that nobody waits for', () => {
     for (let i = 0; i < asyncCallLimits.maxPendingPerFunction; i++) calls.invokeAsync('f', input);
     expect(() => calls.invokeAsync('f', input)).toThrow(/^IGU_FUNCTION_BUSY/);
     expect(() => calls.invokeAsync('g', input)).toThrow(/^IGU_FUNCTION_NOT_FOUND/);
+    await calls.close();
+  });
+
+  test('are bounded in the memory of their inputs and results', async () => {
+    const { calls, tries } = made();
+    const large = { trigger: 'call', input: { text: 'x'.repeat(30_000_000) } } as const;
+    const many: AsyncCall[] = [];
+    const fill = () => {
+      for (;;) many.push(calls.invokeAsync('f', large));
+    };
+    expect(fill).toThrow(/^IGU_FUNCTION_BUSY/);
+    expect(many.length).toBe(Math.floor(asyncCallLimits.maxPendingBytes / 30_000_000));
+    await settle();
+    for (const one of tries) one.succeed('y'.repeat(30_000_000));
+    await Promise.all(many.map(({ id }) => calls.result(id)));
+    const kept = many.filter(({ id }) => calls.status(id) !== undefined);
+    expect(kept.map(({ id }) => id)).toEqual(
+      many.slice(-Math.floor(asyncCallLimits.maxKeptBytes / 30_000_000)).map(({ id }) => id),
+    );
+    expect(() => calls.invokeAsync('f', large)).not.toThrow();
     await calls.close();
   });
 

@@ -239,6 +239,36 @@ describe('event triggers', () => {
     await triggers.stop();
   });
 
+  test('one that is broken off by the end of the process has not failed', async () => {
+    const outcomes: unknown[] = [];
+    const { triggers } = host(() => 1, {
+      deliver: async (outcome) => void outcomes.push(outcome),
+      service: {
+        invoke: (name, _, { signal } = {}) =>
+          new Promise((_, reject) => {
+            signal?.addEventListener('abort', () => reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name })));
+          }),
+      },
+    });
+    await triggers.apply([deployed('slow', {})]);
+    const dispatched = triggers.dispatch(event());
+    await triggers.stop();
+    await expect(dispatched).rejects.toThrow(/^IGU_FUNCTION_CANCELLED/);
+    expect(outcomes).toEqual([]);
+  });
+
+  test('what is published is bounded in memory too', async () => {
+    const { triggers } = host(() => 1);
+    const data = 'x'.repeat(20_000_000);
+    let n = 0;
+    const publish = () => {
+      for (;;) triggers.publish(event({ id: String(n++), data }));
+    };
+    expect(publish).toThrow(/^IGU_FUNCTION_BUSY/);
+    expect(n).toBe(eventLimits.maxAtOnce + Math.floor(eventLimits.maxWaitingBytes / 20_000_000) + 1);
+    await triggers.stop();
+  });
+
   test('publishing is bounded', async () => {
     const { triggers } = host(() => 1);
     await triggers.apply([]);
