@@ -8,6 +8,7 @@ import { IguanaError } from '../../errors.js';
 import { wasmRuntimeLimits } from '../../limits.js';
 import type { AheadResult } from '../aot/v8-code-cache.js';
 import type { Engine, EngineName, Tier } from '../engines/engine.js';
+import { engineNames } from '../engines/open-engine.js';
 import { inspectModule, prepareModule } from '../module/prepare.js';
 import type { PreparedModule, PrepareOptions } from '../module/prepared.js';
 import type { Snapshot } from '../snapshot/snapshot.js';
@@ -19,7 +20,7 @@ import { type CallOutcome, InstanceHost, type InstanceInfo, type InstanceSpec } 
 import { fromPlain } from './plain-errors.js';
 import { checkModuleSize, readModule } from './read-module.js';
 import type { Created, FailedCall, Request, WorkerOptions } from './requests.js';
-import { effectiveLimits, type ResourceLimits } from './resource-limits.js';
+import { effectiveLimits, type ResourceLimits, wholeWithin } from './resource-limits.js';
 import { TenantAccount } from './tenant-account.js';
 import type { TypedValue } from './values.js';
 import { type ThreadEnd, WorkerThread } from './worker-thread.js';
@@ -182,6 +183,8 @@ export class WasmRuntime {
     };
     this.#workerOptions = options.codeCache === undefined ? {} : { codeDirectory: options.codeCache };
     this.#local = new InstanceHost(options.codeCache);
+    for (const name of ['maxInstances', 'maxModules', 'maxCodeBytes', 'maxTenantMemory'] as const)
+      wholeWithin(name, this.#options[name], Number.MAX_SAFE_INTEGER);
     if (!(this.#options.workers >= 1)) throw new IguanaError('IGU_USAGE', { what: 'workers must be 1 or more' });
   }
 
@@ -255,6 +258,12 @@ export class WasmRuntime {
     this.#assertOpen();
     const module = this.#module(options.moduleId);
     const { placement = 'worker', runtime = 'native', tenant = 'default', metered = true, limits = {} } = options;
+    for (const [what, given, known] of [
+      ['runtime', runtime, engineNames],
+      ['placement', placement, ['worker', 'in-place']],
+    ] as const)
+      if (!(known as readonly string[]).includes(given))
+        throw new IguanaError('IGU_USAGE', { what: `${what} must be one of ${known.join(', ')}, not ${given}` });
     if (placement === 'worker' && options.imports)
       throw new IguanaError('IGU_USAGE', {
         what: 'functions cannot be given to a worker thread: use importsFrom, or placement in-place',

@@ -70,6 +70,13 @@ export class MemoryFileSystem implements FileSystem {
     for (const [path, content] of Object.entries(options.files ?? {})) this.put(path, content);
   }
 
+  /** Of the host, room kept for growth included. Cost: looks at every file. */
+  get heldBytes(): number {
+    let bytes = 0;
+    for (const { data } of this.inodes.values()) bytes += data.length;
+    return bytes;
+  }
+
   root(readOnly: boolean): Directory {
     return new MemoryDirectory(this, this.top, { readOnly });
   }

@@ -300,6 +300,16 @@ describe('worker threads', () => {
     expect((await failure(two.createInstance({ moduleId: id }))).code).toBe('IGU_USAGE');
   });
 
+  it('and engines that are none are refused, numbers that are none too', async () => {
+    expect((await failure(create('worker', { runtime: 'nativ' as never }))).message).toContain(
+      'runtime must be one of',
+    );
+    expect((await failure(create('in-place', { runtime: 'nativ' as never }))).code).toBe('IGU_USAGE');
+    expect((await failure(create('thread' as never))).message).toContain('placement must be one of worker, in-place');
+    for (const name of ['maxInstances', 'maxTenantMemory'])
+      expect(() => new WasmRuntime({ [name]: Number.NaN })).toThrow(`${name} must be a whole number`);
+  });
+
   it('take no functions, and say what to use', async () => {
     expect((await failure(create('worker', { imports: {} }))).message).toContain('importsFrom');
     const file = path.join(folder, 'broken.mjs');
