@@ -221,7 +221,8 @@ export class BlobStore {
     try {
       utimesSync(join(this.directory, name + headerSuffix), now, now);
     } catch (error) {
-      if (!isAbsent(error)) throw error; // evicted by another process in this moment: the bytes are read already
+      // evicted by another process in this moment, or the disk is for reading only: the bytes are read already
+      if (!isAbsent(error) && (error as NodeJS.ErrnoException).code !== 'EROFS') throw error;
     }
   }
 
