@@ -86,6 +86,13 @@ interface LogLine {
   readonly line: string;
 }
 
+/** What the error of a call that failed says of it, as its cause. */
+interface FailureDetails {
+  readonly logs?: readonly string[];
+  readonly durationMs?: number;
+  readonly gasUsed?: number;
+}
+
 /** Calls at once of a function that was called, but was not seen to run. */
 const UNSEEN_LOAD = 1e-3;
 
@@ -222,7 +229,7 @@ export class FunctionService {
     const foreseen = event.trigger === 'timer';
     if (entry.running++ === 0 && entry.idleSince !== undefined && !foreseen)
       entry.keepAlive.learn(startedAt - entry.idleSince);
-    const began = performance.now();
+    let begun: { readonly at: number; readonly initMs: number } | undefined;
     const usage = {
       invocationId,
       attempt: context.attempt,
@@ -232,9 +239,11 @@ export class FunctionService {
       memoryMb: definition.memoryMb,
     };
     try {
-      const { reply, cold, initMs } = await pool.run(event, context, options.signal, options.answer);
+      const { reply, cold, initMs } = await pool.run(event, context, options.signal, options.answer, (start) => {
+        begun = { at: performance.now(), initMs: start.initMs };
+        if (start.cold) entry.counters.coldStart(start.cold, start.initMs);
+      });
       const gasUsed = reply.gasUsed ?? 0;
-      if (cold) entry.counters.coldStart(cold, initMs);
       entry.counters.succeeded(reply.durationMs, gasUsed);
       this.log(entry, invocationId, reply.logs);
       this.bill({ ...usage, durationMs: reply.durationMs, initMs, gasUsed, success: true });
@@ -242,15 +251,14 @@ export class FunctionService {
     } catch (error) {
       const code = error instanceof IguanaError ? error.code : 'IGU_FUNCTION_FAILED';
       entry.counters.failedWith(code);
-      const cause =
-        error instanceof Error
-          ? (error.cause as { logs?: readonly string[]; durationMs?: number } | undefined)
-          : undefined;
+      const cause: FailureDetails | undefined =
+        error instanceof Error ? (error.cause as FailureDetails | undefined) : undefined;
       this.log(entry, invocationId, [...(cause?.logs ?? []), `error ${messageOf(error)}`]);
-      // What never ran is not billed; what was stopped is billed for the time it took.
-      if (code === 'IGU_FUNCTION_FAILED' || code === 'IGU_FUNCTION_TIMEOUT' || code === 'IGU_FUNCTION_MEMORY') {
-        const durationMs = cause?.durationMs ?? performance.now() - began;
-        this.bill({ ...usage, durationMs, initMs: 0, gasUsed: 0, success: false });
+      // what never ran is not billed, nor what another call's end interrupted; what failed or was stopped is, for the time it took
+      if (begun && code !== 'IGU_FUNCTION_INTERRUPTED') {
+        const durationMs = cause?.durationMs ?? performance.now() - begun.at;
+        const gasUsed = cause?.gasUsed ?? 0;
+        this.bill({ ...usage, durationMs, initMs: begun.initMs, gasUsed, success: false });
       }
       throw error;
     } finally {

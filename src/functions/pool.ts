@@ -51,11 +51,14 @@ interface Copy {
 }
 
 interface Call {
+  /** Told when an instance has it. */
+  readonly onBegin: ((start: Omit<PoolReply, 'reply'>) => void) | undefined;
   readonly event: FunctionEvent;
   readonly context: InvocationContext;
   readonly signal: AbortSignal | undefined;
   readonly answer: AnswerSink | undefined;
-  readonly settle: () => void;
+  /** When it has waited. */
+  settle: (() => void) | undefined;
   readonly waitedForStart: boolean;
   readonly resolve: (reply: PoolReply) => void;
   readonly reject: (error: unknown) => void;
@@ -96,8 +99,17 @@ export class FunctionPool {
     };
   }
 
-  /** @throws IguanaError `IGU_FUNCTION_BUSY` when too many wait; what the instance throws */
-  run(event: FunctionEvent, context: InvocationContext, signal?: AbortSignal, answer?: AnswerSink): Promise<PoolReply> {
+  /**
+   * @param onBegin told when an instance has the call: from then on it runs, and is not called for one that never runs
+   * @throws IguanaError `IGU_FUNCTION_BUSY` when too many wait; what the instance throws
+   */
+  run(
+    event: FunctionEvent,
+    context: InvocationContext,
+    signal?: AbortSignal,
+    answer?: AnswerSink,
+    onBegin?: (start: Omit<PoolReply, 'reply'>) => void,
+  ): Promise<PoolReply> {
     return new Promise((resolve, reject) => {
       const { name, maxConcurrency } = this.options;
       if (this.closed) {
@@ -120,14 +132,19 @@ export class FunctionPool {
         context,
         signal,
         answer,
-        settle: () => signal?.removeEventListener('abort', cancel),
+        onBegin,
+        settle: undefined,
         waitedForStart: !this.copies.some((copy) => this.hasRoom(copy)),
         resolve,
         reject,
       };
-      signal?.addEventListener('abort', cancel, { once: true });
       this.queue.push(call);
       this.serve();
+      // Most calls run at once, and hear of their signal in the instance.
+      if (signal && this.queue.at(-1) === call) {
+        signal.addEventListener('abort', cancel, { once: true });
+        call.settle = () => signal.removeEventListener('abort', cancel);
+      }
     });
   }
 
@@ -209,15 +226,17 @@ export class FunctionPool {
   }
 
   private async call(copy: Copy, call: Call): Promise<void> {
-    call.settle();
+    call.settle?.();
     const { unused } = copy;
     copy.unused = undefined;
     copy.running++;
     this.running++;
-    const cold = call.waitedForStart && unused ? unused : undefined;
+    const waitedFor = call.waitedForStart && unused ? unused : undefined;
+    const start = { cold: waitedFor?.cause ?? false, initMs: waitedFor?.initMs ?? 0 } as const;
+    call.onBegin?.(start);
     try {
       const reply = await copy.instance.invoke(call.event, call.context, call.signal, call.answer);
-      call.resolve({ reply, cold: cold?.cause ?? false, initMs: cold?.initMs ?? 0 });
+      call.resolve({ reply, ...start });
     } catch (error) {
       call.reject(error);
     } finally {

@@ -1,5 +1,6 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { VirtualClock, wallClock } from '../../../src/clock.js';
+import { IguanaError } from '../../../src/errors.js';
 import { isAuthentic, type UsageRecord } from '../../../src/functions/billing.js';
 import { functionSchema } from '../../../src/functions/definition.js';
 import { FunctionService, type ServiceOptions } from '../../../src/functions/function-service.js';
@@ -174,6 +175,55 @@ describe('functions', () => {
     await pass(30);
     expect(instances()).toBe(0);
     expect(started).toHaveLength(7);
+  });
+
+  test('bill what ran: not the wait for an instance, nor what never began', async () => {
+    const usage: UsageRecord[] = [];
+    const ends: { succeed: () => void; fail: (error: unknown) => void }[] = [];
+    const functions = service({
+      onUsage: (record) => usage.push(record),
+      factory: () => ({
+        start: async () => ({
+          invoke: () =>
+            new Promise((resolve, reject) => {
+              const reply = { output: 0, durationMs: 7, memoryUsedMb: 1, logs: [], logsTruncated: false };
+              ends.push({ succeed: () => resolve(reply), fail: reject });
+            }),
+          usable: true,
+          memoryBytes: () => 1,
+          close: async () => undefined,
+        }),
+      }),
+    });
+    await functions.deploy(deployment('-', { maxConcurrency: 1 }));
+    let now = 0;
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now);
+    const turn = async () => {
+      await new Promise((resolve) => setImmediate(resolve));
+      now += 30;
+    };
+    const first = functions.invoke('f', input(0));
+    await turn();
+    const second = functions.invoke('f', input(0)).catch((error: unknown) => error);
+    const never = new AbortController();
+    const third = functions.invoke('f', input(0), { signal: never.signal }).catch((error: unknown) => error);
+    await turn();
+    never.abort();
+    expect(await third).toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
+    ends[0]!.succeed();
+    await first;
+    await turn();
+    ends[1]!.fail(new IguanaError('IGU_FUNCTION_CRASHED', { name: 'f', what: 'exit' }));
+    expect(await second).toMatchObject({ code: 'IGU_FUNCTION_CRASHED' });
+    const interrupted = functions.invoke('f', input(0)).catch((error: unknown) => error);
+    await turn();
+    ends[2]!.fail(new IguanaError('IGU_FUNCTION_INTERRUPTED', { name: 'f', what: 'another' }));
+    await interrupted;
+    clock.mockRestore();
+    expect(usage.map(({ success, billedMs }) => [success, billedMs])).toEqual([
+      [true, 7],
+      [false, 30],
+    ]);
   });
 
   test('called briefly between two ticks keep their instance for the idle time, then lose it', async () => {
