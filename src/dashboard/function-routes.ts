@@ -263,7 +263,8 @@ function deploymentOf({ definition, code }: z.infer<typeof deploySchema>): Deplo
   }
   const bytes = Buffer.from(code, 'base64');
   const inline = definition.runtime === 'wasm' ? code : bytes.toString();
-  return { definition: checked(functionSchema, { ...definition, code: { inline } }), code: bytes };
+  // the name of its file tells TypeScript
+  return { definition: checked(functionSchema, { code: { inline }, ...definition }), code: bytes };
 }
 
 function checked<T>(schema: z.ZodType<T>, value: unknown): T {

@@ -1,0 +1,215 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { CommanderError } from 'commander';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { functionCommand } from '../../src/cli/function.js';
+import { exitCodeOf } from '../../src/cli/main.js';
+import { messageOf } from '../../src/errors.js';
+import { until } from '../support/kafka.js';
+
+const main = path.resolve('dist/src/cli/main.js');
+const folder = mkdtempSync(path.join(os.tmpdir(), 'iguana-function-'));
+const running: ChildProcess[] = [];
+let url: string;
+
+interface Event {
+  readonly event: string;
+  readonly page?: string;
+  readonly functions?: string;
+  readonly what?: string;
+  readonly why?: string;
+}
+
+/** `iguana start` in the folder, on the same data. */
+async function start(): Promise<{ child: ChildProcess; events: Event[]; started: Event }> {
+  const child = spawn(
+    process.execPath,
+    [main, 'start', '--json', '--port', '0', '--broker-port', '0', '--data', 'data'],
+    {
+      cwd: folder,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, IGUANA_SECRET_GREETING: 'hidden hello' },
+    },
+  );
+  running.push(child);
+  const events: Event[] = [];
+  let rest = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    const lines = (rest + chunk.toString()).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) events.push(JSON.parse(line) as Event);
+  });
+  const started = await until('the banner', () => events.find((e) => e.event === 'started'), 30_000);
+  url = started.page!;
+  return { child, events, started };
+}
+
+async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<unknown> {
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  child.kill(signal);
+  return gone;
+}
+
+/** `iguana function …` against what runs: in this process, since starting one takes a second. */
+async function iguana(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  let out = '';
+  let err = '';
+  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+    out += String(text);
+    return true;
+  });
+  const stderr = vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
+    err += String(text);
+    return true;
+  });
+  process.exitCode = 0;
+  let code = 0;
+  try {
+    vi.stubEnv('IGUANA_URL', url);
+    await functionCommand().exitOverride().parseAsync(args, { from: 'user' });
+    code = Number(process.exitCode);
+  } catch (error) {
+    code = exitCodeOf(error);
+    if (!(error instanceof CommanderError)) err += messageOf(error);
+  } finally {
+    stdout.mockRestore();
+    stderr.mockRestore();
+    vi.unstubAllEnvs();
+    process.exitCode = 0;
+  }
+  return { code, out, err };
+}
+
+function write(name: string, text: string): void {
+  mkdirSync(path.join(folder, path.dirname(name)), { recursive: true });
+  writeFileSync(path.join(folder, name), text);
+}
+
+const at = (name: string) => path.join(folder, name);
+const json = async (...args: string[]) => {
+  const { code, out, err } = await iguana(...args, '--json');
+  expect({ code, err }).toEqual({ code: 0, err: '' });
+  return JSON.parse(out);
+};
+
+beforeAll(async () => {
+  write('functions/greet.js', "export const handle = ({ input }) => process.env.GREETING + ', ' + input;\n");
+  write(
+    'functions/greet.yaml',
+    'name: greet\nruntime: javascript\nmemoryMb: 64\ncode: { file: greet.js }\nsecrets: { GREETING: greeting }\n',
+  );
+});
+
+afterAll(async () => {
+  for (const child of running) if (child.exitCode === null && child.signalCode === null) await stop(child, 'SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+});
+
+describe('iguana function', () => {
+  test('definitions in the directory are deployed; what the command line deploys is called, shown and billed, and survives kill -9', async () => {
+    const first = await start();
+    expect(first.started.functions).toBe('greet');
+    expect((await iguana('invoke', 'greet', '--input', '"Ada"')).out).toBe('hidden hello, Ada\n');
+    expect(statSync(path.join(folder, 'data', 'usage.key')).mode & 0o777).toBe(0o600);
+
+    write(
+      'sum.ts',
+      'export const handle = ({ body }: { body: number[] }) => ({ sum: body.reduce((a, b) => a + b, 0) });\n',
+    );
+    const created = await iguana(
+      'create',
+      'sum',
+      '--code',
+      at('sum.ts'),
+      '--memory',
+      '64',
+      '--trigger',
+      'http:POST:/sum',
+    );
+    expect(created).toMatchObject({
+      code: 0,
+      out: `sum version 1 is deployed\n  http:POST:/sum  ${url}/functions/sum\n`,
+    });
+    const answer = await fetch(`${url}/functions/sum`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '[1, 2, 39]',
+    });
+    expect(await answer.json()).toEqual({ sum: 42 });
+    const result = await json('invoke', 'greet', '--input', '"again"');
+    expect(result).toMatchObject({ output: 'hidden hello, again', cold: false });
+    const id = (await iguana('invoke', 'greet', '--input', '1', '--async')).out.trim();
+    await until('the call', async () => (await json('call', 'greet', id)).state === 'succeeded');
+
+    const list = (await iguana('list')).out;
+    expect(list).toMatch(/^greet +1 +javascript +64 +3 +1/m);
+    expect(list).toMatch(/^sum .*http:POST:\/sum$/m);
+    expect(await json('metrics', 'greet')).toMatchObject({ totalInvocations: 3, coldStarts: 1 });
+    expect((await iguana('metrics', 'greet')).out).toMatch(/calls +3, of them 3 succeeded/);
+    expect(await json('billing', 'greet')).toMatchObject({ invocationCount: 3 });
+    expect((await iguana('billing', 'greet')).out).toMatch(/cost +0\.0000\d+ USD/);
+    expect((await iguana('alias', 'greet', 'live', '1')).code).toBe(0);
+    expect((await iguana('invoke', 'greet', '--input', '2', '--qualifier', 'live')).out).toBe('hidden hello, 2\n');
+    expect((await iguana('pause', 'sum')).out).toBe('sum is paused\n');
+    await stop(first.child, 'SIGKILL');
+
+    const second = await start();
+    expect(second.started.functions!.split(', ').sort()).toEqual(['greet', 'sum']);
+    expect((await iguana('invoke', 'sum', '--input', '1')).code).toBe(1);
+    expect(await json('billing', 'greet')).toMatchObject({ invocationCount: 4 });
+    expect(second.events.filter(({ what }) => what?.includes('deployed'))).toEqual([]);
+
+    // hot reload
+    write('functions/greet.js', "export const handle = ({ input }) => 'changed, ' + input;\n");
+    await until('the change', async () => (await iguana('invoke', 'greet', '--input', '3')).out === 'changed, 3\n');
+    write('functions/greet.yaml', 'name: greet\nruntime: javascript\nmemoryMb: 1\ncode: { file: greet.js }\n');
+    await until('the mistake', () => second.events.some(({ why }) => why?.includes('greet.yaml:3:11: memoryMb')));
+    rmSync(path.join(folder, 'functions/greet.yaml'));
+    await until('the deletion', async () => (await iguana('invoke', 'greet')).err.includes('IGU_FUNCTION_NOT_FOUND'));
+    expect((await iguana('delete', 'sum')).out).toBe('sum is deleted\n');
+    expect((await iguana('list')).out).toMatch(/^No function is deployed/);
+    const asked = performance.now();
+    expect(await stop(second.child, 'SIGTERM')).toBe(0);
+    expect(performance.now() - asked).toBeLessThan(3_000);
+  }, 120_000);
+
+  test('what is wrong is said in one line with the fix', async () => {
+    url = 'http://127.0.0.1:1';
+    const wrong = async (...args: string[]) => {
+      const { code, out, err } = await iguana(...args);
+      expect(out).toBe('');
+      return `${code} ${err}`;
+    };
+    expect(await wrong('list')).toMatch(
+      /^1 IGU_SERVER_UNREACHABLE no Iguana answers at http:\/\/127\.0\.0\.1:1; start one/,
+    );
+    expect(await wrong('invoke', 'f', '--input', 'hi')).toMatch(/^2 IGU_USAGE the input is no JSON .*'"hi"'/);
+    expect(await wrong('create', 'f', '--code', at('none.js'))).toMatch(/^1 IGU_FILE_MISSING cannot read .*none\.js/);
+    write('f.js', 'export const handle = () => 1;\n');
+    expect(await wrong('create', 'F', '--code', at('f.js'))).toMatch(/^2 IGU_USAGE name: lower-case letters/);
+    expect(await wrong('create', 'f', '--code', at('f.js'), '--runtime', 'wasm')).toMatch(
+      /^2 IGU_USAGE .*f\.js is no WebAssembly/,
+    );
+    expect(await wrong('create', 'f', '--code', at('f.js'), '--trigger', 'steam:t')).toMatch(
+      /^2 .*Did you mean stream:t\?/s,
+    );
+    expect(await wrong('creat', 'f')).toMatch(/^2 .*Did you mean create\?/s);
+  }, 60_000);
+
+  test('lint tells every mistake with its place, and runs nothing', async () => {
+    write('linted/good.ts', 'export const handle = (x: number): number => x;\n');
+    write('linted/good.yaml', 'name: good\nruntime: javascript\ncode: { file: good.ts }\n');
+    write('linted/bad.js', 'export const handle = () => 1;\nexport const = 2;\n');
+    write('linted/bad.yaml', 'name: bad\nruntime: javascript\ncode: { file: bad.js }\n');
+    write('linted/typo.yaml', 'name: typo\nruntime: javascript\ncode: { inline: x }\nmemory: 3\n');
+    const { code, out } = await iguana('lint', at('linted'));
+    expect(code).toBe(1);
+    const lines = out.trim().split('\n');
+    expect(lines[0]).toMatch(/^no {2}.*linted\/bad\.js: line 2: SyntaxError: Unexpected token/);
+    expect(lines[1]).toMatch(/^ok {2}.*linted\/good\.yaml: good, 0 triggers$/);
+    expect(lines[2]).toMatch(/^no {2}IGU_CONFIG .*linted\/typo\.yaml:4:9: memory: /);
+    expect(lines[3]).toBe('3 read, 2 wrong');
+  }, 60_000);
+});
