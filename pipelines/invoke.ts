@@ -14,6 +14,7 @@ import { type DeployedFunctions, deployedFunctions } from '../src/operators/depl
 import { eventTopic } from '../src/operators/event-topic.js';
 import { functionOutcomes } from '../src/operators/function-outcomes.js';
 import { invocationForecasts, invocationForecastsOn } from '../src/operators/invocation-forecasts.js';
+import { keepAliveMemory } from '../src/operators/keep-alive-memory.js';
 import { localUsage } from '../src/operators/local-usage.js';
 import { type RunningFunctions, runningFunctions } from '../src/operators/running-functions.js';
 import { timerState } from '../src/operators/timer-state.js';
@@ -91,6 +92,8 @@ async function assemble(
   const ports = { clock, usageKey, onUsage: usage.record, ...defined({ secret: options.secret }) };
   const service = new FunctionService({ ...ports, factory: factories.of });
   stops.push(() => service.close(functionLimits.drainMs));
+  const history = kafka && sink && (await keepAliveMemory({ ...kafka, service, sink, clock, onError }));
+  stops.push(() => history?.stop());
 
   // what starts them
   const timersOf = kafka && sink && (await timerState({ ...kafka, sink, onError }));

@@ -430,6 +430,8 @@ export const prewarmLimits = {
   timerLeadMs: 10_000,
   /** And kept so long after, ms. */
   timerKeepMs: 60_000,
+  /** What was learnt of when functions are called is written this often, ms: what a kill forgets. */
+  saveEveryMs: 300_000,
 } as const;
 
 /** Usage records on their way to the topic, and their sums. */

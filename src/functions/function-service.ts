@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '../clock.js';
 import { IguanaError, messageOf } from '../errors.js';
 import { functionLimits } from '../limits.js';
+import { StateReader, StateWriter } from '../state.js';
 import { Autoscaler, type ScaleDecision } from './autoscaler.js';
 import { type UsageRecord, usageRecord } from './billing.js';
 import type { FunctionDefinition } from './definition.js';
@@ -298,6 +299,27 @@ export class FunctionService {
   /** When the function's instances are stopped and started again, as far as its calls so far tell. */
   keepAlive(name: string): KeepAliveWindows {
     return this.entry(name).keepAlive.windows();
+  }
+
+  /** What has been learnt of when the function is called, for `restoreHistory` after a restart. @throws IguanaError `IGU_FUNCTION_NOT_FOUND` */
+  history(name: string): Buffer {
+    const { keepAlive, idleSince } = this.entry(name);
+    const writer = new StateWriter().text(keepAlive.name).f64(idleSince ?? Number.NaN);
+    keepAlive.save(writer);
+    return writer.finish();
+  }
+
+  /**
+   * Begins with what was learnt before; of another policy nothing is taken.
+   * @throws IguanaError `IGU_FUNCTION_NOT_FOUND`, `IGU_STATE_INCOMPATIBLE`
+   */
+  restoreHistory(name: string, saved: Uint8Array): void {
+    const entry = this.entry(name);
+    const reader = new StateReader(Buffer.from(saved));
+    if (reader.text() !== entry.keepAlive.name) return;
+    const idleSince = reader.f64();
+    entry.keepAlive.restore(reader);
+    if (Number.isFinite(idleSince)) entry.idleSince ??= idleSince;
   }
 
   /** Observes loads and scales every function. To be called every second or two. */

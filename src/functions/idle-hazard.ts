@@ -43,6 +43,7 @@ export interface IdleHazardOptions {
  * Cost: learning and windows O(bins that the idle time goes through), at most 360. Memory: 6 KB.
  */
 export class IdleHazard implements KeepAlivePolicy {
+  readonly name = 'idle-hazard';
   /** Idle times that ended in each bin, and minutes spent in it. */
   private readonly ended = new Float64Array(BINS);
   private readonly spent = new Float64Array(BINS);

@@ -39,6 +39,8 @@ export interface KeepAliveWindows {
 
 /** Learns when a function is called and says when to keep an instance of it. */
 export interface KeepAlivePolicy extends Stateful {
+  /** Whose saved state is whose. */
+  readonly name: string;
   /** @param idleMs from the end of one call to the next call */
   learn(idleMs: number): void;
   /** @param withinMs what comes later may be left out, which is cheaper (default: nothing) */
@@ -67,6 +69,7 @@ const SERIES_MARGIN = 0.15;
  * Cost: learning is O(1); windows are O(bins). Memory: 2 KB.
  */
 export class HybridHistogram implements KeepAlivePolicy {
+  readonly name = 'hybrid-histogram';
   private readonly bins: Uint32Array;
   private readonly options: Required<Omit<KeepAliveOptions, 'series'>>;
   private readonly makeSeries: () => IdleForecaster;
