@@ -1,17 +1,26 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** Answers that are under way on a connection, oldest first; more than one when a client does not wait for them. */
-type Answers = Set<ServerResponse>;
+/** Of one connection. Those without a request are a list, in the order in which they became so. */
+interface Connection {
+  readonly socket: Socket;
+  /** Requests that are not answered yet; more than one when a client does not wait. */
+  requests: number;
+  newest: ServerResponse | undefined;
+  before: Connection | undefined;
+  after: Connection | undefined;
+  listed: boolean;
+}
 
 /**
  * Bounds how many connections of a server are open. When there are as many as may be, a new one takes the place of the one that has been without a request
- * longest; only when all have requests is it refused. Cost: O(1) a connection and a request.
+ * longest; only when all have requests is it refused. Cost: O(1) a connection and a request, without garbage a request: a Set in place of the list would keep
+ * answers of the past alive through the tables it outgrew.
  */
 export class Connections {
-  private readonly open = new Map<Socket, Answers>();
-  /** In the order in which they became idle. */
-  private readonly idle = new Set<Socket>();
+  private readonly open = new Map<Socket, Connection>();
+  private oldestIdle: Connection | undefined;
+  private newestIdle: Connection | undefined;
   /** Idle ones closed for new ones, and new ones refused. */
   readonly counts = { closed: 0, refused: 0 };
 
@@ -27,27 +36,27 @@ export class Connections {
   }
 
   /** To be called for each request before it is handled. */
-  began(request: IncomingMessage, response: ServerResponse): void {
-    const { socket } = request;
-    const answers = this.open.get(socket);
-    if (!answers) return;
-    answers.add(response);
-    this.idle.delete(socket);
-    response.once('close', () => {
-      answers.delete(response);
-      if (answers.size === 0 && this.open.has(socket)) this.idle.add(socket);
+  began({ socket }: IncomingMessage, response: ServerResponse): void {
+    const connection = this.open.get(socket);
+    if (!connection) return;
+    connection.requests++;
+    connection.newest = response;
+    this.unlist(connection);
+    response.on('close', () => {
+      if (--connection.requests > 0) return;
+      connection.newest = undefined;
+      if (this.open.has(socket)) this.list(connection);
     });
   }
 
   /** Whether bytes written to the connection now would not stand in the middle of an answer. */
   isBetweenAnswers(socket: Socket): boolean {
-    for (const response of this.open.get(socket) ?? []) if (response.headersSent) return false;
-    return true;
+    return this.open.get(socket)?.newest?.headersSent !== true;
   }
 
   private accept(socket: Socket): void {
     if (this.open.size >= this.max) {
-      const [oldest] = this.idle;
+      const oldest = this.oldestIdle;
       if (!oldest) {
         this.counts.refused++;
         socket.destroy();
@@ -55,15 +64,43 @@ export class Connections {
       }
       this.counts.closed++;
       this.forget(oldest);
-      oldest.destroy();
+      oldest.socket.destroy();
     }
-    this.open.set(socket, new Set());
-    this.idle.add(socket);
-    socket.once('close', () => this.forget(socket));
+    const connection: Connection = {
+      socket,
+      requests: 0,
+      newest: undefined,
+      before: undefined,
+      after: undefined,
+      listed: false,
+    };
+    this.open.set(socket, connection);
+    this.list(connection);
+    socket.once('close', () => this.forget(connection));
   }
 
-  private forget(socket: Socket): void {
-    this.open.delete(socket);
-    this.idle.delete(socket);
+  private forget(connection: Connection): void {
+    this.open.delete(connection.socket);
+    this.unlist(connection);
+  }
+
+  private list(connection: Connection): void {
+    connection.listed = true;
+    connection.before = this.newestIdle;
+    if (this.newestIdle) this.newestIdle.after = connection;
+    else this.oldestIdle = connection;
+    this.newestIdle = connection;
+  }
+
+  private unlist(connection: Connection): void {
+    if (!connection.listed) return;
+    const { before, after } = connection;
+    if (before) before.after = after;
+    else this.oldestIdle = after;
+    if (after) after.before = before;
+    else this.newestIdle = before;
+    connection.before = undefined;
+    connection.after = undefined;
+    connection.listed = false;
   }
 }

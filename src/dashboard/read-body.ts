@@ -25,6 +25,7 @@ export class BodyReader {
     const pieces: Buffer[] = [];
     let size = 0;
     let take: (piece: Buffer) => void = () => undefined;
+    let gone: () => void = () => undefined;
     try {
       await new Promise<void>((resolve, reject) => {
         take = (piece) => {
@@ -42,12 +43,15 @@ export class BodyReader {
         };
         request.on('data', take);
         request.once('end', resolve);
-        const gone = () => reject(new IguanaError('IGU_HTTP_BODY', { what: 'the connection ended before it did' }));
-        request.once('error', gone);
-        request.once('close', gone);
+        gone = () => {
+          // Comes after the end of every request.
+          if (request.complete) return;
+          reject(new IguanaError('IGU_HTTP_BODY', { what: 'the connection ended before it did' }));
+        };
+        request.on('error', gone).on('close', gone);
       });
     } finally {
-      request.off('data', take);
+      request.off('data', take).off('close', gone);
       this.held -= size;
     }
     return pieces.length === 1 ? pieces[0] : Buffer.concat(pieces, size);

@@ -5,7 +5,9 @@ import { IguanaError } from '../../errors.js';
 import { functionLimits } from '../../limits.js';
 import { workerUrl } from '../../worker-url.js';
 import type { AnswerSink, FunctionEvent, FunctionInstance, InstanceReply, InvocationContext } from '../invocation.js';
+import { MessageBatch } from './message-batch.js';
 import type { FromWorker, ToWorker, WorkerReply } from './protocol.js';
+import { Slots } from './slots.js';
 
 /** A worker thread or a child process that runs `javascript-worker`. */
 interface Host {
@@ -31,8 +33,8 @@ interface Waiting {
   readonly reject: (error: IguanaError) => void;
   readonly settle: () => void;
   readonly answer: AnswerSink | undefined;
-  /** Pieces that were given to `answer`, and its end. */
-  writing: Promise<void>;
+  /** Pieces that are being given to `answer`. */
+  writing: Promise<void> | undefined;
 }
 
 /**
@@ -43,8 +45,7 @@ interface Waiting {
  */
 export class JavaScriptInstance implements FunctionInstance {
   private readonly host: Host;
-  private readonly waiting = new Map<number, Waiting>();
-  private nextId = 0;
+  private readonly waiting = new Slots<Waiting>();
   private heap = 0;
   private name = 'a function';
   private ended: IguanaError | undefined;
@@ -110,7 +111,6 @@ export class JavaScriptInstance implements FunctionInstance {
         reject(this.ended);
         return;
       }
-      const id = this.nextId++;
       const ms = Math.max(0, context.deadline - Date.now());
       const timer = setTimeout(() => this.end(this.timeoutError(ms), id), ms);
       const cancel = () => {
@@ -121,18 +121,13 @@ export class JavaScriptInstance implements FunctionInstance {
         clearTimeout(timer);
         signal?.removeEventListener('abort', cancel);
       };
-      this.waiting.set(id, { resolve, reject, settle, answer, writing: Promise.resolve() });
+      const id = this.waiting.add({ resolve, reject, settle, answer, writing: undefined });
       if (signal?.aborted) {
         this.take(id)?.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.name }));
         return;
       }
       signal?.addEventListener('abort', cancel, { once: true });
-      try {
-        this.host.send({ type: 'invoke', id, event, context, ...(answer ? { pieces: true } : {}) });
-      } catch (error) {
-        const what = `its event cannot be sent: ${error instanceof Error ? error.message : String(error)}`;
-        this.take(id)?.reject(new IguanaError('IGU_FUNCTION_FAILED', { name: this.name, what }, { cause: error }));
-      }
+      this.host.send({ type: 'invoke', id, event, context, pieces: answer !== undefined });
     });
   }
 
@@ -142,14 +137,29 @@ export class JavaScriptInstance implements FunctionInstance {
   }
 
   private take(id: number): Waiting | undefined {
-    const waiting = this.waiting.get(id);
-    this.waiting.delete(id);
+    const waiting = this.waiting.take(id);
     waiting?.settle();
     return waiting;
   }
 
+  private unsendable(message: ToWorker, error: unknown): void {
+    const what = `its event cannot be sent: ${error instanceof Error ? error.message : String(error)}`;
+    const failed = new IguanaError('IGU_FUNCTION_FAILED', { name: this.name, what }, { cause: error });
+    if ('id' in message) this.take(message.id)?.reject(failed);
+  }
+
+  private receiveAll(messages: readonly FromWorker[]): void {
+    try {
+      for (const message of messages) this.receive(message);
+    } catch (error) {
+      // The function has the other end too, and may have sent anything.
+      this.end(this.crashError(`it sent what is no message (${error instanceof Error ? error.message : error})`));
+    }
+  }
+
   private receive(message: FromWorker): void {
-    if (message.type === 'started') this.onStart?.();
+    if (message.type === 'reply') this.reply(message.id, message);
+    else if (message.type === 'started') this.onStart?.();
     else if (message.type === 'loaded') this.onLoad?.resolve(message.ms);
     else if (message.type === 'load-failed') this.onLoad?.reject(this.codeError(message.what));
     else if (message.type === 'begin') this.answer(message.id, (answer) => answer.begin(message.head));
@@ -157,9 +167,9 @@ export class JavaScriptInstance implements FunctionInstance {
       const { id, bytes } = message;
       this.answer(id, async (answer) => {
         await answer.write(bytes);
-        if (this.waiting.has(id)) this.host.send({ type: 'more', id, bytes: bytes.byteLength });
+        if (this.waiting.get(id)) this.host.send({ type: 'more', id, bytes: bytes.byteLength });
       });
-    } else this.reply(message.id, message);
+    }
   }
 
   /** Piece after piece, in order. One that cannot be given ends the call. */
@@ -167,9 +177,9 @@ export class JavaScriptInstance implements FunctionInstance {
     const waiting = this.waiting.get(id);
     if (!waiting?.answer) return;
     const { answer } = waiting;
-    waiting.writing = waiting.writing.then(() => give(answer));
+    waiting.writing = (waiting.writing ?? Promise.resolve()).then(() => give(answer));
     waiting.writing.catch((error: IguanaError) => {
-      if (!this.waiting.has(id)) return;
+      if (!this.waiting.get(id)) return;
       this.host.send({ type: 'cancel', id });
       this.take(id)?.reject(error);
     });
@@ -187,7 +197,7 @@ export class JavaScriptInstance implements FunctionInstance {
     }
     const { output, durationMs, heapBytes, logs, logsTruncated } = reply;
     const done = { output, durationMs, memoryUsedMb: heapBytes / MB, logs, logsTruncated };
-    if (waiting.answer) waiting.writing.then(() => waiting.resolve(done), waiting.reject);
+    if (waiting.writing) waiting.writing.then(() => waiting.resolve(done), waiting.reject);
     else waiting.resolve(done);
   }
 
@@ -196,7 +206,7 @@ export class JavaScriptInstance implements FunctionInstance {
     if (this.ended) return;
     this.ended = error;
     this.onLoad?.reject(error);
-    for (const id of [...this.waiting.keys()]) {
+    for (const id of this.waiting.all()) {
       const own = culprit === undefined || id === culprit;
       this.take(id)?.reject(own ? error : this.interruptedError(`another call in it ended it (${error.code})`));
     }
@@ -236,13 +246,17 @@ export class JavaScriptInstance implements FunctionInstance {
     // Its console is captured by call; what is written past it is dropped, not kept.
     worker.stdout.resume();
     worker.stderr.resume();
-    worker.on('message', (message: FromWorker) => this.receive(message));
+    worker.on('message', (messages: readonly FromWorker[]) => this.receiveAll(messages));
     worker.on('error', (error: NodeJS.ErrnoException) => {
       this.end(error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? this.memoryError(error) : this.crashError(error.message));
     });
     worker.on('exit', (code) => this.end(this.crashError(`its thread ended with ${code}`)));
+    const batch = new MessageBatch<ToWorker>(
+      (messages) => worker.postMessage(messages),
+      (message, error) => this.unsendable(message, error),
+    );
     return {
-      send: (message) => worker.postMessage(message),
+      send: (message) => batch.send(message),
       stop: async () => {
         await worker.terminate();
       },
@@ -262,13 +276,19 @@ export class JavaScriptInstance implements FunctionInstance {
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });
     const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-    child.on('message', (message) => this.receive(message as FromWorker));
+    child.on('message', (messages) => this.receiveAll(messages as readonly FromWorker[]));
     child.on('error', (error) => this.end(this.crashError(error.message)));
     child.on('exit', (code, signal) => {
       this.end(signal === 'SIGABRT' ? this.memoryError() : this.crashError(`its process ended with ${signal ?? code}`));
     });
     return {
-      send: (message) => child.send(message),
+      send: (message) => {
+        try {
+          child.send([message]);
+        } catch (error) {
+          this.unsendable(message, error);
+        }
+      },
       stop: async () => {
         child.kill('SIGKILL');
         await gone;

@@ -9,6 +9,7 @@ import { parentPort } from 'node:worker_threads';
 import { functionLimits, httpAnswerLimits } from '../../limits.js';
 import type { FunctionEvent, InvocationContext } from '../invocation.js';
 import { answerSize } from './answer-size.js';
+import { MessageBatch } from './message-batch.js';
 import type { AnswerHead, FromWorker, ToWorker, WorkerReply } from './protocol.js';
 
 type Level = 'debug' | 'info' | 'warn' | 'error';
@@ -38,14 +39,26 @@ class Log {
 }
 
 const current = new AsyncLocalStorage<Log>();
-const running = new Map<number, AbortController>();
+/** Signals of calls that were asked for theirs. */
+const signals = new Map<number, AbortController>();
 /** Of calls that answer piece by piece. */
 const windows = new Map<number, Window>();
 let handler: Handler | undefined;
 
-const send: (message: FromWorker, moved?: readonly ArrayBuffer[]) => void = parentPort
-  ? (message, moved) => parentPort!.postMessage(message, moved)
-  : (message) => process.send?.(message);
+const post: (messages: readonly FromWorker[], moved?: readonly ArrayBuffer[]) => void = parentPort
+  ? (messages, moved) => parentPort!.postMessage(messages, moved)
+  : (messages) => process.send?.(messages);
+const replies = new MessageBatch<FromWorker>(post, (message, error) => {
+  if (message.type !== 'reply') return;
+  const { output: _unsendable, ...rest } = message;
+  post([{ ...rest, error: { message: `what it returned cannot be sent: ${described(error).message}`, stack: '' } }]);
+});
+
+/** At once, and after the replies before it. */
+function send(message: FromWorker, moved?: readonly ArrayBuffer[]): void {
+  replies.flush();
+  post([message], moved);
+}
 
 function logger(): Logger {
   const at =
@@ -79,44 +92,50 @@ async function load({ code, handler: name, env }: Extract<ToWorker, { type: 'loa
 }
 
 async function invoke({ id, event, context, pieces }: Extract<ToWorker, { type: 'invoke' }>): Promise<void> {
-  const controller = new AbortController();
-  running.set(id, controller);
+  // Making one takes longer than all else here, and few functions look at theirs.
+  const signal = (): AbortSignal => {
+    let controller = signals.get(id);
+    if (!controller) {
+      controller = new AbortController();
+      signals.set(id, controller);
+    }
+    return controller.signal;
+  };
   const lines = new Log();
   const started = performance.now();
   let result: Pick<WorkerReply, 'output' | 'error'>;
   try {
     result = await current.run(lines, async () => {
-      const output = await handler!(event, { ...context, signal: controller.signal, log });
+      const output = await handler!(event, {
+        ...context,
+        get signal() {
+          return signal();
+        },
+        log,
+      });
       const streamed = pieces ? streamOf(output) : undefined;
       if (!streamed) return { output };
-      await stream(id, streamed, controller.signal);
+      await stream(id, streamed, signal());
       return {};
     });
   } catch (error) {
     result = { error: described(error) };
   }
-  running.delete(id);
+  signals.delete(id);
   const bytes = answerSize(result.output, functionLimits.maxAnswerBytes);
   if (bytes > functionLimits.maxAnswerBytes) {
     const message = `it answered ${bytes} bytes or more, more than ${functionLimits.maxAnswerBytes}`;
     result = { error: { message, stack: '' } };
   }
-  const rest = {
+  replies.send({
+    type: 'reply',
+    id,
+    ...result,
     durationMs: performance.now() - started,
     heapBytes: getHeapStatistics().used_heap_size,
     logs: lines.lines,
     logsTruncated: lines.truncated,
-  };
-  try {
-    send({ type: 'reply', id, ...result, ...rest });
-  } catch (error) {
-    send({
-      type: 'reply',
-      id,
-      error: { message: `what it returned cannot be sent: ${described(error).message}`, stack: '' },
-      ...rest,
-    });
-  }
+  });
 }
 
 type Pieces = AsyncIterable<unknown>;
@@ -199,11 +218,15 @@ function described(error: unknown): { message: string; stack: string } {
   }
 }
 
-function receive(message: ToWorker): void {
+function receive(messages: readonly ToWorker[]): void {
+  for (const message of messages) take(message);
+}
+
+function take(message: ToWorker): void {
   if (message.type === 'load') void load(message);
   else if (message.type === 'invoke') void invoke(message);
   else if (message.type === 'more') windows.get(message.id)?.give(message.bytes);
-  else running.get(message.id)?.abort();
+  else signals.get(message.id)?.abort();
 }
 
 if (parentPort) parentPort.on('message', receive);
