@@ -645,8 +645,8 @@ class FunctionBody {
   }
 
   /**
-   * `do { body; i += step } while (i != limit)` in its many forms: what the rewriter charges ahead, and what only looks like it. In a bounded module the
-   * loop meets its limit soon.
+   * `do { body; i += step } while (i != limit)` and `while (i < limit) { body; i += step }` in their many forms: what the rewriter charges ahead, and what
+   * only looks like it. In a bounded module the loop meets its limit soon, and is not beyond it before.
    */
   private countedLoop(depth: number, nest = 0): void {
     const { of } = this;
@@ -675,7 +675,29 @@ class FunctionBody {
           .op([wide ? 0x7c : 0x6a]);
     }
     this.set(counter);
+    const [add, sub, ne] = wide ? [0x7c, 0x7d, 0x52] : [0x6a, 0x6b, 0x47];
+    const relation =
+      wide || of.chance(0.5) ? ne : of.pick(step > 0 ? [0x48, 0x48, 0x49, 0x4b] : [0x4a, 0x4a, 0x4b, 0x48]);
+    const layout = wide ? 'do' : of.pick(['do', 'do', 'do, leaving', 'while', 'while, leaving'] as const);
+    const leaves = layout.endsWith('leaving');
+    const readLimit = () => {
+      if (limitLocal === undefined) this.op(fold(limit));
+      else this.get(limitLocal);
+    };
+    if (leaves) this.op([0x02, 0x40], 0);
     this.op([0x03, 0x40], 0);
+    if (layout.startsWith('while')) {
+      if (of.chance(0.7)) {
+        this.get(counter);
+        readLimit();
+      } else {
+        readLimit();
+        this.get(counter);
+      }
+      this.op([relation]);
+      if (leaves) this.op([0x45]).op([0x0d, 1]);
+      else this.op([0x04, 0x40]);
+    }
     const before = this.free.length;
     // What the body may change it cannot be counted by.
     if (!of.profile.bounded && of.chance(0.15))
@@ -691,40 +713,45 @@ class FunctionBody {
     }
     if (nest < 2 && of.chance(0.2)) this.countedLoop(depth + 1, nest + 1);
     if (of.chance(0.1)) this.callStatement(depth + 2);
-    const [add, sub, ne] = wide ? [0x7c, 0x7d, 0x52] : [0x6a, 0x6b, 0x47];
     const update = () => {
       this.get(counter);
       if (of.chance(0.3)) this.op(fold(-step)).op([sub]);
       else this.op(fold(step)).op([add]);
     };
-    const readLimit = () => {
-      if (limitLocal === undefined) this.op(fold(limit));
-      else this.get(limitLocal);
-    };
+    if (layout.startsWith('while')) {
+      update();
+      this.set(counter);
+      if (of.chance(0.3)) this.straight(counter);
+      this.op([0x0c, leaves ? 0 : 1])
+        .op([0x0b], 0)
+        .op([0x0b], 0);
+      this.free.length = before;
+      return;
+    }
     // The condition comes after the step: an i64 has no truth of its own.
     switch (of.below(toZero && !wide ? 8 : 6)) {
       case 0:
         update();
         this.set(counter).get(counter);
         readLimit();
-        this.op([ne]);
+        this.op([relation]);
         break;
       case 1:
         update();
         this.op([0x22, ...unsigned(counter)]);
         readLimit();
-        this.op([ne]);
+        this.op([relation]);
         break;
       case 2:
         update();
         this.set(counter);
         readLimit();
-        this.get(counter).op([ne]);
+        this.get(counter).op([relation]);
         break;
       case 3:
         readLimit();
         update();
-        this.op([0x22, ...unsigned(counter)]).op([ne]);
+        this.op([0x22, ...unsigned(counter)]).op([relation]);
         break;
       case 4:
         update();
@@ -732,7 +759,7 @@ class FunctionBody {
         this.straight(counter);
         this.get(counter);
         readLimit();
-        this.op([ne]);
+        this.op([relation]);
         break;
       case 5:
         // What is compared is the counter from before the step.
@@ -740,7 +767,7 @@ class FunctionBody {
         update();
         this.set(counter);
         readLimit();
-        this.op([ne]);
+        this.op([relation]);
         break;
       case 6:
         update();
@@ -750,7 +777,9 @@ class FunctionBody {
         update();
         this.set(counter).get(counter);
     }
-    this.op([0x0d, 0]).op([0x0b], 0);
+    if (leaves) this.op([0x45]).op([0x0d, 1]).op([0x0c, 0]).op([0x0b], 0);
+    else this.op([0x0d, 0]);
+    this.op([0x0b], 0);
     this.free.length = before;
   }
 

@@ -121,8 +121,11 @@ export class ControlFlow {
           labels.push({ loop: -1, before: -1, into: [] });
           break;
         case Op.loop: {
-          const counted = current >= 0 ? countedLoop(code, at, known) : undefined;
+          const around = labels[labels.length - 1]!;
+          const inBlock = labels.length > 1 && around.loop < 0;
+          const counted = current >= 0 ? countedLoop(code, at, known, inBlock) : undefined;
           if (counted) {
+            this.price[current]! += counted.once;
             const fixed = (counted.trips ?? Number.POSITIVE_INFINITY) * counted.price;
             if (folded + fixed > MOST_FOLDED) this.countedLoops.set(at, counted);
             else {

@@ -4,7 +4,7 @@ import { Op } from '../module/opcodes.js';
 import type { FunctionType, ValueType } from '../types.js';
 import { type Charges, placeCharges } from './charges.js';
 import type { Callees, ControlFlow } from './control-flow.js';
-import type { CountedLoop } from './counted-loop.js';
+import { type CountedLoop, farthest } from './counted-loop.js';
 import { GAS_UNIT, SLOTS_USED_UP } from './packed.js';
 import { BYTES_PER_UNIT_SHIFT, prices } from './prices.js';
 
@@ -297,11 +297,13 @@ export class MeterBody {
 
   /**
    * Charges all trips of a loop before its first, and counts nothing inside; unless there is not gas for all or they never end, when each trip is
-   * counted. With the step ±2^s, trips − 1 = (distance − 2^s) / 2^s modulo 2^32, less than 2^(32 − s); a distance that the step does not divide is one
-   * that is never gone, and rotates to more.
+   * counted. To a limit by the step ±2^s, trips − 1 = (distance − 2^s) / 2^s modulo 2^32, less than 2^(32 − s); a distance that the step does not divide
+   * is one that is never gone, and rotates to more. Below or above a limit, trips − 1 = (distance − 1) / 2^s rounded down, when the first trip is
+   * taken because the test would let it and the last one does not step beyond the end of the numbers.
    */
   private countedLoop(at: number, loop: CountedLoop): void {
     const { out, gas, temporary } = this;
+    const { relation, shift } = loop;
     this.usesTemporary = true;
     const limit = (): void => {
       if ('local' in loop.limit) out.u8(Op.localGet).u32(this.local(loop.limit.local));
@@ -310,13 +312,27 @@ export class MeterBody {
     const counter = (): void => {
       out.u8(Op.localGet).u32(this.local(loop.counter));
     };
+    const test = (): void => {
+      counter();
+      limit();
+      out.u8(relation);
+    };
+    if (loop.testedFirst) {
+      test();
+      out.u8(Op.if).u8(0x40);
+    }
     for (const operand of loop.direction === 1 ? [limit, counter] : [counter, limit]) operand();
+    const exact = relation === Op.i32Ne;
     out
       .u8(Op.i32Sub)
       .u8(Op.i32Const)
-      .signed(2 ** loop.shift)
+      .signed(exact ? 2 ** shift : 1)
       .u8(Op.i32Sub);
-    if (loop.shift > 0) out.u8(Op.i32Const).u8(loop.shift).u8(Op.i32Rotr);
+    if (shift > 0)
+      out
+        .u8(Op.i32Const)
+        .u8(shift)
+        .u8(exact ? Op.i32Rotr : Op.i32ShrU);
     out.u8(Op.localSet).u32(temporary).u8(Op.localGet).u32(gas);
     const allTrips = (operation: number): void => {
       out.u8(Op.localGet).u32(temporary).u8(Op.i64ExtendI32U).u8(Op.i64Const).u8(1).u8(Op.i64Add);
@@ -334,23 +350,42 @@ export class MeterBody {
       .u8(Op.i64Const)
       .signed(-ahead * GAS_UNIT)
       .u8(Op.i64GeS);
-    if (loop.shift > 0) {
+    if (exact && shift > 0) {
       out.u8(Op.localGet).u32(temporary).u8(Op.i32Const);
       out
-        .signed(32 - loop.shift)
+        .signed(32 - shift)
         .u8(Op.i32ShrU)
         .u8(Op.i32Eqz)
         .u8(Op.i32And);
     }
-    out.u8(Op.if).u8(0x40).u8(Op.loop).u8(0x40);
-    this.range(at + 1, loop.end + 1, false);
+    if (!exact && !loop.testedFirst) {
+      test();
+      out.u8(Op.i32And);
+    }
+    if (!exact && shift > 0) {
+      const far = farthest(loop);
+      limit();
+      out.u8(Op.i32Const).signed(far.limit).u8(far.within).u8(Op.i32And);
+    }
+    const around = (inside: () => void): void => {
+      if (loop.leaves) out.u8(Op.block).u8(0x40);
+      out.u8(Op.loop).u8(0x40);
+      inside();
+      if (loop.leaves) out.u8(Op.end);
+    };
+    out.u8(Op.if).u8(0x40);
+    around(() => this.range(at + 1, loop.end + 1, false));
     out.u8(Op.else).u8(Op.localGet).u32(gas);
     allTrips(Op.i64Add);
-    out.u8(Op.localSet).u32(gas).u8(Op.loop).u8(0x40);
-    this.subtract(loop.price * GAS_UNIT);
-    this.test();
-    this.range(at + 1, loop.end + 1, false);
+    out.u8(Op.localSet).u32(gas);
+    around(() => {
+      this.range(at + 1, loop.body, false);
+      this.subtract(loop.price * GAS_UNIT);
+      this.test();
+      this.range(loop.body, loop.end + 1, false);
+    });
     out.u8(Op.end);
+    if (loop.testedFirst) out.u8(Op.end);
   }
 
   private local(index: number): number {

@@ -21,7 +21,7 @@ import { type ElementItem, type ElementSegment, type ParsedModule, parseModule }
 import type { PreparedModule, PrepareOptions } from './prepared.js';
 
 /** A change of what is written is a new version, so that nothing kept of the old form is taken for the new one. */
-const REWRITER_VERSION = 2;
+const REWRITER_VERSION = 3;
 /** Everything of ours in a prepared module begins with it. */
 const PREFIX = 'iguana';
 /** Largest callee whose call needs no test of the gas before it, and the most that callers pay for what a callee begins with. */
