@@ -1,6 +1,6 @@
 /** The floors of the house (docs/decisions.md): imports go down only, no circles, each outside library behind one folder. */
 const floors = [
-  ['^src/(errors|limits|clock|make-directories|records|state|worker-url)\\.ts$'],
+  ['^src/(errors|limits|clock|defined|make-directories|records|state|worker-url)\\.ts$'],
   ['^src/stats/'],
   ['^src/(models|detectors|scaling|gpu|wasm|functions|cluster)/'],
   ['^src/(codec|broker)/'],

@@ -10,6 +10,18 @@ export {
   type PredictorStats,
   predictive,
 } from './api/predictive.js';
+export {
+  type AsyncInvocation,
+  type AsyncOptions,
+  type FunctionCode,
+  type FunctionOptions,
+  type FunctionRef,
+  type ScalingPolicy,
+  type ServerlessOptions,
+  type ServerlessStats,
+  type SyncOptions,
+  serverless,
+} from './api/serverless.js';
 export { wasm } from './api/wasm.js';
 export type { WebhookOptions } from './api/webhook.js';
 export { type BrokerOptions, type RunningBroker, startBroker } from './broker/broker.js';
@@ -19,6 +31,17 @@ export type { ProcessClusterOptions } from './cluster/process-cluster.js';
 export { detectorNames } from './detectors/registry.js';
 export { type Observation, SeriesDetector, type SeriesDetectorOptions } from './detectors/series-detector.js';
 export { type ErrorCode, errorTable, IguanaError } from './errors.js';
+export type { Bill, PriceTable } from './functions/billing.js';
+export type { FunctionDefinition, GivenTrigger, Trigger } from './functions/definition.js';
+export type { FunctionMetrics } from './functions/function-metrics.js';
+export type { AliasWeights, DeployedFunction } from './functions/function-service.js';
+export type {
+  CloudEvent,
+  EventRecord,
+  FunctionEvent,
+  InvocationContext,
+  InvocationResult,
+} from './functions/invocation.js';
 export { modelNames } from './models/registry.js';
 export { SeriesForecaster, type SeriesForecasterOptions } from './models/series-forecaster.js';
 export * from './records.js';

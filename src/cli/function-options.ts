@@ -1,13 +1,8 @@
 import { InvalidArgumentError } from 'commander';
-import type { z } from 'zod';
 import { IguanaError, messageOf } from '../errors.js';
-import { type functionSchema, triggerSchema } from '../functions/definition.js';
+import { type GivenTrigger, triggerSchema } from '../functions/definition.js';
 import { TimerSchedule } from '../functions/triggers/timer-schedule.js';
 import { nearest } from './suggest.js';
-
-/** A definition as its owner may write it: what has a default may be missing. */
-export type GivenDefinition = z.input<typeof functionSchema>;
-type GivenTrigger = z.input<typeof triggerSchema>;
 
 const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS', '*'];
 

@@ -197,6 +197,10 @@ export const functionSchema = z
   });
 
 export type FunctionDefinition = z.infer<typeof functionSchema>;
+/** A definition as its owner may write it: what has a default may be missing. */
+export type GivenDefinition = z.input<typeof functionSchema>;
+/** A trigger as its owner may write it. */
+export type GivenTrigger = z.input<typeof triggerSchema>;
 export type Trigger = z.infer<typeof triggerSchema>;
 export type StreamTrigger = Extract<Trigger, { type: 'stream' }>;
 export type QueueTrigger = Extract<Trigger, { type: 'queue' }>;

@@ -191,6 +191,11 @@ export class FunctionService {
     await instance.close();
   }
 
+  /** What the newest version was deployed as. @throws IguanaError `IGU_FUNCTION_NOT_FOUND` */
+  newest(name: string): Deployment {
+    return this.entry(name).newest.deployment;
+  }
+
   /** @throws IguanaError `IGU_FUNCTION_NOT_FOUND` */
   async delete(name: string): Promise<void> {
     const entry = this.entry(name);

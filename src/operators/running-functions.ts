@@ -40,6 +40,8 @@ export interface RunningFunctions {
   list(): readonly DeployedFunction[];
   /** What is kept of each, by name. */
   readonly records: ReadonlyMap<string, FunctionRecord>;
+  /** What its newest version was deployed as. */
+  deployment(name: string): Deployment;
   /** Called after each deployment, deletion and change of an alias, also by other processes. Returns what ends that. */
   onChange(listener: () => void): () => void;
   /** Makes a new version the one that is called, in all processes of the group. Errors: `IGU_FUNCTION_CODE`, `IGU_CONFIG`, `IGU_LIMIT`. */
@@ -96,6 +98,7 @@ export function runningFunctions(parts: RunningFunctionsParts): RunningFunctions
   return {
     list: () => service.list(),
     records: deployed.records,
+    deployment: (name) => service.newest(name),
     onChange: (listener) => service.onChange(listener),
     deploy: deployed.deploy,
     delete: deployed.delete,
