@@ -394,6 +394,8 @@ export const eventLimits = {
   maxWaitingBytes: 134_217_728,
   /** Attributes of one event. */
   maxAttributes: 64,
+  /** Events in one HTTP request. */
+  maxBatch: 1_000,
   /** Tries of one function with one event. */
   attempts: 3,
 } as const;

@@ -2,7 +2,7 @@ import type { Bill } from '../functions/billing.js';
 import type { FunctionDefinition } from '../functions/definition.js';
 import type { FunctionMetrics } from '../functions/function-metrics.js';
 import type { AliasWeights, DeployedFunction, Deployment, InvokeOptions } from '../functions/function-service.js';
-import type { FunctionEvent, InvocationResult } from '../functions/invocation.js';
+import type { CloudEvent, FunctionEvent, InvocationResult } from '../functions/invocation.js';
 import type { KeepAliveWindows } from '../functions/keep-alive.js';
 
 /** How one trigger of a function stands. */
@@ -56,6 +56,8 @@ export interface FunctionApi {
   asyncCall?(invocationId: string): AsyncCallStatus | undefined;
   /** False when there is no such call, or it is done. */
   cancelAsyncCall?(invocationId: string): boolean | Promise<boolean>;
+  /** Gives an event to the functions that it starts. Without it none are taken. Errors: `IGU_FUNCTION_BUSY`, `IGU_FUNCTION_EVENT_DEPTH`. */
+  publish?(event: CloudEvent): Promise<void>;
   setAlias(name: string, alias: string, weights: AliasWeights): Promise<void>;
   prewarm(name: string, instances: number): Promise<void>;
   /** Stops and starts again what its stream, queue, timer and event triggers do. */

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { IguanaError } from '../errors.js';
 import { functionSchema } from '../functions/definition.js';
 import type { DeployedFunction, Deployment } from '../functions/function-service.js';
+import { assertDepth, readCloudEvents } from '../functions/triggers/cloud-events.js';
 import { httpLimits } from '../limits.js';
 import type { FunctionApi } from './function-api.js';
 import type { FunctionRequests } from './function-requests.js';
@@ -12,6 +13,7 @@ import type { BodyReader } from './read-body.js';
 
 /** Routes of functions with a sentence each, beside those of the page; also in the answer of `GET /api`. */
 export const functionRoutes = {
+  '/api/events': 'POST a CloudEvent, structured, binary or a batch: it starts the functions that wait for such',
   '/api/functions': 'functions with their triggers; POST {definition, code: base64} deploys one',
   '/api/functions/{name}': 'one of them; DELETE deletes it',
   '/api/functions/{name}/invoke': 'POST {input, timeoutMs?, async?, qualifier?} calls it',
@@ -72,8 +74,9 @@ export class FunctionRoutes {
     const [, name, action, argument, ...more] = path.match(/^\/api\/functions(?:\/(.*))?$/)
       ? ['', ...pathOf(path)]
       : [];
-    if (!path.startsWith('/api/functions') || more.length > 0) return undefined;
-    if (name === undefined && path !== '/api/functions') return undefined;
+    const isEvents = path === '/api/events' && this.functions.publish !== undefined;
+    if (!(isEvents || path.startsWith('/api/functions')) || more.length > 0) return undefined;
+    if (!isEvents && name === undefined && path !== '/api/functions') return undefined;
     assertMayAsk(request, this.token);
     const { functions } = this;
     const body = async <T>(schema: z.ZodType<T>, limit: number): Promise<T> =>
@@ -86,6 +89,7 @@ export class FunctionRoutes {
       throw new IguanaError('IGU_HTTP_METHOD', { method, allow: allow.join(', ') });
     };
 
+    if (isEvents) return route({ POST: () => this.publish(request, response) });
     if (name === undefined) {
       return route({
         GET: () => ({ value: functions.list().map((one) => this.shown(one, false)) }),
@@ -192,6 +196,19 @@ export class FunctionRoutes {
     } finally {
       response.off('close', onClose);
     }
+  }
+
+  private async publish(request: IncomingMessage, response: ServerResponse): Promise<ApiAnswer> {
+    const body = (await this.bodies.read(request, response, httpLimits.maxInvokeBytes)) ?? null;
+    const headers: Record<string, string> = {};
+    for (const [name, value] of Object.entries(request.headers)) {
+      if (value !== undefined) headers[name] = Array.isArray(value) ? value.join(', ') : value;
+    }
+    const events = readCloudEvents(headers, body);
+    // all or none, as far as that can be known before
+    for (const event of events) assertDepth(event);
+    for (const event of events) await this.functions.publish?.(event);
+    return { status: 202, value: { accepted: events.length } };
   }
 
   private async json(request: IncomingMessage, response: ServerResponse, limit: number): Promise<unknown> {

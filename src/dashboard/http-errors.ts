@@ -7,6 +7,8 @@ const statuses: Partial<Record<string, number>> = {
   IGU_CONFIG: 400,
   IGU_HTTP_BODY: 400,
   IGU_HTTP_REQUEST: 400,
+  IGU_RECORD_MALFORMED: 400,
+  IGU_FUNCTION_EVENT_DEPTH: 400,
   IGU_HTTP_TOKEN: 401,
   IGU_HTTP_ORIGIN: 403,
   IGU_HTTP_PATH: 404,
@@ -25,6 +27,7 @@ const statuses: Partial<Record<string, number>> = {
   IGU_LIMIT: 503,
   IGU_BROKER_UNREACHABLE: 503,
   IGU_FUNCTION_TIMEOUT: 504,
+  IGU_FUNCTION_EXPIRED: 504,
 };
 
 export interface ErrorAnswer {

@@ -5,6 +5,7 @@ import type { CloudEvent } from '../invocation.js';
 /** Extension attribute: how many functions have handed the event on. */
 const DEPTH = 'iguanadepth';
 const STRUCTURED = 'application/cloudevents+json';
+const BATCH = 'application/cloudevents-batch+json';
 const ATTRIBUTE = /^[a-z0-9]{1,64}$/;
 const RFC_3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/;
 
@@ -117,6 +118,19 @@ export function readCloudEvent(
   if (type !== undefined) attributes.datacontenttype = type;
   const event = parseCloudEvent(attributes);
   return body === null || body.length === 0 ? event : { ...event, data: dataOf(type, body) };
+}
+
+/**
+ * Reads the body of an HTTP request: one event as `readCloudEvent`, or several in the batched mode.
+ * @throws IguanaError `IGU_RECORD_MALFORMED`: none of a batch is taken then
+ */
+export function readCloudEvents(headers: Readonly<Record<string, string>>, body: Uint8Array | null): CloudEvent[] {
+  const type = headers['content-type'];
+  if (type === undefined || mediaType(type) !== BATCH) return [readCloudEvent(headers, body, 'http')];
+  const events = parsedJson(textOf(body ?? NOTHING));
+  if (!Array.isArray(events)) throw malformed('a batch that is no list');
+  if (events.length > eventLimits.maxBatch) throw malformed(`a batch of ${events.length}`);
+  return events.map(parseCloudEvent);
 }
 
 /** An event as a Kafka message in structured mode, or in binary mode, whose value is the data alone. */
