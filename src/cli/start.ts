@@ -19,6 +19,7 @@ interface StartOptions {
   port?: number;
   brokerPort?: number;
   demo?: boolean;
+  isolation?: 'thread' | 'process';
   log?: LogLevel;
   json?: boolean;
 }
@@ -45,6 +46,11 @@ export function startCommand(): Command {
     .option('--port <n>', 'port of the page; 0: any free one (default: 4480)', wholeNumber(0, 65_535))
     .option('--broker-port <n>', 'port of the embedded broker; 0: any free one (default: 9092)', wholeNumber(0, 65_535))
     .option('--demo', "run a generated web service's day beside this machine's metrics, at 60x speed")
+    .option(
+      '--isolation <how>',
+      'where JavaScript functions run, whatever they say: thread or process (default: as they say)',
+      oneOf(['thread', 'process'] as const),
+    )
     .option('--log <level>', `log of the Kafka client on standard error: ${logLevels.join(', ')}`, oneOf(logLevels))
     .option('--json', 'one JSON object per event instead of lines')
     .addHelpText(
@@ -89,6 +95,7 @@ function configOf(options: StartOptions): Config {
     config.kafka.sasl = { mechanism: options.saslMechanism, username: options.saslUsername, password };
   }
   if (options.log) config.log = options.log;
+  if (options.isolation) config.functions.isolation = options.isolation;
   if (options.data !== undefined) config.data = options.data;
   if (options.memory) config.data = null;
   if (options.host !== undefined) config.dashboard.host = options.host;

@@ -45,6 +45,7 @@ const condition: z.ZodType<Condition> = z.record(
 
 const httpTrigger = z.strictObject({
   type: z.literal('http'),
+  /** One of them, or all. */
   method: z.enum(['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS', '*']).default('*'),
   /** `/orders/:id` binds a segment, `/files/*` the rest. Served under `/functions` of the HTTP port. */
   path: z.string().regex(/^\/[^?#\s]*$/, 'a path that begins with /'),
@@ -72,6 +73,7 @@ const failure = {
   maxAgeSeconds: z.number().min(1).max(604_800).default(604_800),
   /** First wait before another try; doubles up to `maxBackoffMs`, with full jitter. */
   backoffMs: z.number().int().min(0).max(60_000).default(100),
+  /** Longest wait before another try. */
   maxBackoffMs: z.number().int().min(0).max(3_600_000).default(30_000),
   /** Where records go that were given up, with the reason in headers; `false` drops them, counted. */
   deadLetters: z.union([topic, z.literal(false)]).default('dead-letters'),
@@ -79,12 +81,16 @@ const failure = {
 
 const streamTrigger = z.strictObject({
   type: z.literal('stream'),
+  /** Any topic, `forecasts` and `anomalies` too. */
   topic,
   /** Where to begin when the group has no offset: a time is milliseconds since 1970. */
   from: z.union([z.enum(['latest', 'earliest']), z.number().int().min(0)]).default('latest'),
+  /** How many records one call is given. */
   batch: z
     .strictObject({
+      /** Records in a batch at most. */
       size: z.number().int().min(1).max(10_000).default(100),
+      /** Bytes in a batch at most. */
       bytes: z.number().int().min(1).max(104_857_600).default(6_291_456),
       /** Longest wait for a batch to fill, ms; 0 takes what is there. */
       windowMs: z.number().int().min(0).max(300_000).default(0),
@@ -105,6 +111,7 @@ const streamTrigger = z.strictObject({
 
 const queueTrigger = z.strictObject({
   type: z.literal('queue'),
+  /** Used as a queue: its records are handled one by one, in the order of their keys. */
   topic,
   /** Time a record is with the function before it is given to another, ms. */
   visibilityMs: z.number().int().min(100).max(43_200_000).default(30_000),
@@ -119,6 +126,7 @@ const eventTrigger = z.strictObject({
   type: z.literal('event'),
   /** CloudEvents type; `*` at the end matches the rest. */
   eventType: z.string().min(1),
+  /** Source of the event; default: any. */
   source: z.string().min(1).optional(),
   /** Condition on the event: paths are attributes, or begin with `data.`. */
   filter: condition.optional(),
@@ -135,7 +143,9 @@ export const triggerSchema = z.discriminatedUnion('type', [
 /** A function as its owner writes it: in `functions/*.yaml`, over HTTP, from the command line or the library. */
 export const functionSchema = z
   .strictObject({
+    /** Stands in URLs: lower-case letters, digits and hyphens, at most 63. */
     name: identifier,
+    /** A JavaScript or TypeScript module, or a WebAssembly module. */
     runtime: z.enum(['javascript', 'wasm']),
     /** JavaScript: the exported function. WebAssembly: an exported function of the bytes convention; `_start` runs a WASI command. */
     handler: z.string().min(1).default('handle'),
@@ -143,27 +153,36 @@ export const functionSchema = z
     code: z.union([z.strictObject({ file: z.string().min(1) }), z.strictObject({ inline: z.string().min(1) })]),
     /** Megabytes of 2^20 bytes. Bounds WebAssembly memory and a JavaScript instance's heap, and is what is billed. */
     memoryMb: z.number().int().min(16).max(10_240).default(256),
+    /** Longest time of a call; it is stopped then. */
     timeoutMs: z.number().int().min(1).max(900_000).default(30_000),
     /** Calls at once in one instance. */
     concurrency: z.number().int().min(1).max(1_000).default(1),
     /** Calls at once in all instances of one process; more wait, then are refused. */
     maxConcurrency: z.number().int().min(1).max(10_000).default(1_000),
+    /** Environment variables. */
     env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).default({}),
     /** Environment variable → name of a secret; its value is read where the function runs and is never written down. */
     secrets: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string().min(1)).default({}),
+    /** What starts it beside calls. */
     triggers: z.array(triggerSchema).max(20).default([]),
     /** Topic for what stream, queue, timer and event calls return. */
     output: topic.optional(),
+    /** Topic told of each call that nobody waits for, when it has succeeded. */
     onSuccess: topic.optional(),
+    /** The same when it was given up. */
     onFailure: topic.optional(),
+    /** How many instances there are. */
     scaling: z
       .strictObject({
+        /** Always ready. */
         minInstances: z.number().int().min(0).max(1_000).default(0),
+        /** Of one process. */
         maxInstances: z.number().int().min(1).max(1_000).default(100),
         /** Calls at once that one instance should have, of its `concurrency`. */
         targetConcurrency: z.number().min(0.01).max(1_000).default(0.7),
         /** Unused instances are stopped after this, seconds. */
         idleSeconds: z.number().min(0).max(86_400).default(300),
+        /** Forecasts of its calls, and timers, make instances ready before them. */
         enablePredictiveScaling: z.boolean().default(true),
       })
       .prefault({}),
