@@ -4,7 +4,11 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startBroker } from '../../src/broker/broker.js';
 import { type UsageRecord, usageRecord } from '../../src/functions/billing.js';
+import { kafkaClient } from '../../src/kafka/client.js';
+import { readPartition } from '../../src/kafka/partition-reader.js';
+import { usageLimits } from '../../src/limits.js';
 import { type UsageTopic, type UsageTopicOptions, usageTopic } from '../../src/operators/usage-topic.js';
 import { kafkaClientFor, kafkaUnderTest, uniqueName, until } from '../support/kafka.js';
 
@@ -79,7 +83,7 @@ describe('usage', () => {
   it('of a killed process is in the journal, to the last record', async () => {
     const topic = uniqueName('usage');
     const journal = join(scratch, 'killed');
-    const { recorded } = await killedWhileRecording(topic, journal);
+    const { recorded } = await killedWhileRecording(topic, journal, 500);
     expect(readdirSync(journal).length).toBeGreaterThan(0);
     const next = await open(topic, { journal });
     await next.flush();
@@ -96,7 +100,7 @@ describe('usage', () => {
 
   it('of a killed process without a journal lacks the newest records only', async () => {
     const topic = uniqueName('usage');
-    const { recorded, at, killedAt } = await killedWhileRecording(topic, '-');
+    const { recorded, at, killedAt } = await killedWhileRecording(topic, '-', 2_500);
     const bill = await (await open(topic)).getBilling('f');
     expect(bill.invocationCount).toBeGreaterThan(0);
     expect(bill.invocationCount).toBeLessThanOrEqual(recorded + 1);
@@ -107,6 +111,41 @@ describe('usage', () => {
     const ms = Array.from({ length: bill.invocationCount }, (_, i) => 1 + (i % 50)).reduce((a, b) => a + b, 0);
     expect(bill.computeTimeMs).toBe(ms);
   });
+
+  it.each([
+    ['a journal', 0],
+    ['no journal', 20_000],
+  ])(
+    'waits in bounded memory while the topic cannot be reached: with %s',
+    async (how, lost) => {
+      // a broker of its own, which goes away and comes back
+      const data = mkdtempSync(join(scratch, 'broker-'));
+      const first = await startBroker({ port: 0, dataDir: data });
+      const topic = uniqueName('usage');
+      const errors: unknown[] = [];
+      const usage = await usageTopic({
+        connection: { brokers: [`127.0.0.1:${first.port}`] },
+        topic,
+        keys: ['key'],
+        onError: (error) => errors.push(error),
+        ...(lost === 0 ? { journal: mkdtempSync(join(scratch, 'away-')) } : {}),
+      });
+      usage.record(call('before'));
+      await usage.flush();
+      await first.stop();
+      const away = usageLimits.maxWaiting + 20_000;
+      for (let i = 0; i < away; i++) usage.record(call(`away-${i}`));
+      expect(usage.counts).toMatchObject({ lost, waiting: lost === 0 ? 20_000 : usageLimits.maxWaiting });
+      expect(errors.length).toBeGreaterThan(lost === 0 ? -1 : 0);
+      const second = await startBroker({ port: first.port, dataDir: data });
+      await until('all is written', () => usage.counts.waiting === 0 && usage.counts.written > 1, 60_000);
+      const seen = await readAll(`127.0.0.1:${first.port}`, topic);
+      expect([how, new Set(seen).size]).toEqual([how, away - lost + 1]);
+      await usage.stop();
+      await second.stop();
+    },
+    90_000,
+  );
 
   it('a torn line of the journal is left out, the rest is counted', async () => {
     const journal = mkdtempSync(join(scratch, 'torn-'));
@@ -123,7 +162,7 @@ describe('usage', () => {
 });
 
 /** Runs a process that records usage, kills it in the middle with SIGKILL; says how many it had recorded, and when each. */
-async function killedWhileRecording(topic: string, journal: string) {
+async function killedWhileRecording(topic: string, journal: string, afterMs: number) {
   const dist = new URL('../../dist/', import.meta.url).href;
   const script = new URL('./usage-killed.mjs', import.meta.url).pathname;
   const child = spawn(process.execPath, [script, dist, broker.brokers, topic, journal], {
@@ -135,14 +174,23 @@ async function killedWhileRecording(topic: string, journal: string) {
   });
   const exited = once(child, 'close');
   const lines = () => output.split('\n').slice(0, -1);
-  await until('some seconds of records', () => {
+  await until('some records', () => {
     const all = lines();
     const time = (line: string | undefined) => Number(line?.split(' ')[1]);
-    return all.length > 2_000 && time(all.at(-1)) - time(all[0]) > 2_500;
+    return all.length > 500 && time(all.at(-1)) - time(all[0]) > afterMs;
   });
   const killedAt = Date.now();
   child.kill('SIGKILL');
   await exited;
   const all = lines();
   return { recorded: all.length, at: all.map((line) => Number(line.split(' ')[1])), killedAt };
+}
+
+/** Ids of all records of a topic. */
+async function readAll(brokers: string, topic: string): Promise<string[]> {
+  const ids: string[] = [];
+  await readPartition(kafkaClient({ brokers: [brokers] }), topic, 0, ({ value }) => {
+    ids.push(JSON.parse(String(value)).invocationId);
+  });
+  return ids;
 }
