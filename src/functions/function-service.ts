@@ -111,7 +111,7 @@ interface Entry {
   /** A call began since the last tick. */
   called: boolean;
   /** Instances that a forecast or `prewarm` asks for, and until when. */
-  floor: { instances: number; until: number };
+  floors: { readonly instances: number; readonly until: number }[];
   optimised: boolean;
 }
 
@@ -338,7 +338,7 @@ export class FunctionService {
       // calls that came and went between two ticks were some load
       entry.scaler.observe(now, Math.max(running + waiting, entry.called ? UNSEEN_LOAD : 0));
       entry.called = false;
-      let floor = now < entry.floor.until ? entry.floor.instances : 0;
+      let floor = Math.max(0, ...entry.floors.map(({ instances: wanted, until }) => (now < until ? wanted : 0)));
       if (entry.optimised) {
         const wanted = this.wantedByHistory(entry, now);
         entry.scaler.configure({ ...scalerOptions(deployment.definition), idleMs: 0 });
@@ -403,7 +403,7 @@ export class FunctionService {
       idleSince: undefined,
       running: 0,
       called: false,
-      floor: { instances: 0, until: 0 },
+      floors: [],
       optimised: false,
     };
   }
@@ -470,7 +470,10 @@ export class FunctionService {
 
   private raiseFloor(entry: Entry, instances: number, until: number): void {
     const now = this.options.clock.now();
-    if (now >= entry.floor.until || instances >= entry.floor.instances) entry.floor = { instances, until };
+    // those that the new one does not cover hold beside it: each is higher and shorter, or lower and longer
+    const others = entry.floors.filter((one) => one.until > now && (one.instances > instances || one.until > until));
+    if (!others.some((one) => one.instances >= instances && one.until >= until)) others.push({ instances, until });
+    entry.floors = others;
   }
 
   private log(entry: Entry, invocationId: string, lines: readonly string[]): void {

@@ -177,6 +177,34 @@ describe('functions', () => {
     expect(started).toHaveLength(7);
   });
 
+  test('have as many instances as the highest forecast says, and then as the next', async () => {
+    const clock = new VirtualClock(1e12);
+    const functions = service({
+      clock,
+      factory: () => ({
+        start: async () => ({
+          invoke: async () => ({ output: 0, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false }),
+          usable: true,
+          memoryBytes: () => 1,
+          close: async () => undefined,
+        }),
+      }),
+    });
+    await functions.deploy(deployment('-', { scaling: { targetConcurrency: 1, idleSeconds: 0 } }));
+    const inSeconds = (seconds: number) => clock.now() + seconds * 1_000;
+    functions.expectLoad('f', 2, inSeconds(30));
+    functions.expectLoad('f', 5, inSeconds(10));
+    functions.expectLoad('f', 1, inSeconds(60));
+    functions.expectLoad('f', 1, inSeconds(20));
+    const seen: number[] = [];
+    for (let second = 0; second < 70; second += 10) {
+      await functions.tick();
+      seen.push(functions.metrics('f').instances);
+      clock.advance(10_000);
+    }
+    expect(seen).toEqual([5, 2, 2, 1, 1, 1, 0]);
+  });
+
   test('bill what ran: not the wait for an instance, nor what never began', async () => {
     const usage: UsageRecord[] = [];
     const ends: { succeed: () => void; fail: (error: unknown) => void }[] = [];
