@@ -43,8 +43,9 @@ export function codeReference(code: Uint8Array): CodeReference {
 }
 
 /**
- * The record with a new version, or the same one when what is newest is no different: deploying again what is there changes nothing.
+ * The record with a new version; deploying again what is there makes none, and returns the same record unless it comes from another file now.
  * @param at ms since 1970
+ * @param origin undefined when it was not deployed from a file
  */
 export function deployedRecord(
   before: FunctionRecord | undefined,
@@ -54,7 +55,10 @@ export function deployedRecord(
 ): FunctionRecord {
   const version: RecordedVersion = { definition: withoutCode(definition), code: codeReference(code), deployedAt: at };
   const current = before?.versions[before.newest];
-  if (before && current && isSame(current, version) && before.origin?.file === origin?.file) return before;
+  if (before && current && isSame(current, version)) {
+    const { host, file } = before.origin ?? {};
+    return origin && (origin.host !== host || origin.file !== file) ? { ...before, origin } : before;
+  }
   const newest = (before?.newest ?? 0) + 1;
   const unchanged = { aliases: {}, paused: false, optimised: false, ...before };
   const { origin: _, ...rest } = unchanged as Omit<FunctionRecord, 'newest' | 'versions'>;
@@ -87,7 +91,7 @@ function named(record: FunctionRecord): FunctionRecord {
 }
 
 /** Code that stands in the definition is kept beside it, so that a definition stays small. */
-function withoutCode(definition: FunctionDefinition): FunctionDefinition {
+export function withoutCode(definition: FunctionDefinition): FunctionDefinition {
   if ('file' in definition.code) return definition;
   return { ...definition, code: { file: definition.runtime === 'wasm' ? 'inline.wasm' : 'inline.js' } };
 }

@@ -119,6 +119,7 @@ export class FunctionService {
   private readonly entries = new Map<string, Entry>();
   private readonly listeners = new Set<() => void>();
   private readonly ending = new Set<Promise<unknown>>();
+  private readonly prepared = new WeakMap<Deployment, InstanceFactory>();
 
   constructor(private readonly options: ServiceOptions) {}
 
@@ -183,12 +184,15 @@ export class FunctionService {
   }
 
   /**
-   * Starts and stops one instance, so that what cannot be started is known before anybody calls it.
+   * Starts and stops one instance, so that what cannot be started is known before anybody calls it. What that has prepared is used when the same object is
+   * deployed.
    * @throws IguanaError `IGU_FUNCTION_CODE`
    */
   async verify(deployment: Deployment): Promise<void> {
-    const instance = await this.options.factory(deployment, this.environment(deployment.definition)).start();
+    const factory = this.options.factory(deployment, this.environment(deployment.definition));
+    const instance = await factory.start();
     await instance.close();
+    this.prepared.set(deployment, factory);
   }
 
   /** What the newest version was deployed as. @throws IguanaError `IGU_FUNCTION_NOT_FOUND` */
@@ -451,13 +455,13 @@ export class FunctionService {
 
   private version(deployment: Deployment, number: number): Version {
     const { definition } = deployment;
-    const env = this.environment(definition);
+    const factory = this.prepared.get(deployment) ?? this.options.factory(deployment, this.environment(definition));
     const { name, concurrency, maxConcurrency, scaling } = definition;
     const options = { name, concurrency, maxConcurrency, maxInstances: scaling.maxInstances };
     return {
       number,
       deployment,
-      pool: new FunctionPool(options, this.options.factory(deployment, env), this.options.clock),
+      pool: new FunctionPool(options, factory, this.options.clock),
     };
   }
 

@@ -5,6 +5,7 @@ import {
   deployedRecord,
   type FunctionOrigin,
   type FunctionRecord,
+  withoutCode,
 } from '../functions/function-record.js';
 import type { AliasWeights, DeployedFunction, Deployment, FunctionService } from '../functions/function-service.js';
 import { TimerSchedule } from '../functions/triggers/timer-schedule.js';
@@ -40,18 +41,19 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
   const { service, kept, onChange, onError } = options;
   /** What a version was deployed as: the same object for as long as it is the same, so that it goes on undisturbed. */
   const deployments = new Map<string, Map<string, Deployment>>();
+  /** What was started once for being deployed here: what that has prepared is used. */
+  let verified: { readonly identity: string; readonly deployment: Deployment } | undefined;
   const onRecord = (name: string, record: FunctionRecord | undefined, codeOf: (sha256: string) => Uint8Array): void => {
     if (record) {
       const before = deployments.get(name);
       const versions = new Map<number, Deployment>();
       const identified = new Map<string, Deployment>();
       for (const [number, { definition, code }] of Object.entries(record.versions)) {
-        const identity = `${number} ${code.sha256} ${JSON.stringify(definition)}`;
+        const identity = identityOf(number, { definition, code });
+        const own = verified?.identity === identity ? verified.deployment : undefined;
         // what an older release wrote lacks what came since
-        const made = before?.get(identity) ?? {
-          definition: functionSchema.parse(definition),
-          code: codeOf(code.sha256),
-        };
+        const made = before?.get(identity) ??
+          own ?? { definition: functionSchema.parse(definition), code: codeOf(code.sha256) };
         versions.set(Number(number), made);
         identified.set(identity, made);
       }
@@ -70,12 +72,17 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
     });
   return {
     records,
-    async deploy(deployment, origin) {
+    async deploy(given, origin) {
+      const deployment = { definition: withoutCode(given.definition), code: given.code };
       const { name, triggers } = deployment.definition;
       for (const trigger of triggers) if (trigger.type === 'timer') new TimerSchedule(trigger.cron, trigger.timezone);
       const known = records.get(name);
-      if (known && deployedRecord(known, deployment, 0, origin) === known) return service.describe(name);
-      await service.verify(deployment);
+      const next = deployedRecord(known, deployment, 0, origin);
+      if (next === known) return service.describe(name);
+      if (next.newest !== known?.newest) {
+        await service.verify(deployment);
+        verified = { identity: identityOf(next.newest, next.versions[next.newest]!), deployment };
+      }
       await definitions.change(name, (before) => ({
         record: deployedRecord(before, deployment, Date.now(), origin),
         code: deployment.code,
@@ -95,4 +102,12 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
       }),
     stop: () => definitions.stop(),
   };
+}
+
+/** What makes a version the same as another. */
+function identityOf(
+  number: number | string,
+  { definition, code }: Pick<FunctionRecord['versions'][number], 'definition' | 'code'>,
+): string {
+  return `${number} ${code.sha256} ${JSON.stringify(definition)}`;
 }

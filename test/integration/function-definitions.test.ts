@@ -99,6 +99,21 @@ test('processes that deploy at the same time never give out a number twice', asy
   expect(errors).toEqual([]);
 }, 60_000);
 
+test('a function that comes from another file now is the same version; what is deployed by hand stays the file’s', () => {
+  const given = deployment('f', 'code');
+  const a = { host: 'a', file: '/a/f.yaml' };
+  const b = { host: 'b', file: '/a/f.yaml' };
+  const byHand = deployedRecord(undefined, given, 1);
+  const first = deployedRecord(byHand, given, 2, a);
+  expect(first).toEqual({ ...byHand, origin: a });
+  const second = deployedRecord(first, given, 3, b);
+  expect(second).toEqual({ ...byHand, origin: b });
+  expect(deployedRecord(second, given, 4, b)).toBe(second);
+  expect(deployedRecord(second, given, 5)).toBe(second);
+  expect(deployedRecord(second, deployment('f', 'other'), 6)).toMatchObject({ newest: 2 });
+  expect(deployedRecord(second, deployment('f', 'other'), 6)).not.toHaveProperty('origin');
+});
+
 test('code and definitions have bounds', async () => {
   const { definitions } = await process(uniqueName('functions'));
   await expect(deploy(definitions, 'f', new Uint8Array(33_554_433))).rejects.toMatchObject({ code: 'IGU_LIMIT' });
