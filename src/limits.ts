@@ -107,6 +107,8 @@ export const kafkaLimits = {
   retries: 10,
   /** A consumer that gave up runs again after so long, ms. */
   runAgainMs: 1_000,
+  /** A change that all writers of a topic make one after the other is given up after so long, ms: what a writer that was killed in it may hold up. */
+  exclusiveTransactionMs: 30_000,
   /** Partitions whose batches are handed over at once, of those that hand over and do not wait. */
   partitionsAtOnce: 64,
   /** A member that waits for the group's leader asks again after so long, ms. */

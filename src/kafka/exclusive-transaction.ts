@@ -15,6 +15,7 @@ export async function exclusiveTransaction(
     transactionalId: topic,
     idempotent: true,
     maxInFlightRequests: 1,
+    transactionTimeout: kafkaLimits.exclusiveTransactionMs,
     retry: { retries: kafkaLimits.retries },
   });
   await producer.connect();

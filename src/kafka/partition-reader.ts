@@ -2,6 +2,7 @@
  * Reads one partition from its first record on, without a consumer group: kafkajs's consumers always join one, which costs seconds
  * at a restart. It uses the client's own cluster object (kafkajs 2.2.4; the package is pinned), which the typings do not show.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kafka } from 'kafkajs';
 import { kafkaLimits } from '../limits.js';
 
@@ -44,6 +45,7 @@ interface Cluster {
   connect(): Promise<void>;
   disconnect(): Promise<void>;
   addTargetTopic(topic: string): Promise<void>;
+  refreshMetadata(): Promise<void>;
   findLeaderForPartitions(topic: string, partitions: number[]): Record<string, number[]>;
   findBroker(at: { nodeId: string }): Promise<Broker>;
   fetchTopicsOffset(
@@ -51,7 +53,10 @@ interface Cluster {
   ): Promise<{ topic: string; partitions: { partition: number; offset: string }[] }[]>;
 }
 
+const READ_UNCOMMITTED = 0;
 const READ_COMMITTED = 1;
+/** First wait before asking again, ms. */
+const AGAIN_MS = 50;
 const BYTES_PER_FETCH = 4 * 1024 * 1024;
 
 /** Calls `each` for every record of the partition, oldest first, up to the end as it was at the start. Returns the number of records. */
@@ -85,8 +90,13 @@ export async function readPartition(
 }
 
 export interface FollowedPartition {
-  /** Resolves when `each` was given all that was written before the call. */
+  /** Resolves when `each` was given all that was committed before the call. */
   caughtUp(): Promise<void>;
+  /**
+   * The same of all that was written, so it waits for the end of transactions under way too. A transaction of one's own that was just committed may be among
+   * those: a broker writes its end after the answer.
+   */
+  settled(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -144,20 +154,22 @@ export function followPartition(
     }
   };
   const running = run();
+  const reached = async (isolationLevel: number): Promise<void> => {
+    const asking = clusterOf(kafka, isolationLevel);
+    await asking.connect();
+    let end: bigint;
+    try {
+      await asking.addTargetTopic(topic);
+      end = await edge(asking, topic, partition, false);
+    } finally {
+      await asking.disconnect();
+    }
+    if (stopping || (next !== undefined && next >= end)) return;
+    await new Promise<void>((resolve) => waiting.add({ end, resolve }));
+  };
   return {
-    async caughtUp() {
-      const asking = clusterOf(kafka);
-      await asking.connect();
-      let end: bigint;
-      try {
-        await asking.addTargetTopic(topic);
-        end = await edge(asking, topic, partition, false);
-      } finally {
-        await asking.disconnect();
-      }
-      if (next !== undefined && next >= end) return;
-      await new Promise<void>((resolve) => waiting.add({ end, resolve }));
-    },
+    caughtUp: () => reached(READ_COMMITTED),
+    settled: () => reached(READ_UNCOMMITTED),
     async stop() {
       stopping = true;
       wake?.();
@@ -170,8 +182,25 @@ export function followPartition(
 
 /** The first offset of a partition, or the one after its last. */
 async function edge(cluster: Cluster, topic: string, partition: number, first: boolean): Promise<bigint> {
-  const found = await cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning: first }]);
+  const found = await patiently(cluster, () =>
+    cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning: first }]),
+  );
   return BigInt(found[0]?.partitions[0]?.offset ?? 0);
+}
+
+/** Asks again while the client says that it may pass: a partition that was just made, or has another leader now. */
+async function patiently<T>(cluster: Cluster, ask: () => Promise<T>): Promise<T> {
+  for (let n = 1; ; n++) {
+    try {
+      return await ask();
+    } catch (error) {
+      const { retriable, name } = error as { retriable?: boolean; name?: string };
+      // of a connection that is gone the client has to be made anew
+      if (!retriable || name !== 'KafkaJSProtocolError' || n >= kafkaLimits.retries) throw error;
+      await sleep(AGAIN_MS * n);
+      await cluster.refreshMetadata();
+    }
+  }
 }
 
 /** One fetch of committed records. Returns the offset to go on with: the given one when there is nothing yet. */
@@ -183,17 +212,19 @@ async function fetchFrom(
   maxWaitTime: number,
   each: (record: StoredRecord) => void,
 ): Promise<bigint> {
-  const nodeId = Object.entries(cluster.findLeaderForPartitions(topic, [partition])).find(([, led]) =>
-    led.includes(partition),
-  )?.[0];
-  if (nodeId === undefined) throw new Error(`no leader for ${topic}/${partition}`);
-  const broker = await cluster.findBroker({ nodeId });
-  const { responses } = await broker.fetch({
-    isolationLevel: READ_COMMITTED,
-    maxWaitTime,
-    minBytes: 1,
-    maxBytes: BYTES_PER_FETCH,
-    topics: [{ topic, partitions: [{ partition, fetchOffset: from.toString(), maxBytes: BYTES_PER_FETCH }] }],
+  const { responses } = await patiently(cluster, async () => {
+    const nodeId = Object.entries(cluster.findLeaderForPartitions(topic, [partition])).find(([, led]) =>
+      led.includes(partition),
+    )?.[0];
+    if (nodeId === undefined) throw new Error(`no leader for ${topic}/${partition}`);
+    const broker = await cluster.findBroker({ nodeId });
+    return broker.fetch({
+      isolationLevel: READ_COMMITTED,
+      maxWaitTime,
+      minBytes: 1,
+      maxBytes: BYTES_PER_FETCH,
+      topics: [{ topic, partitions: [{ partition, fetchOffset: from.toString(), maxBytes: BYTES_PER_FETCH }] }],
+    });
   });
   const got = responses[0]?.partitions[0];
   if (!got) return from;
@@ -235,11 +266,12 @@ function committed({ messages, abortedTransactions }: FetchedPartition): readonl
   });
 }
 
-function clusterOf(kafka: Kafka): Cluster {
+/** @param isolationLevel what the end of a partition is */
+function clusterOf(kafka: Kafka, isolationLevel = READ_COMMITTED): Cluster {
   const symbol = Object.getOwnPropertySymbols(kafka).find((s) => s.description === 'private:Kafka:createCluster');
   const create: unknown = symbol && Reflect.get(kafka, symbol);
   if (typeof create !== 'function') throw new Error('this version of kafkajs has no cluster factory');
-  return create({ metadataMaxAge: 300_000, allowAutoTopicCreation: false }) as Cluster;
+  return create({ metadataMaxAge: 300_000, allowAutoTopicCreation: false, isolationLevel }) as Cluster;
 }
 
 function max(a: bigint, b: bigint): bigint {

@@ -100,11 +100,11 @@ export async function keptDefinitions(options: KeptDefinitionsOptions): Promise<
     if (decide(current).record === current) return;
     await retried(() =>
       exclusiveTransaction(kafka, topic, async () => {
-        await following.caughtUp();
+        await following.settled();
         return decided(name, decide);
       }),
     );
-    await following.caughtUp();
+    await following.settled();
   };
   const decided = (name: string, decide: Parameters<FunctionDefinitions['change']>[1]): OutRecord[] => {
     const known = records.get(name);
