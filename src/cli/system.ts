@@ -115,32 +115,33 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   const backend = network ? network.backend().then(({ name, why }) => `${name} (${why})`, messageOf) : 'not used';
 
   const model = new LiveModel();
-  const functions = await startFunctions(config, connection, stops, onError);
+  const common = { connection, group: config.group, input: topics.metrics, deadLetters: topics.deadLetters, onError };
+  const actuators = new Actuators(clustersOf(policies, config.data), onError);
+  stops.clients.push(() => actuators.stop());
+  const [functions, pipelines] = await Promise.all([
+    startFunctions(config, connection, stops, onError),
+    Promise.all([
+      forecast({ ...common, output: topics.forecasts, ...(network ? { shared: network.shared } : {}) }),
+      detect({ ...common, output: topics.anomalies, rules: config.rules }),
+      scale({
+        ...common,
+        forecasts: topics.forecasts,
+        output: topics.decisions,
+        policies,
+        act: ({ name, dryRun }, instances) => actuators.want(name, instances, dryRun),
+      }),
+    ]),
+  ]);
+  stops.clients.push(async () => {
+    await Promise.all(pipelines.map((one) => one.stop()));
+  });
+
   const { host, port, token } = config.dashboard;
   const dashboard = await startDashboard({ host, port, model, onError, ...defined({ token, functions }) });
   stops.clients.push(() => dashboard.stop());
   const dataRow = config.kafka.brokers.length > 0 ? 'on the cluster' : (config.data ?? 'in memory, lost at the end');
   model.info({ broker: brokerRow, dataDir: dataRow, backend: await backend });
-
   if (functions) await deployDirectory(config, functions, stops, note);
-
-  const common = { connection, group: config.group, input: topics.metrics, deadLetters: topics.deadLetters, onError };
-  const actuators = new Actuators(clustersOf(policies, config.data), onError);
-  stops.clients.push(() => actuators.stop());
-  const pipelines = await Promise.all([
-    forecast({ ...common, output: topics.forecasts, ...(network ? { shared: network.shared } : {}) }),
-    detect({ ...common, output: topics.anomalies, rules: config.rules }),
-    scale({
-      ...common,
-      forecasts: topics.forecasts,
-      output: topics.decisions,
-      policies,
-      act: ({ name, dryRun }, instances) => actuators.want(name, instances, dryRun),
-    }),
-  ]);
-  stops.clients.push(async () => {
-    await Promise.all(pipelines.map((one) => one.stop()));
-  });
 
   stops.clients.push(showEvents(connection, model, options, onError));
   stops.clients.push(watch(pipelines, model, note));
