@@ -85,7 +85,9 @@ function unsupported(what: string): never {
 export function parseModule(bytes: Uint8Array): ParsedModule {
   const reader = new ByteReader(bytes);
   if (bytes.length < 8 || reader.u8() !== 0 || reader.u8() !== 0x61 || reader.u8() !== 0x73 || reader.u8() !== 0x6d) {
-    throw new IguanaError('IGU_WASM_MALFORMED', { what: 'it does not begin with \\0asm', offset: 0 });
+    const text = bytes[0] === 0x28 || (bytes[0] === 0x3b && bytes[1] === 0x3b);
+    const hint = text ? '; it looks like the text format, which wat2wasm makes a module of' : '';
+    throw new IguanaError('IGU_WASM_MALFORMED', { what: `it does not begin with \\0asm${hint}`, offset: 0 });
   }
   const version = reader.u8() + reader.u8() * 0x100;
   const layer = reader.u8() + reader.u8() * 0x100;

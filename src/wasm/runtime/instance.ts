@@ -6,6 +6,7 @@ import { IguanaError } from '../../errors.js';
 import type { CompiledModule, EngineInstance, HostImports } from '../engines/engine.js';
 import { GAS_UNIT, gasLeft, MAX_GAS, packGas, stackUsedUp } from '../gas/packed.js';
 import type { PreparedModule } from '../module/prepared.js';
+import { checkModule } from '../snapshot/check-snapshot.js';
 import { type InitialImage, initialImageOf } from '../snapshot/initial-image.js';
 import { restoreInPlace, restorePlan, restoreSnapshot } from '../snapshot/restore-snapshot.js';
 import { createSnapshot, type Snapshot } from '../snapshot/snapshot.js';
@@ -152,6 +153,7 @@ export class Instance {
       if (options.gas !== undefined) this.setGasLimit(options.gas);
       const given = typeof options.imports === 'function' ? options.imports(this) : options.imports;
       this.#imports = this.#wrap(given ?? {});
+      if (snapshot) checkModule(snapshot, module);
       this.#take(snapshot ? pagesOf(snapshot) : ownPages(module));
       if (snapshot) {
         if (snapshot.wasi) this.#wasi?.restore(snapshot.wasi);
@@ -295,6 +297,7 @@ export class Instance {
   restore(snapshot: Snapshot): void {
     this.#assertAtRest('restored');
     if (this.#lost === DESTROYED) throw this.#gone(DESTROYED);
+    checkModule(snapshot, this.module);
     const more = Math.max(0, pagesOf(snapshot) - this.#pages);
     this.#reserve(more);
     const reserved = this.#pages + more;
@@ -309,7 +312,10 @@ export class Instance {
         throw error;
       }
       if (next) this.#replace(next);
-      else restoreInPlace(snapshot, this.#engine, this.module, image);
+      else {
+        this.#lost = 'a snapshot was put into it in part only';
+        restoreInPlace(snapshot, this.#engine, this.module, image);
+      }
       this.#lost = undefined;
       this.#mustWrite = true;
     } finally {

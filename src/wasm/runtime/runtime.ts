@@ -370,6 +370,11 @@ export class WasmRuntime {
   async setResourceLimits(ref: InstanceRef, limits: ResourceLimits): Promise<void> {
     const held = this.#held(ref);
     const { timeout, ...others } = limits;
+    const written = (held.prepare.maxMemoryPages ?? 65_536) * PAGE_BYTES;
+    if (limits.maxMemory !== undefined && limits.maxMemory > written)
+      throw new IguanaError('IGU_USAGE', {
+        what: `maxMemory above ${written} bytes is written into the module: give it when the instance is made`,
+      });
     if (held.handle.placement === 'in-place') this.#local.instance(held.handle.id).setResourceLimits(limits);
     else {
       effectiveLimits(limits);

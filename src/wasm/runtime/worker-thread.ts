@@ -123,7 +123,7 @@ export class WorkerThread {
     });
   }
 
-  /** Ends the thread, whatever runs in it, save on engines that nothing stops. Resolves when it has ended. */
+  /** Ends the thread, whatever runs in it. Resolves when it has ended; on an engine whose code nothing stops, after a grace time at most. */
   async stop(why: string, culprit?: string): Promise<void> {
     this.#end ??= { why, culprit };
     const stoppers = new Set(this.#waiting.map(({ stopper }) => stopper).filter((one) => typeof one === 'object'));
@@ -138,7 +138,12 @@ export class WorkerThread {
       for (const stopper of stoppers) await stopCall(stopper);
       await Promise.race([ending, delay(wasmRuntimeLimits.stopAgainMs)]);
     }
-    await ending;
+    if (this.#waiting[0]?.stopper === 'never') await Promise.race([ending, delay(wasmRuntimeLimits.graceMs)]);
+    else await ending;
+    if (ended) return;
+    // a library's code that nothing stops: the thread ends when that does, and nobody waits for it
+    this.#ended(this.#end);
+    this.#worker.unref();
   }
 
   /**

@@ -40,7 +40,8 @@ export function transfer<T extends Descriptor>(
     done += moved;
     if (moved < length) break;
   }
-  setU32(memory, result, done);
+  // a sink of the host may have called the guest, whose memory then grew
+  setU32(memoryNow(), result, done);
   pay(done);
   return 0;
 }

@@ -11,6 +11,7 @@ import {
   WasmRuntime,
 } from '../../../src/wasm/runtime/runtime.js';
 import type { TypedValue } from '../../../src/wasm/runtime/values.js';
+import type { Snapshot } from '../../../src/wasm/snapshot/snapshot.js';
 import { WasmTrap } from '../../../src/wasm/trap.js';
 import { calcModule } from '../../support/wasm-calc.js';
 
@@ -163,6 +164,9 @@ describe.each(['in-place', 'worker'] as const)('instances %s', (placement) => {
     expect(trap).toBeInstanceOf(WasmTrap);
     expect((trap as WasmTrap).frames).toEqual(['divide']);
     expect((await failure(runtime.setResourceLimits(handle, { maxMemory: 1.5 }))).code).toBe('IGU_USAGE');
+    expect((await failure(runtime.setResourceLimits(handle, { maxMemory: 2 ** 31 }))).message).toMatch(/written into/);
+    const snapshot = {} as Snapshot;
+    expect((await failure(create(placement, { snapshot }))).code).toBe('IGU_WASM_SNAPSHOT');
     expect((await failure(runtime.readMemory(handle, 65_530, 10))).code).toBe('IGU_USAGE');
     await runtime.destroy(handle);
   });
