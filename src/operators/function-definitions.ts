@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { IguanaError } from '../errors.js';
-import type { FunctionRecord } from '../functions/function-record.js';
+import type { CodeReference, FunctionRecord } from '../functions/function-record.js';
 import { ensureTopics } from '../kafka/admin.js';
 import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
 import { exclusiveTransaction } from '../kafka/exclusive-transaction.js';
@@ -43,7 +43,9 @@ export function localDefinitions(onRecord: OnFunctionRecord): FunctionDefinition
       const before = records.get(name);
       const change = decide(before);
       if (change.record === before) return;
-      const unused = codeChange(records, name, change, codes);
+      const unused = unusedCode(records, name, change.record);
+      const newest = change.record?.versions[change.record.newest]?.code.sha256;
+      if (newest !== undefined && change.code) codes.set(newest, change.code);
       set(records, name, change.record);
       onRecord(name, change.record, (sha256) => codes.get(sha256)!);
       for (const sha256 of unused) codes.delete(sha256);
@@ -110,10 +112,9 @@ export async function keptDefinitions(options: KeptDefinitionsOptions): Promise<
     const known = records.get(name);
     const wanted = decide(known);
     if (wanted.record === known) return [];
-    const kept = new Map([...codes.complete].map((sha256) => [sha256, new Uint8Array()]));
-    const unused = codeChange(records, name, wanted, kept);
-    const newest = wanted.record?.versions[wanted.record.newest]?.code.sha256;
-    const fresh = newest !== undefined && !codes.complete.has(newest) ? chunksOf(newest, wanted.code!) : [];
+    const unused = unusedCode(records, name, wanted.record);
+    const newest = wanted.record?.versions[wanted.record.newest]?.code;
+    const fresh = newest && wanted.code && !codes.holds(newest) ? chunksOf(newest.sha256, wanted.code) : [];
     const value = wanted.record ? JSON.stringify(wanted.record) : null;
     const gone = unused.flatMap((sha256) =>
       codes.keys(sha256).map((key) => ({ key: CODE + key, value: null, partition: 0 })),
@@ -146,12 +147,11 @@ async function retried(attempt: () => Promise<void>): Promise<void> {
   }
 }
 
-/** Checks a change's bounds, notes its code, and tells which code nothing uses after it. */
-function codeChange(
+/** Checks a change's bounds, and tells which code nothing uses after it. */
+function unusedCode(
   records: ReadonlyMap<string, FunctionRecord>,
   name: string,
-  { record, code }: FunctionChange,
-  kept: Map<string, Uint8Array>,
+  record: FunctionRecord | undefined,
 ): string[] {
   const { maxCodeBytes, maxFunctions, maxRecordBytes } = functionDefinitionLimits;
   const refuse = (limit: string, value: number) => new IguanaError('IGU_LIMIT', { limit, value });
@@ -161,7 +161,6 @@ function codeChange(
       throw refuse(`bytes of the definition of ${name}`, maxRecordBytes);
     const newest = record.versions[record.newest]!.code;
     if (newest.bytes > maxCodeBytes) throw refuse(`bytes of the code of ${name}`, maxCodeBytes);
-    if (code && !kept.has(newest.sha256)) kept.set(newest.sha256, code);
   }
   const used = new Set<string>();
   for (const one of [...[...records.values()].filter((other) => other.name !== name), ...(record ? [record] : [])])
@@ -191,9 +190,10 @@ class KeptCode {
   private readonly chunks = new Map<string, Buffer[]>();
   private readonly joined = new Map<string, Uint8Array>();
 
-  /** Of which a function's record has spoken: its chunks were all there. */
-  get complete(): ReadonlySet<string> {
-    return new Set(this.joined.keys());
+  /** Whether all of it is there. */
+  holds({ sha256, bytes }: CodeReference): boolean {
+    const there = (this.chunks.get(sha256) ?? []).reduce((sum, chunk) => sum + (chunk?.length ?? 0), 0);
+    return this.chunks.has(sha256) && there === bytes;
   }
 
   /** @param key SHA-256, a slash and the chunk's number */
