@@ -18,7 +18,7 @@ export const configSchema = z.strictObject({
     .strictObject({
       host: z.string().default('127.0.0.1'),
       port: port.default(4480),
-      /** What requests to `/api/functions` must have (`Authorization: Bearer …`); without one only this machine may deploy and call functions there. */
+      /** What requests to `/api/functions` must have (`Authorization: Bearer …`); else IGUANA_TOKEN in the environment; without one only this machine may deploy and call functions there. */
       token: z.string().min(16).optional(),
     })
     .prefault({}),

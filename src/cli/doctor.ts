@@ -8,6 +8,8 @@ import { assertReachable } from '../kafka/client.js';
 import { chooseBackend } from '../models/neural/backend.js';
 import { type Config, readConfig } from './config.js';
 import { brokersOf, connectionOf } from './connection.js';
+import { functionFilesIn, readFunctionFile } from './function-files.js';
+import { secrets } from './function-secrets.js';
 import { paint, textTable } from './terminal.js';
 import { topicNames } from './topics.js';
 
@@ -84,6 +86,19 @@ async function examine(config: Config, brokersFlag: string | undefined): Promise
   await note('page port', 'start with --port 0 or stop what uses it', () =>
     portFree(config.dashboard.host, config.dashboard.port),
   );
+  if (config.functions.enabled) {
+    await note('functions', 'see `iguana function lint`', () => {
+      const { directory, secretsFile } = config.functions;
+      const secret = secrets(secretsFile);
+      if (!existsSync(directory)) return `none: there is no ${directory}/`;
+      const definitions = functionFilesIn(directory).map((file) => readFunctionFile(file).deployment.definition);
+      for (const { name, secrets: wanted } of definitions) {
+        for (const one of Object.values(wanted))
+          if (secret(one) === undefined) throw new Error(`secret ${one} of ${name} is not there`);
+      }
+      return definitions.map(({ name }) => name).join(', ') || `no *.yaml in ${directory}/`;
+    });
+  }
   await note('clock', 'set the clock: samples from other machines would be refused', () => {
     const year = new Date().getUTCFullYear();
     if (year < 2024 || year > 2100) throw new Error(`it is ${new Date().toISOString()}`);

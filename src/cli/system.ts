@@ -136,7 +136,7 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
     await Promise.all(pipelines.map((one) => one.stop()));
   });
 
-  const { host, port, token } = config.dashboard;
+  const { host, port, token = process.env.IGUANA_TOKEN } = config.dashboard;
   const dashboard = await startDashboard({ host, port, model, onError, ...defined({ token, functions }) });
   stops.clients.push(() => dashboard.stop());
   const dataRow = config.kafka.brokers.length > 0 ? 'on the cluster' : (config.data ?? 'in memory, lost at the end');
