@@ -61,7 +61,14 @@ function outputsOf({ function: name, invocationId, event, result }: CallOutcome)
 }
 
 /** A record of `schemas/function-results.avsc`. */
-function resultRecord({ function: name, invocationId: id, startedAt, endedAt, result, error }: CallOutcome): Buffer {
+export function resultRecord({
+  function: name,
+  invocationId: id,
+  startedAt,
+  endedAt,
+  result,
+  error,
+}: CallOutcome): Buffer {
   const code = error instanceof IguanaError ? error.code : undefined;
   const refused = code === 'IGU_FUNCTION_BUSY' || code === 'IGU_FUNCTION_EXPIRED' || code === 'IGU_FUNCTION_NOT_FOUND';
   const failure = code === 'IGU_FUNCTION_TIMEOUT' ? 'timeout' : refused ? 'refused' : 'failed';

@@ -40,19 +40,25 @@ export interface GivenUp<R extends StreamRecord> {
   readonly record: R;
   readonly code: ErrorCode;
   readonly reason: string;
+  readonly error: unknown;
   /** Calls that it failed in; 0 when it could not be read. */
   readonly attempts: number;
 }
 
-export interface DispatcherPorts<R extends StreamRecord> {
+/** What a call gave. */
+export interface Answer {
+  readonly output: unknown;
+}
+
+export interface DispatcherPorts<R extends StreamRecord, A extends Answer = Answer> {
   readonly clock: Clock;
   /** Calls the function. The signal tells that nobody waits any more. */
-  invoke(records: readonly EventRecord[], attempt: number, signal: AbortSignal): Promise<unknown>;
+  invoke(records: readonly EventRecord[], attempt: number, signal: AbortSignal): Promise<A>;
   /**
-   * Takes what came of records (ascending offsets) before they count as finished. Rejects only for what is the function's own fault, which is then a failure
+   * Takes what came of records (ascending offsets) before they count as finished; of a `partial` answer, which only names failures, these are the others. Rejects only for what is the function's own fault, which is then a failure
    * of these records; what the world is at fault for it tries again itself.
    */
-  deliver(records: readonly R[], output: unknown): Promise<void>;
+  deliver(records: readonly R[], answer: A, partial: boolean): Promise<void>;
   /** Takes a record that is not tried again; it is asked until it succeeds. */
   giveUp(letter: GivenUp<R>): Promise<void>;
   /** Told when the safe offset has moved. */
@@ -123,7 +129,7 @@ interface Job<R> {
  * record that was named use theirs up. What waits for another try holds its own lane only. Throttling, broken code and a neighbour's crash are no tries.
  * Cost: O(1) a record, and O(n log n) for a batch of n records of several keys.
  */
-export class StreamDispatcher<R extends StreamRecord> {
+export class StreamDispatcher<R extends StreamRecord, A extends Answer = Answer> {
   readonly counts = { done: 0, dead: 0, filtered: 0, calls: 0, failedCalls: 0 };
   private readonly order = new Fifo<Item<R>>();
   private readonly retained = new Fifo<R>();
@@ -151,7 +157,7 @@ export class StreamDispatcher<R extends StreamRecord> {
 
   constructor(
     private readonly rules: DispatchRules,
-    private readonly ports: DispatcherPorts<R>,
+    private readonly ports: DispatcherPorts<R, A>,
     private readonly options: DispatcherOptions = {},
   ) {
     const { batch, order } = rules;
@@ -436,16 +442,17 @@ export class StreamDispatcher<R extends StreamRecord> {
     this.counts.calls++;
     try {
       const events = part.map(({ event }) => event!);
-      const output = await this.ports.invoke(events, attempt, this.abort.signal);
+      const answer = await this.ports.invoke(events, attempt, this.abort.signal);
       if (this.closed) return undefined;
       job.stalls = 0;
-      named = namedAsFailed(part, output);
+      named = namedAsFailed(part, answer.output);
       const rest = named ? withFollowers(part, named) : new Set<Item<R>>();
       const done = rest.size === 0 ? part : part.filter((item) => !rest.has(item));
       if (done.length > 0) {
         await this.ports.deliver(
           done.map(({ record }) => record),
-          named ? undefined : output,
+          answer,
+          named !== undefined,
         );
         if (this.closed) return undefined;
       }
@@ -513,7 +520,7 @@ export class StreamDispatcher<R extends StreamRecord> {
     const code = error instanceof IguanaError ? error.code : unread ? 'IGU_RECORD_MALFORMED' : 'IGU_FUNCTION_FAILED';
     for (let turn = 0; !this.closed; turn++) {
       try {
-        await this.ports.giveUp({ record, code, reason: messageOf(error), attempts: tries });
+        await this.ports.giveUp({ record, code, reason: messageOf(error), error, attempts: tries });
         if (this.closed) return;
         this.counts.dead++;
         this.finish(item);

@@ -54,7 +54,7 @@ function bench(
     random: () => 0.5,
     async invoke(records, attempt) {
       calls.push(records.map(({ offset }) => offset));
-      return invoke(records, attempt);
+      return { output: await invoke(records, attempt) };
     },
     async deliver(records) {
       done.push(...records.map(({ offset }) => offset));
@@ -150,9 +150,8 @@ test('each record ends once, as often tried as promised; order holds; the safe o
               }
               const named = records.filter(names).map(({ offset }) => offset);
               for (const offset of named) tries.set(offset, (tries.get(offset) ?? 0) + 1);
-              return named.length > 0
-                ? { batchItemFailures: named.map((offset) => ({ offset })) }
-                : records.map(() => 1);
+              const failures = { batchItemFailures: named.map((offset) => ({ offset })) };
+              return { output: named.length > 0 ? failures : records.map(() => 1) };
             },
             async deliver(records) {
               if (coin.next().value) await turn();
@@ -341,7 +340,7 @@ test('closing takes no more answers and tells the call', async () => {
       new Promise((resolve) => {
         signal.addEventListener('abort', () => {
           told = true;
-          resolve(undefined);
+          resolve({ output: undefined });
         });
       }),
     deliver: async (records) => void done.push(records.length),
