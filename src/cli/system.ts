@@ -33,6 +33,7 @@ import { anomalyLine, decisionLine, forecastLine, noteLine } from './event-lines
 import { functionDirectory } from './function-directory.js';
 import { passingUsageKey, secrets, usageKey } from './function-secrets.js';
 import { type Producing, produceGeneratedService, produceHostMetrics } from './producers.js';
+import { repeatedErrors } from './repeated-errors.js';
 import { topicNames, topics } from './topics.js';
 
 export interface SystemOptions {
@@ -89,7 +90,7 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   const { print, json } = options;
   const note = (what: string, why: string): void =>
     print(json ? JSON.stringify({ event: 'note', what, why }) : noteLine(Date.now(), what, why));
-  const onError = (error: unknown): void => note('something failed and is tried again', messageOf(error));
+  const onError = repeatedErrors((message) => note('something failed and is tried again', message));
   const policies = options.demo ? [...config.policies, demoPolicy] : config.policies;
 
   const { connection, row: brokerRow, remark } = await reachBroker(config, stops);
