@@ -26,6 +26,7 @@ export function repeatedErrors(tell: (message: string) => void, clock: Clock = w
       told.delete(oldest);
     }
     told.set(message, { at: now, more: 0 });
-    tell(before && before.more > 0 ? `${message} (${before.more} more times before)` : message);
+    const more = before?.more ?? 0;
+    tell(more > 0 ? `${message} (${more} more ${more === 1 ? 'time' : 'times'} before)` : message);
   };
 }

@@ -16,7 +16,7 @@ test('what goes wrong over and over is told once in ten seconds, with how often'
   expect(told).toEqual(['a', 'b', 'a (5 more times before)']);
   clock.advance(60_000);
   tell(new Error('a'));
-  expect(told.at(-1)).toBe('a (1 more times before)');
+  expect(told.at(-1)).toBe('a (1 more time before)');
   // bounded: of very many the oldest is told anew
   for (let i = 0; i < 200; i++) tell(`error ${i}`);
   tell('error 0');
