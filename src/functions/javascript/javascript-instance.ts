@@ -5,7 +5,7 @@ import { IguanaError } from '../../errors.js';
 import { functionLimits } from '../../limits.js';
 import { workerUrl } from '../../worker-url.js';
 import type { AnswerSink, FunctionEvent, FunctionInstance, InstanceReply, InvocationContext } from '../invocation.js';
-import { MessageBatch } from './message-batch.js';
+import { MessageBatch } from '../message-batch.js';
 import type { FromWorker, ToWorker, WorkerReply } from './protocol.js';
 import { Slots } from './slots.js';
 
@@ -192,7 +192,10 @@ export class JavaScriptInstance implements FunctionInstance {
     if (reply.error) {
       const { message: what, stack } = reply.error;
       const cause = Object.assign(new Error(what), { stack, logs: reply.logs, durationMs: reply.durationMs });
-      waiting.reject(new IguanaError('IGU_FUNCTION_FAILED', { name: this.name, what }, { cause }));
+      const failed = new IguanaError('IGU_FUNCTION_FAILED', { name: this.name, what }, { cause });
+      // The pieces before it come first; and when one of those could not be given, that is what went wrong.
+      if (waiting.writing) waiting.writing.then(() => waiting.reject(failed), waiting.reject);
+      else waiting.reject(failed);
       return;
     }
     const { output, durationMs, heapBytes, logs, logsTruncated } = reply;

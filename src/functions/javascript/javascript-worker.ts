@@ -8,8 +8,8 @@ import { getHeapStatistics } from 'node:v8';
 import { parentPort } from 'node:worker_threads';
 import { functionLimits, httpAnswerLimits } from '../../limits.js';
 import type { FunctionEvent, InvocationContext } from '../invocation.js';
+import { MessageBatch } from '../message-batch.js';
 import { answerSize } from './answer-size.js';
-import { MessageBatch } from './message-batch.js';
 import type { AnswerHead, FromWorker, ToWorker, WorkerReply } from './protocol.js';
 
 type Level = 'debug' | 'info' | 'warn' | 'error';

@@ -43,7 +43,6 @@ export type ToThread =
 
 /** What it answers; in the order of the sequence numbers. */
 export type FromThread =
-  | 'ready'
   | { readonly sequence: number; readonly prepared: GuestCode }
   | { readonly sequence: number; readonly memoryBytes: number }
   | { readonly sequence: number; readonly reply: GuestReply }

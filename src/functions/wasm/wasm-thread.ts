@@ -3,9 +3,9 @@ import { messageOf } from '../../errors.js';
 import { wasmFunctionLimits, wasmRuntimeLimits } from '../../limits.js';
 import type { TenantAccount } from '../../wasm/runtime/tenant-account.js';
 import { workerUrl } from '../../worker-url.js';
+import { MessageBatch } from '../message-batch.js';
 import type { FromThread, GuestCode, ThreadOptions, ToThread } from './protocol.js';
 
-type Answer = Exclude<FromThread, 'ready'>;
 type WithoutSequence<T> = T extends { readonly sequence: number } ? Omit<T, 'sequence'> : never;
 
 /** What a thread is asked to do. */
@@ -15,7 +15,7 @@ export interface Job {
   readonly owner: object;
   /** ms since 1970. */
   readonly deadline: number;
-  answered(answer: Answer): void;
+  answered(answer: FromThread): void;
   /** Its time is over; the thread was ended when it ran. */
   late(): void;
   /** The thread ended by itself while it ran. */
@@ -39,6 +39,7 @@ export class WasmThread {
   readonly owners = new Set<object>();
   ended = false;
   private readonly worker: Worker;
+  private readonly batch: MessageBatch<ToThread>;
   private readonly begun = new SharedArrayBuffer(4);
   private readonly begunView = new Int32Array(this.begun);
   private readonly account: TenantAccount;
@@ -67,9 +68,16 @@ export class WasmThread {
     this.worker.unref();
     this.worker.stdout.resume();
     this.worker.stderr.resume();
-    this.worker.on('message', (message: FromThread) => {
-      if (message !== 'ready') this.answer(message);
-      else this.firstSince = performance.now();
+    this.batch = new MessageBatch<ToThread>(
+      (messages) => this.worker.postMessage(messages),
+      (_message, error) => {
+        // text and modules can be sent
+        throw error;
+      },
+    );
+    this.worker.on('message', (message: 'ready' | FromThread) => {
+      if (message === 'ready') this.firstSince = performance.now();
+      else this.answer(message);
     });
     let why = '';
     this.worker.on('error', (error) => {
@@ -104,7 +112,7 @@ export class WasmThread {
       this.firstChanged();
       this.worker.ref();
     }
-    this.worker.postMessage({ ...job.message, sequence } as ToThread);
+    this.batch.send({ ...job.message, sequence } as ToThread);
   }
 
   /** An instance of that code is about to live here. */
@@ -164,10 +172,10 @@ export class WasmThread {
   }
 
   private tell(message: ToThread): void {
-    this.worker.postMessage(message);
+    this.batch.send(message);
   }
 
-  private answer(answer: Answer): void {
+  private answer(answer: FromThread): void {
     const first = this.posted.shift();
     // ended meanwhile: whoever asked has been told
     if (this.ended) return;

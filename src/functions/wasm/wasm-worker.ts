@@ -17,6 +17,7 @@ const begun = new Int32Array(shared);
 const engine = new NativeEngine();
 const codes = new Map<number, { readonly guest: GuestCode; readonly compiled: CompiledModule }>();
 const guests = new Map<number, Guest | GuestFailure>();
+/** Each at once: the request behind it may never end. */
 const send = (message: FromThread): void => port.postMessage(message);
 
 function prepare(bytes: Uint8Array, options: GuestOptions): GuestCode {
@@ -90,5 +91,7 @@ function receive(message: ToThread): void {
   }
 }
 
-port.on('message', receive);
-send('ready');
+port.on('message', (messages: readonly ToThread[]) => {
+  for (const message of messages) receive(message);
+});
+port.postMessage('ready');
