@@ -14,6 +14,7 @@ import { enginesCommand } from './engines.js';
 import { forecastCommand } from './forecast.js';
 import { functionCommand } from './function.js';
 import { AnsweredError } from './function-client.js';
+import { gpuCommand } from './gpu.js';
 import { recordCommand } from './record.js';
 import { replayCommand } from './replay.js';
 import { startCommand } from './start.js';
@@ -43,6 +44,7 @@ export function program(): Command {
     functionCommand(),
     wasmCommand(),
     enginesCommand(),
+    gpuCommand(),
   ]) {
     root.addCommand(command.copyInheritedSettings(root));
   }
