@@ -16,8 +16,11 @@ import { functionOutcomes } from '../src/operators/function-outcomes.js';
 import { invocationForecasts, invocationForecastsOn } from '../src/operators/invocation-forecasts.js';
 import { keepAliveMemory } from '../src/operators/keep-alive-memory.js';
 import { localUsage } from '../src/operators/local-usage.js';
+import { queueTriggers } from '../src/operators/queue-triggers.js';
 import { type RunningFunctions, runningFunctions } from '../src/operators/running-functions.js';
+import { streamTriggers } from '../src/operators/stream-triggers.js';
 import { timerState } from '../src/operators/timer-state.js';
+import type { TopicTriggerStatus } from '../src/operators/topic-triggers.js';
 import { usageTopic } from '../src/operators/usage-topic.js';
 
 /** What functions need of Kafka. */
@@ -105,10 +108,13 @@ async function assemble(
   stops.push(() => calls.close());
   const events = eventTriggers(common);
   const timers = timerTriggers({ ...common, ...defined({ memory: timersOf?.memory, isOwner: timersOf?.isOwner }) });
+  const streams = kafka && streamTriggers({ ...common, ...kafka });
+  const queues = kafka && queueTriggers({ ...common, ...kafka });
 
   // which there are
   let deployed: DeployedFunctions | undefined;
-  const hosted = hostTriggers([timers, events], () => deployed?.active() ?? [], onError);
+  const hosts = [timers, events, streams, queues].filter((host) => host !== undefined);
+  const hosted = hostTriggers(hosts, () => deployed?.active() ?? [], onError);
   stops.push(hosted.stop);
   const kept = kafka && { connection: kafka.connection, topic: kafka.definitions ?? 'iguana-functions' };
   deployed = await deployedFunctions({ service, ...defined({ kept }), onChange: hosted.changed, onError });
@@ -126,12 +132,17 @@ async function assemble(
       ? invocationForecastsOn({ ...common, ...kafka, metrics, forecasts, sink, nextRuns })
       : invocationForecasts({ ...common, publish: async () => undefined, nextRuns });
   stops.push(foreseen.stop);
-  stops.push(clock.every(TICK_MS, () => void service.tick().catch(onError)));
+  let standings: readonly TopicTriggerStatus[] = [];
+  const tick = (): void => {
+    standings = [...(streams?.status() ?? []), ...(queues?.status() ?? [])];
+    service.tick().catch(onError);
+  };
+  stops.push(clock.every(TICK_MS, tick));
 
   return runningFunctions({
     ...{ service, deployed, calls, usage, stop },
     publish: eventsOf?.emit ?? (async (event) => events.publish(event)),
     settled: hosted.settled,
-    standings: () => [],
+    standings: (name) => standings.filter((one) => one.function === name),
   });
 }

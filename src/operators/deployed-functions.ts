@@ -24,7 +24,7 @@ export interface DeployedFunctionsOptions {
 /** What can be changed of functions. Everything resolves when this process works by it; names that are not there are `IGU_FUNCTION_NOT_FOUND`. */
 export interface DeployedFunctions {
   readonly records: ReadonlyMap<string, FunctionRecord>;
-  /** Starts the code once before anybody gets it. What is deployed already changes nothing. Errors: `IGU_FUNCTION_CODE`, `IGU_CONFIG` for a timer that
+  /** Starts the code once before anybody gets it. What is deployed already changes nothing. Errors: `IGU_FUNCTION_CODE`, `IGU_USAGE` for triggers that need Kafka without it, `IGU_CONFIG` for a timer that
    * cannot be, `IGU_LIMIT`. */
   deploy(deployment: Deployment, origin?: FunctionOrigin): Promise<DeployedFunction>;
   delete(name: string): Promise<void>;
@@ -76,6 +76,8 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
       const deployment = { definition: withoutCode(given.definition), code: given.code };
       const { name, triggers } = deployment.definition;
       for (const trigger of triggers) if (trigger.type === 'timer') new TimerSchedule(trigger.cron, trigger.timezone);
+      if (!kept && triggers.some(({ type }) => type === 'stream' || type === 'queue'))
+        throw new IguanaError('IGU_USAGE', { what: 'stream and queue triggers need Kafka: connect with brokers' });
       const known = records.get(name);
       const next = deployedRecord(known, deployment, 0, origin);
       if (next === known) return service.describe(name);

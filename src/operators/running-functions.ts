@@ -147,7 +147,9 @@ function triggersOf({ definition }: DeployedFunction, standings: readonly Trigge
   return definition.triggers.map((trigger) => {
     const source = sourceOf(trigger);
     const standing = standings.find((one) => one.type === trigger.type && one.source === source);
-    return standing ?? { type: trigger.type, source };
+    if (!standing) return { type: trigger.type, source };
+    const { lag, oldestAgeMs, verdict } = standing;
+    return { type: trigger.type, source, ...defined({ lag, oldestAgeMs, verdict }) };
   });
 }
 

@@ -197,6 +197,50 @@ describe('over Kafka', () => {
     expect(JSON.parse(written[0]!).seen).toMatch(/^e[12]$/);
   }, 60_000);
 
+  test('records of a topic start a function in one of the processes, not while it is paused, and none is lost', async () => {
+    const shared = group();
+    const both = [await started({ kafka: shared }), await started({ kafka: shared })];
+    const [input, output] = [uniqueName('in'), uniqueName('out')];
+    await ensureTopics(shared.connection, [
+      { topic: input, partitions: 2 },
+      { topic: output, partitions: 1 },
+    ]);
+    const code = 'export const handle = ({ records }) => records.map(({ value }) => value.n * 2);';
+    const triggers = [{ type: 'stream', topic: input, from: 'earliest' }];
+    await both[0]!.deploy(deployment(code, { triggers, output }));
+    const producer = kafkaClientFor(kafka.brokers).producer();
+    await producer.connect();
+    const send = (from: number, to: number) => {
+      const numbers = Array.from({ length: to - from }, (_, i) => from + i);
+      return producer.send({
+        topic: input,
+        messages: numbers.map((n) => ({ key: `k${n}`, value: JSON.stringify({ n }) })),
+      });
+    };
+    const results = async () => {
+      const seen: number[] = [];
+      await readPartition(kafkaClientFor(kafka.brokers), output, 0, ({ value }) => seen.push(Number(value)));
+      return seen.sort((a, b) => a - b);
+    };
+    await send(0, 50);
+    await until('the results', async () => (await results()).length >= 50, 30_000);
+    expect(both.map((one) => one.stats('f').triggers[0])).toMatchObject([
+      { type: 'stream', source: input },
+      { type: 'stream', source: input },
+    ]);
+    await both[1]!.pause('f');
+    await until('the pause', () => both.every((one) => one.stats('f').paused));
+    await Promise.all(both.map((one) => one.settled()));
+    const before = (await results()).length;
+    await send(50, 80);
+    await both[0]!.resume('f');
+    await until('the rest', async () => (await results()).length >= 80, 30_000);
+    expect(before).toBe(50);
+    expect(new Set(await results())).toEqual(new Set(Array.from({ length: 80 }, (_, i) => 2 * i)));
+    await until('the standing', () => both.some((one) => one.stats('f').triggers[0]?.verdict === 'keeping up'));
+    await producer.disconnect();
+  }, 90_000);
+
   test('one process of a group has a timer', async () => {
     const shared = group();
     const both = [await started({ kafka: shared }), await started({ kafka: shared })];

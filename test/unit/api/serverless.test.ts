@@ -107,6 +107,9 @@ test('what is wrong is said', async () => {
   await expect(serverless.createFunction({ ...double, code: { file: '/nowhere.js' } })).rejects.toMatchObject({
     code: 'IGU_FILE_MISSING',
   });
+  await expect(serverless.createFunction({ ...double, triggers: [{ type: 'stream', topic: 't' }] })).rejects.toThrow(
+    /IGU_USAGE stream and queue triggers need Kafka/,
+  );
   await expect(serverless.connect({})).rejects.toMatchObject({ code: 'IGU_USAGE' });
   await serverless.close();
   await serverless.connect({ secret: () => 'known' });
