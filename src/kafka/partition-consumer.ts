@@ -43,6 +43,8 @@ export interface PartitionConsumerOptions {
    * made anew. Rejects: it is tried again.
    */
   readonly open: (partition: number, position: () => Promise<number>, lost: () => void) => Promise<PartitionReader>;
+  /** A member silent for so long leaves the group, ms: how long its partitions wait after a kill (default 15,000). */
+  readonly sessionTimeoutMs?: number;
   readonly onError: (error: unknown) => void;
 }
 
@@ -63,14 +65,14 @@ interface Assigned {
 }
 
 export function partitionConsumer(kafka: Kafka, options: PartitionConsumerOptions): PartitionConsumer {
-  const { groupId, topic, onError } = options;
+  const { groupId, topic, onError, sessionTimeoutMs = kafkaLimits.sessionTimeoutMs } = options;
   const consumer: Consumer = kafka.consumer({
     groupId,
     maxWaitTimeInMs: kafkaLimits.maxWaitMs,
     maxBytesPerPartition: kafkaLimits.maxBytesPerPartition,
     maxBytes: kafkaLimits.maxBytesPerFetch,
-    sessionTimeout: kafkaLimits.sessionTimeoutMs,
-    heartbeatInterval: kafkaLimits.heartbeatMs,
+    sessionTimeout: sessionTimeoutMs,
+    heartbeatInterval: Math.min(kafkaLimits.heartbeatMs, sessionTimeoutMs / 5),
     retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries: kafkaLimits.retries },
   });
   const admin = sharedAdmin(kafka);

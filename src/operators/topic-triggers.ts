@@ -21,6 +21,8 @@ export interface TopicTriggersOptions {
   readonly sink?: Sink;
   /** Default the wall clock. */
   readonly clock?: Clock;
+  /** A process silent for so long leaves its groups, ms: how long its partitions wait after a kill (default 15,000). */
+  readonly sessionTimeoutMs?: number;
 }
 
 type TriggerVerdict = 'keeping up' | 'behind' | 'recovering' | 'stalled';
@@ -120,6 +122,7 @@ function start(options: TopicTriggersOptions, clock: Clock, groupId: string, tri
     topic: trigger.topic,
     from: trigger.from,
     onError,
+    ...(options.sessionTimeoutMs === undefined ? {} : { sessionTimeoutMs: options.sessionTimeoutMs }),
     async open(partition, position, lost) {
       const slots = trigger.shared ? shared : new Slots(trigger.parallel);
       const common = { trigger, groupId, partition, slots, service, sink, clock, onError };
