@@ -4,6 +4,7 @@ import { IguanaError } from '../errors.js';
 import type { AnswerSink } from '../functions/invocation.js';
 import { HttpRouter, httpAnswer, httpEvent, httpHead } from '../functions/triggers/http-trigger.js';
 import { httpLimits } from '../limits.js';
+import type { Connections } from './connections.js';
 import type { FunctionApi } from './function-api.js';
 import { errorAnswer, sendError } from './http-errors.js';
 import type { BodyReader } from './read-body.js';
@@ -38,6 +39,7 @@ export class FunctionRequests {
   constructor(
     private readonly functions: FunctionApi,
     private readonly bodies: BodyReader,
+    private readonly connections: Connections,
     private readonly onError: (error: IguanaError) => void,
   ) {
     this.unsubscribe = functions.onChange(() => this.apply());
@@ -75,17 +77,13 @@ export class FunctionRequests {
       const query = cut < 0 ? '' : url.slice(cut + 1);
       const event = httpEvent({ method, path, query, headers: request.headers, body }, params);
 
-      const gone = new AbortController();
-      const onClose = () => gone.abort();
-      response.once('close', onClose);
       invocationId = randomUUID();
       const streamed = new StreamedAnswer(name, response);
       const { output } = await this.functions.invoke(name, event, {
         invocationId,
-        signal: gone.signal,
+        signal: this.connections.signalOf(request.socket),
         answer: streamed,
       });
-      response.off('close', onClose);
       if (streamed.begun) {
         response.end();
         return;

@@ -1,11 +1,13 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { z } from 'zod';
 import { IguanaError } from '../errors.js';
 import { functionSchema } from '../functions/definition.js';
 import type { DeployedFunction, Deployment } from '../functions/function-service.js';
 import { assertDepth, readCloudEvents } from '../functions/triggers/cloud-events.js';
 import { httpLimits } from '../limits.js';
+import type { Connections } from './connections.js';
 import type { FunctionApi } from './function-api.js';
 import type { FunctionRequests } from './function-requests.js';
 import { hostName, isLoopback, isThisMachine } from './hosts.js';
@@ -60,6 +62,7 @@ export class FunctionRoutes {
     private readonly functions: FunctionApi,
     private readonly requests: FunctionRequests,
     private readonly bodies: BodyReader,
+    private readonly connections: Connections,
     /** That every request must have; undefined: only requests of this machine are answered, and need none. */
     private readonly token: string | undefined,
   ) {}
@@ -137,7 +140,7 @@ export class FunctionRoutes {
     switch (action) {
       case 'invoke':
         return route({
-          POST: async () => this.invoke(response, name, await body(invokeSchema, httpLimits.maxInvokeBytes)),
+          POST: async () => this.invoke(request.socket, name, await body(invokeSchema, httpLimits.maxInvokeBytes)),
         });
       case 'metrics':
         return route({ GET: () => ({ value: functions.metrics(name) }) });
@@ -174,7 +177,7 @@ export class FunctionRoutes {
     }
   }
 
-  private async invoke(response: ServerResponse, name: string, call: z.infer<typeof invokeSchema>): Promise<ApiAnswer> {
+  private async invoke(socket: Socket, name: string, call: z.infer<typeof invokeSchema>): Promise<ApiAnswer> {
     const { input, timeoutMs, qualifier } = call;
     const options = {
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
@@ -186,16 +189,10 @@ export class FunctionRoutes {
       }
       return { status: 202, value: await this.functions.invokeAsync(name, input ?? null, options) };
     }
-    const gone = new AbortController();
-    const onClose = () => gone.abort();
-    response.once('close', onClose);
-    try {
-      const event = { trigger: 'call', input: input ?? null } as const;
-      const result = await this.functions.invoke(name, event, { ...options, signal: gone.signal });
-      return { value: { ...result, output: plain(result.output) } };
-    } finally {
-      response.off('close', onClose);
-    }
+    const event = { trigger: 'call', input: input ?? null } as const;
+    const signal = this.connections.signalOf(socket);
+    const result = await this.functions.invoke(name, event, { ...options, signal });
+    return { value: { ...result, output: plain(result.output) } };
   }
 
   private async publish(request: IncomingMessage, response: ServerResponse): Promise<ApiAnswer> {

@@ -95,9 +95,18 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
   const loopbackOnly = isLoopback(host);
   const { functions, token, onError = () => undefined } = options;
   const limits: HttpBounds = { ...httpLimits, ...options.limits };
+  const server = createServer({
+    maxHeaderSize: httpLimits.maxHeaderBytes,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveMs,
+    connectionsCheckingInterval: limits.checkEveryMs,
+    insecureHTTPParser: false,
+  });
+  const connections = new Connections(server, limits.maxConnections);
   const bodies = new BodyReader(limits.maxBufferedBytes);
-  const requests = functions && new FunctionRequests(functions, bodies, onError);
-  const api = functions && requests && new FunctionRoutes(functions, requests, bodies, token);
+  const requests = functions && new FunctionRequests(functions, bodies, connections, onError);
+  const api = functions && requests && new FunctionRoutes(functions, requests, bodies, connections, token);
   const rows = functions && new FunctionRows(functions);
   const stopRows = rows && clock.every(dashboardLimits.tickMs, () => model.functions(rows.read(clock.now())));
   if (rows) model.functions(rows.read(clock.now()));
@@ -171,15 +180,6 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
     throw new IguanaError('IGU_HTTP_PATH', { path });
   };
 
-  const server = createServer({
-    maxHeaderSize: httpLimits.maxHeaderBytes,
-    headersTimeout: limits.headersTimeoutMs,
-    requestTimeout: limits.requestTimeoutMs,
-    keepAliveTimeout: limits.keepAliveMs,
-    connectionsCheckingInterval: limits.checkEveryMs,
-    insecureHTTPParser: false,
-  });
-  const connections = new Connections(server, limits.maxConnections);
   const metrics = dashboardMetrics(model, events, connections, functions);
   const take = (request: IncomingMessage, response: ServerResponse): void => {
     connections.began(request, response);
