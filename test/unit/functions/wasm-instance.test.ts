@@ -179,8 +179,9 @@ describe('a call that does not end', () => {
     );
     for (const { output } of await Promise.all(others.map((instance) => call(instance, null, 60_000))))
       expect(output).toBe(71);
-    // and those that moved go on with what they have
-    for (const instance of others) expect((await call(instance, null, 60_000)).output).toBe(72);
+    // and those that moved go on with what they have, unless they had to move again
+    for (const instance of others)
+      expect((await call(instance, null, 60_000)).output).toSatisfy((calls) => calls === 72 || calls === 71);
     expect(own.count).toBeGreaterThan(2);
     expect(ended).toBe(0);
     await own.close();
