@@ -1,5 +1,5 @@
 import { createChart, levelsOf } from './chart.js';
-import { duration, element, labelText, number, sparkline, time } from './format.js';
+import { dollars, duration, element, labelText, milliseconds, number, share, sparkline, time } from './format.js';
 
 const byId = (id) => document.getElementById(id);
 const MAX_SAMPLES = 4096;
@@ -12,6 +12,7 @@ const state = {
   anomalies: new Map(),
   decisions: new Map(),
   pipelines: [],
+  functions: null,
   info: {},
   notShown: 0,
   chosen: new URLSearchParams(location.search).get('series'),
@@ -91,6 +92,7 @@ function take(change, first) {
   forgetOldest(state.anomalies, 500);
   forgetOldest(state.decisions, 500);
   state.pipelines = change.pipelines;
+  state.functions = change.functions;
   state.info = change.info;
   state.notShown = change.notShown;
   if (change.chart) {
@@ -116,6 +118,7 @@ function render() {
   renderPipelines();
   renderSeries();
   renderChart();
+  renderFunctions();
   renderDecisions();
   renderAnomalies();
 }
@@ -225,6 +228,53 @@ function renderChart() {
   byId('chart-facts').textContent = facts.join('  ·  ');
   byId('chart').setAttribute('aria-label', `History and forecast of ${s.name}: ${facts.join(', ')}`);
   chart.show({ ...state.chart, spanMs: state.spanMs });
+}
+
+function renderFunctions() {
+  const all = state.functions;
+  byId('functions-panel').hidden = all === null;
+  if (all === null) return;
+  byId('functions-count').textContent = all.length ? `${all.length} deployed` : '';
+  const rows = [...all].sort((a, b) => compare(a.name, b.name));
+  replace(
+    byId('functions'),
+    rows.length
+      ? rows.slice(0, MAX_ROWS).map(functionRow)
+      : [emptyRow(8, 'None yet. Deploy one with: iguana function create, or a file in functions/.')],
+  );
+}
+
+function functionRow(f) {
+  const busy = f.instances - f.idleInstances;
+  const waiting = f.waiting ? `, ${number(f.waiting)} wait` : '';
+  return element(
+    'tr',
+    {},
+    element(
+      'td',
+      {},
+      f.name,
+      f.paused ? element('span', { className: 'tag', textContent: 'paused' }) : null,
+      element('small', { textContent: `${f.runtime}, version ${f.version}` }),
+    ),
+    element(
+      'td',
+      {},
+      ...(f.triggers.length ? f.triggers : ['calls only']).map((text) => element('div', { textContent: text })),
+      f.lag === null ? null : element('small', { textContent: `lag ${number(f.lag)}` }),
+    ),
+    element(
+      'td',
+      { className: 'number' },
+      number(f.instances),
+      element('small', { textContent: f.instances || f.waiting ? `${busy} busy${waiting}` : 'scaled to zero' }),
+    ),
+    element('td', { className: 'number', textContent: number(f.rate) }),
+    element('td', { className: 'number', textContent: milliseconds(f.p99Ms) }),
+    element('td', { className: 'number', textContent: share(f.coldShare) }),
+    element('td', { className: 'number', textContent: share(f.failedShare) }),
+    element('td', { className: 'number', textContent: dollars(f.costUsd) }),
+  );
 }
 
 function renderDecisions() {

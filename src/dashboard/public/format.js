@@ -20,6 +20,25 @@ export function duration(ms) {
   return `${Number((minutes / 60).toPrecision(3))} h`;
 }
 
+/** Of a call: microseconds matter below a millisecond. */
+export function milliseconds(ms) {
+  if (ms === null) return '–';
+  return ms < 1 ? `${number(ms * 1000)} µs` : ms < 1000 ? `${number(ms)} ms` : `${number(ms / 1000)} s`;
+}
+
+/** A part of a whole, per cent. */
+export function share(part) {
+  if (part === null) return '–';
+  return part > 0 && part < 0.001 ? '< 0.1 %' : `${number(part * 100)} %`;
+}
+
+/** A price: hundredths, or its first two digits when it is less. */
+export function dollars(usd) {
+  if (usd === null) return '–';
+  if (usd === 0 || usd >= 0.01) return `$${usd.toFixed(2)}`;
+  return `$${usd.toFixed(Math.min(9, 1 - Math.floor(Math.log10(usd))))}`;
+}
+
 /** Day and time, as the table and the readout show it. */
 export function time(ms) {
   const date = new Date(ms);
