@@ -1,7 +1,5 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import { usageLimits } from '../limits.js';
-import { IdentitySet } from './identity-set.js';
 
 /** What usage costs, in US dollars; the default is AWS Lambda's first tier on x86 (2025). */
 export const priceTableSchema = z.strictObject({
@@ -141,24 +139,4 @@ export class UsageSums {
 /** What makes a try of a call the one that is billed. */
 export function usageIdentity({ invocationId, attempt }: Pick<UsageRecord, 'invocationId' | 'attempt'>): string {
   return `${attempt} ${invocationId}`;
-}
-
-/**
- * Sums usage, each try of a call once: one that was written twice, after a crash, is one.
- * Cost: O(1) a record; 24 to 48 bytes of memory for each it has seen, up to `usageLimits.maxIdentities` twice.
- */
-export class UsageMeter {
-  private readonly seen = new IdentitySet(usageLimits.maxIdentities);
-  private readonly sums = new UsageSums();
-
-  /** False when the record was counted before. */
-  add(record: Omit<UsageRecord, 'signature'>): boolean {
-    if (!this.seen.add(usageIdentity(record))) return false;
-    this.sums.add(record);
-    return true;
-  }
-
-  bill(prices: PriceTable = defaultPrices): Bill {
-    return this.sums.bill(prices);
-  }
 }

@@ -1,6 +1,6 @@
 import { wallClock } from '../../src/clock.js';
 import type { FunctionApi, TriggerStatus } from '../../src/dashboard/function-api.js';
-import { UsageMeter, type UsageRecord } from '../../src/functions/billing.js';
+import { type UsageRecord, UsageSums } from '../../src/functions/billing.js';
 import { functionSchema } from '../../src/functions/definition.js';
 import { FunctionService } from '../../src/functions/function-service.js';
 import { WarmWorkers } from '../../src/functions/javascript/warm-workers.js';
@@ -42,10 +42,10 @@ export function testFunctions(): TestFunctions {
     metrics: (name) => service.metrics(name),
     logs: (name) => service.logs(name),
     billing: (name, { start = 0, end = Number.POSITIVE_INFINITY } = {}) => {
-      const meter = new UsageMeter();
+      const sums = new UsageSums();
       for (const one of usage)
-        if (one.function === name && one.startedAt >= start && one.startedAt < end) meter.add(one);
-      return meter.bill();
+        if (one.function === name && one.startedAt >= start && one.startedAt < end) sums.add(one);
+      return sums.bill();
     },
     stats: (name) => ({
       paused: paused.has(name),

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { defaultPrices, isAuthentic, UsageMeter, usageRecord } from '../../../src/functions/billing.js';
+import { defaultPrices, isAuthentic, usageRecord } from '../../../src/functions/billing.js';
+import { UsageLedger } from '../../../src/functions/usage-ledger.js';
 import { uniform } from '../../support/random.js';
 
 const call = {
@@ -16,17 +17,17 @@ const call = {
 
 describe('billing', () => {
   test('512 MB for 200 ms is what the published price says', () => {
-    const meter = new UsageMeter();
-    meter.add(usageRecord(call, 'key'));
-    const bill = meter.bill();
+    const ledger = new UsageLedger();
+    ledger.add(usageRecord(call, 'key'));
+    const bill = ledger.bill('f');
     expect(bill.gbSeconds).toBe(0.1);
     expect(bill.estimatedCostUsd).toBeCloseTo(0.00000186667, 16);
   });
 
   test('time is rounded up to the millisecond, initialisation is apart', () => {
-    const meter = new UsageMeter();
-    meter.add(usageRecord({ ...call, durationMs: 0.2, initMs: 3.4, memoryMb: 1024 }, 'key'));
-    expect(meter.bill()).toMatchObject({ computeTimeMs: 1, initTimeMs: 4, gbSeconds: 0.001, initGbSeconds: 0.004 });
+    const ledger = new UsageLedger();
+    ledger.add(usageRecord({ ...call, durationMs: 0.2, initMs: 3.4, memoryMb: 1024 }, 'key'));
+    expect(ledger.bill('f')).toMatchObject({ computeTimeMs: 1, initTimeMs: 4, gbSeconds: 0.001, initGbSeconds: 0.004 });
   });
 
   test('what is over a millisecond by the error of adding only is not rounded up', () => {
@@ -35,9 +36,9 @@ describe('billing', () => {
   });
 
   test('each try of a call is billed, and signed as the one it is', () => {
-    const meter = new UsageMeter();
+    const ledger = new UsageLedger();
     const tries = [1, 2].map((attempt) => usageRecord({ ...call, attempt }, 'key'));
-    expect(tries.map((one) => meter.add(one))).toEqual([true, true]);
+    expect(tries.map((one) => ledger.add(one))).toEqual([true, true]);
     expect(isAuthentic({ ...tries[0]!, attempt: 2 }, 'key')).toBe(false);
   });
 
@@ -47,15 +48,15 @@ describe('billing', () => {
   });
 
   test('a record that is written again counts once', () => {
-    const meter = new UsageMeter();
-    expect([meter.add(usageRecord(call, 'key')), meter.add(usageRecord(call, 'key'))]).toEqual([true, false]);
-    expect(meter.bill().invocationCount).toBe(1);
+    const ledger = new UsageLedger();
+    expect([ledger.add(usageRecord(call, 'key')), ledger.add(usageRecord(call, 'key'))]).toEqual([true, false]);
+    expect(ledger.bill('f').invocationCount).toBe(1);
   });
 
   test('gas is billed when it has a price', () => {
-    const meter = new UsageMeter();
-    meter.add(usageRecord({ ...call, durationMs: 0, gasUsed: 2e9 }, 'key'));
-    expect(meter.bill({ ...defaultPrices, billionGas: 3 }).estimatedCostUsd).toBeCloseTo(6.0000002, 12);
+    const ledger = new UsageLedger();
+    ledger.add(usageRecord({ ...call, durationMs: 0, gasUsed: 2e9 }, 'key'));
+    expect(ledger.bill('f', {}, { ...defaultPrices, billionGas: 3 }).estimatedCostUsd).toBeCloseTo(6.0000002, 12);
   });
 
   test('a record is authentic until any field is changed or another key is used', () => {
@@ -75,14 +76,14 @@ describe('billing', () => {
 
   test('sums of twenty thousand calls are exact', () => {
     const random = uniform(7);
-    const meter = new UsageMeter();
+    const ledger = new UsageLedger();
     let megabyteMs = 0n;
     for (let i = 0; i < 20_000; i++) {
       const durationMs = random() * 900_000;
       const memoryMb = 128 + Math.floor(random() * 9_000);
       megabyteMs += BigInt(Math.ceil(durationMs)) * BigInt(memoryMb);
-      meter.add(usageRecord({ ...call, invocationId: String(i), durationMs, memoryMb }, 'key'));
+      ledger.add(usageRecord({ ...call, invocationId: String(i), durationMs, memoryMb }, 'key'));
     }
-    expect(meter.bill().gbSeconds).toBe(Number(megabyteMs) / 1024 / 1000);
+    expect(ledger.bill('f').gbSeconds).toBe(Number(megabyteMs) / 1024 / 1000);
   });
 });
