@@ -254,7 +254,7 @@ function functionRow(f) {
       'td',
       {},
       f.name,
-      f.paused ? element('span', { className: 'tag', textContent: 'paused' }) : null,
+      ...(f.paused ? [' ', element('span', { className: 'tag', textContent: 'paused' })] : []),
       element('small', { textContent: `${f.runtime}, version ${f.version}` }),
     ),
     element(
