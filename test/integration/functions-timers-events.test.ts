@@ -120,4 +120,4 @@ it('timers, events and calls of two processes: each run once, results on topics,
   expect(billA!.invocationCount).toBeGreaterThanOrEqual(times.length + 23);
   expect(billA!.invocationCount).toBeLessThanOrEqual(times.length + 25);
   expect(errors.filter((error) => !String(error).includes('as told'))).toEqual([]);
-});
+}, 60_000);

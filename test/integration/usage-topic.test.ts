@@ -96,7 +96,7 @@ describe('usage', () => {
     await until('the journal is empty', () => readdirSync(journal).length === 0);
     // and by a process that never saw the journal
     expect(await (await open(topic)).getBilling('f')).toMatchObject({ computeTimeMs: ms });
-  });
+  }, 60_000);
 
   it('of a killed process without a journal lacks the newest records only', async () => {
     const topic = uniqueName('usage');
@@ -110,7 +110,7 @@ describe('usage', () => {
     expect(bill.invocationCount).toBeGreaterThanOrEqual(sure);
     const ms = Array.from({ length: bill.invocationCount }, (_, i) => 1 + (i % 50)).reduce((a, b) => a + b, 0);
     expect(bill.computeTimeMs).toBe(ms);
-  });
+  }, 60_000);
 
   it.each([
     ['a journal', 0],
