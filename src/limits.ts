@@ -472,6 +472,8 @@ export const streamTriggerLimits = {
   maxKeptHeaderBytes: 16_384,
   /** A partition whose records are not taken for so long is not fetched until there is room, ms: until then others of its broker wait with it. */
   roomWaitMs: 100,
+  /** Offsets are committed at most this often, ms: what a kill repeats with at-least-once. */
+  commitEveryMs: 250,
   /** A stopped trigger waits so long for its calls, ms; then they are cancelled and their records come again. */
   drainMs: 5_000,
   /** Ends of topics are asked for this often, ms: for lag. */
@@ -538,4 +540,82 @@ export const functionDirectoryLimits = {
   pollMs: 500,
   /** Definitions in it; further ones are reported. */
   maxFiles: 1_000,
+} as const;
+
+/** How vendors' GPU tools are run. */
+export const gpuToolLimits = {
+  /** A run is ended after this, ms: a cold driver needs 1 to 3 s a GPU. */
+  timeoutMs: 10_000,
+  /** Between SIGTERM and SIGKILL, ms; and after SIGKILL until the process counts as stuck. */
+  killGraceMs: 500,
+  /** What is read of an answer, bytes: 16 GPUs as XML are 1 MB. Beyond it the tool is ended. */
+  maxBytes: 8_388_608,
+  /** Calls that wait while another of the same command runs; one more is refused. */
+  maxWaiting: 8,
+  /** A command that was not there is looked for again after this, ms. */
+  missingRetryMs: 60_000,
+  /** First wait after a failing tool, ms; it doubles. */
+  backOffMs: 2_000,
+  /** The longest such wait, ms. */
+  maxBackOffMs: 60_000,
+  /** Odd things told of one inventory; further ones are counted in the last line. */
+  maxProblems: 20,
+  /** Starts of JSON in an answer that turn out to be none, such as brackets in warnings, before the rest is given up. */
+  maxFalseStarts: 200,
+} as const;
+
+/** What a value of a GPU can be; anything beyond is refused as `invalid`. */
+export const gpuValueLimits = {
+  /** Of one GPU or process, MiB: 4 TiB. Tools have reported 17 TB for 80 GB. */
+  maxMemoryMb: 4_194_304,
+  minTemperature: -50,
+  /** °C. */
+  maxTemperature: 250,
+  /** W. */
+  maxPower: 20_000,
+  /** MHz; memory clocks as data rates included. */
+  maxClock: 60_000,
+  /** Per cent; the makers say it may pass 100. */
+  maxFanPercent: 250,
+  maxPid: 4_294_967_295,
+  /** Index of a GPU, and instances of a partitioned one. */
+  maxIndex: 65_535,
+  /** Names, addresses and versions, characters. */
+  maxText: 512,
+  /** Processes kept a GPU. */
+  maxProcesses: 4_096,
+  /** GPUs of one machine; further ones are reported and left out. */
+  maxGpus: 1_024,
+} as const;
+
+/** Watching GPUs and grading their health. */
+export const gpuMonitorLimits = {
+  /** Between two looks, ms. */
+  everyMs: 1_000,
+  /** Between two complete inventories (partitions, identity), ms. */
+  fullEveryMs: 60_000,
+  /** An answer older than this is stale, ms. */
+  staleAfterMs: 5_000,
+  /** A sign that comes and goes has to be there for so long before it counts, ms: throttling. */
+  raiseAfterMs: 3_000,
+  /** And to be gone for so long before it is over, ms. */
+  clearAfterMs: 30_000,
+  /** A GPU that was lost has to answer for so long before it is trusted again, ms. */
+  trustAfterMs: 10_000,
+  /** After an Xid of a device fault, ms without another one, with the GPU answering and its driver asking for nothing. */
+  xidClearAfterMs: 600_000,
+  /** A lost GPU is kept in the inventory for so long, ms: a day. */
+  forgetLostAfterMs: 86_400_000,
+} as const;
+
+/** Who holds which GPUs. */
+export const gpuLedgerLimits = {
+  /** Allocations and reservations at a time; one more is refused. */
+  maxRecords: 100_000,
+  /** A heartbeat makes an allocation last so long again unless it says otherwise, ms. */
+  leaseMs: 60_000,
+  /** Kinds of demand that are counted for placement; a further one takes the place of the oldest. */
+  maxShapes: 512,
+  /** Placement looks at what is asked for anew after so many allocations. */
+  mixEvery: 256,
 } as const;

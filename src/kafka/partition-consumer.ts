@@ -228,7 +228,7 @@ export function partitionConsumer(kafka: Kafka, options: PartitionConsumerOption
   const stopRunning = keepRunning(consumer, run, report);
   // one that fails is made good by the next; a group that changes is found out by the heartbeat
   const timers = [
-    setInterval(() => void commit().catch(() => undefined), kafkaLimits.commitEveryMs),
+    setInterval(() => void commit().catch(() => undefined), streamTriggerLimits.commitEveryMs),
     setInterval(() => void look().catch(() => undefined), streamTriggerLimits.lagEveryMs),
   ];
   let stopped: Promise<void> | undefined;
