@@ -1,4 +1,5 @@
 import { type ConnectionOptions, kafkaClient } from './client.js';
+import { patiently } from './patiently.js';
 
 export interface WantedTopic {
   readonly topic: string;
@@ -41,7 +42,7 @@ type Admin = ReturnType<ReturnType<typeof kafkaClient>['admin']>;
 
 async function partitionsOf(admin: Admin, topics: string[]): Promise<Map<string, number>> {
   if (topics.length === 0) return new Map();
-  const metadata = await admin.fetchTopicMetadata({ topics });
+  const metadata = await patiently(() => admin.fetchTopicMetadata({ topics }));
   return new Map(metadata.topics.map((t) => [t.name, t.partitions.length]));
 }
 

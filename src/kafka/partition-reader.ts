@@ -2,9 +2,9 @@
  * Reads one partition from its first record on, without a consumer group: kafkajs's consumers always join one, which costs seconds
  * at a restart. It uses the client's own cluster object (kafkajs 2.2.4; the package is pinned), which the typings do not show.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kafka } from 'kafkajs';
 import { kafkaLimits } from '../limits.js';
+import { patiently } from './patiently.js';
 
 export interface StoredRecord {
   readonly key: Buffer | null;
@@ -55,8 +55,6 @@ interface Cluster {
 
 const READ_UNCOMMITTED = 0;
 const READ_COMMITTED = 1;
-/** First wait before asking again, ms. */
-const AGAIN_MS = 50;
 const BYTES_PER_FETCH = 4 * 1024 * 1024;
 
 /** Calls `each` for every record of the partition, oldest first, up to the end as it was at the start. Returns the number of records. */
@@ -70,7 +68,7 @@ export async function readPartition(
   const cluster = clusterOf(kafka);
   await cluster.connect();
   try {
-    await cluster.addTargetTopic(topic);
+    await target(cluster, topic);
     const end = await edge(cluster, topic, partition, false);
     let next = await edge(cluster, topic, partition, true);
     let records = 0;
@@ -126,7 +124,7 @@ export function followPartition(
     });
   const follow = async (own: Cluster): Promise<void> => {
     await own.connect();
-    await own.addTargetTopic(topic);
+    await target(own, topic);
     next ??= await edge(own, topic, partition, true);
     while (!stopping) {
       next = await fetchFrom(own, topic, partition, next, kafkaLimits.maxWaitMs, each);
@@ -159,7 +157,7 @@ export function followPartition(
     await asking.connect();
     let end: bigint;
     try {
-      await asking.addTargetTopic(topic);
+      await target(asking, topic);
       end = await edge(asking, topic, partition, false);
     } finally {
       await asking.disconnect();
@@ -180,27 +178,22 @@ export function followPartition(
   };
 }
 
-/** The first offset of a partition, or the one after its last. */
-async function edge(cluster: Cluster, topic: string, partition: number, first: boolean): Promise<bigint> {
-  const found = await patiently(cluster, () =>
-    cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning: first }]),
+/** Has the cluster know the topic's partitions. */
+function target(cluster: Cluster, topic: string): Promise<void> {
+  // what is a target already is not asked for again by itself
+  return patiently(
+    () => cluster.addTargetTopic(topic),
+    () => cluster.refreshMetadata(),
   );
-  return BigInt(found[0]?.partitions[0]?.offset ?? 0);
 }
 
-/** Asks again while the client says that it may pass: a partition that was just made, or has another leader now. */
-async function patiently<T>(cluster: Cluster, ask: () => Promise<T>): Promise<T> {
-  for (let n = 1; ; n++) {
-    try {
-      return await ask();
-    } catch (error) {
-      const { retriable, name } = error as { retriable?: boolean; name?: string };
-      // of a connection that is gone the client has to be made anew
-      if (!retriable || name !== 'KafkaJSProtocolError' || n >= kafkaLimits.retries) throw error;
-      await sleep(AGAIN_MS * n);
-      await cluster.refreshMetadata();
-    }
-  }
+/** The first offset of a partition, or the one after its last. */
+async function edge(cluster: Cluster, topic: string, partition: number, first: boolean): Promise<bigint> {
+  const found = await patiently(
+    () => cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning: first }]),
+    () => cluster.refreshMetadata(),
+  );
+  return BigInt(found[0]?.partitions[0]?.offset ?? 0);
 }
 
 /** One fetch of committed records. Returns the offset to go on with: the given one when there is nothing yet. */
@@ -212,7 +205,7 @@ async function fetchFrom(
   maxWaitTime: number,
   each: (record: StoredRecord) => void,
 ): Promise<bigint> {
-  const { responses } = await patiently(cluster, async () => {
+  const ask = async () => {
     const nodeId = Object.entries(cluster.findLeaderForPartitions(topic, [partition])).find(([, led]) =>
       led.includes(partition),
     )?.[0];
@@ -225,7 +218,8 @@ async function fetchFrom(
       maxBytes: BYTES_PER_FETCH,
       topics: [{ topic, partitions: [{ partition, fetchOffset: from.toString(), maxBytes: BYTES_PER_FETCH }] }],
     });
-  });
+  };
+  const { responses } = await patiently(ask, () => cluster.refreshMetadata());
   const got = responses[0]?.partitions[0];
   if (!got) return from;
   let next = from;
