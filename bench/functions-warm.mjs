@@ -1,0 +1,137 @@
+/**
+ * What does a call of a function cost beside its work? Calls one after the other, at a fixed rate whether answered or not, and as many as go, of JavaScript and
+ * WebAssembly; beside a message to a bare worker thread and back, and a child process per call.
+ * `node bench/functions-warm.mjs [rate] [seconds]`, default 10,000 a second for 10 s; writes bench/results/functions-warm.md.
+ */
+import { writeFileSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import { childProcessCall, ECHO, machine, row, serviceOf, spread, TEXT_PROCESSOR } from './functions/service.mjs';
+
+const rate = Number(process.argv[2] ?? 10_000);
+const seconds = Number(process.argv[3] ?? 10);
+const about = machine();
+const micros = (value) => (value * 1000 < 100 ? (value * 1000).toFixed(1) : (value * 1000).toFixed(0));
+
+async function oneByOne(call, count) {
+  for (let i = 0; i < count; i++) await call(i);
+  const times = [];
+  for (let i = 0; i < count; i++) {
+    const began = performance.now();
+    const worked = await call(i);
+    times.push(performance.now() - began - worked);
+  }
+  return spread(times);
+}
+
+/** Calls begin when they are due, however many are under way: what waits is in the time. */
+function atRate(call) {
+  return new Promise((resolve, reject) => {
+    const times = [];
+    const total = rate * seconds;
+    const began = performance.now();
+    const cpu = process.cpuUsage();
+    let sent = 0;
+    let refused = 0;
+    const step = () => {
+      const due = Math.min(total, Math.floor(((performance.now() - began) * rate) / 1000));
+      for (; sent < due; sent++) {
+        const at = began + (sent * 1000) / rate;
+        const done = (time) => {
+          if (time === undefined) refused++;
+          else times.push(time);
+          if (times.length + refused < total) return;
+          const took = performance.now() - began;
+          const { user, system } = process.cpuUsage(cpu);
+          resolve({
+            spread: spread(times),
+            rate: (times.length / took) * 1000,
+            refused,
+            cores: (user + system) / 1000 / took,
+          });
+        };
+        call(sent).then(
+          (worked) => done(performance.now() - at - worked),
+          (error) => (error.code === 'IGU_FUNCTION_BUSY' ? done() : reject(error)),
+        );
+      }
+      if (sent < total) setImmediate(step);
+    };
+    step();
+  });
+}
+
+/** Calls a second with so many under way. */
+async function most(call, underWay = 64, time = 3_000) {
+  const began = performance.now();
+  let done = 0;
+  const one = async () => {
+    for (; performance.now() - began < time; done++) await call(done);
+  };
+  await Promise.all(Array.from({ length: underWay }, one));
+  return (done / (performance.now() - began)) * 1000;
+}
+
+const { deploy, service, close } = serviceOf({});
+const scaling = { minInstances: 1, maxInstances: 1 };
+await deploy('javascript', ECHO, { runtime: 'javascript', memoryMb: 64, concurrency: 1_000, scaling });
+await deploy('wasm', TEXT_PROCESSOR, {
+  runtime: 'wasm',
+  handler: 'keywords',
+  memoryMb: 32,
+  concurrency: 1_000,
+  scaling,
+});
+const caller = (name) => async (i) => (await service.invoke(name, { trigger: 'call', input: `order ${i}` })).durationMs;
+const bare = new Worker(
+  `const { parentPort } = require('node:worker_threads'); parentPort.on('message', (m) => parentPort.postMessage(m));`,
+  { eval: true },
+);
+const waiting = [];
+bare.on('message', () => waiting.shift()(0));
+const message = (i) =>
+  new Promise((resolve) => {
+    waiting.push(resolve);
+    bare.postMessage({ id: i, event: { trigger: 'call', input: `order ${i}` } });
+  });
+
+const rows = [];
+for (const [title, call] of [
+  ['JavaScript, a thread', caller('javascript')],
+  ['WebAssembly, from a snapshot', caller('wasm')],
+  ['a message to a bare worker and back', message],
+]) {
+  const sequential = await oneByOne(call, 5_000);
+  const steady = await atRate(call);
+  const throughput = await most(call);
+  rows.push(
+    row(
+      title,
+      ...sequential.slice(0, 2).map(micros),
+      ...steady.spread.map(micros),
+      `${Math.round(steady.rate)}${steady.refused > 0 ? ` (${steady.refused} refused)` : ''}`,
+      steady.cores.toFixed(2),
+      Math.round(throughput),
+    ),
+  );
+}
+const children = await oneByOne(async (i) => {
+  await childProcessCall(`order ${i}`);
+  return 0;
+}, 15);
+rows.push(row('a child process per call', ...children.slice(0, 2).map(micros), '', '', '', '', '', ''));
+await close();
+await bare.terminate();
+
+const text = `# Warm calls of functions
+
+${about} \`node bench/functions-warm.mjs ${rate} ${seconds}\`
+
+Time from the call to its answer, less the time in the handler, µs: the hop to the instance and back, the service's accounts, logs and limits. WebAssembly counts every instruction
+too. One process makes the calls and serves them. Goals: p50 of 50 µs and p99 of 500 µs at 10,000 calls a second on two cores.
+
+| way | one by one, p50 | p99 | at ${rate.toLocaleString('en-US')} a second, p50 | p99 | most | calls/s | processors | calls/s, 64 under way |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+${rows.join('\n')}
+`;
+writeFileSync(new URL('results/functions-warm.md', import.meta.url), text);
+process.stdout.write(text);
