@@ -61,9 +61,25 @@ export function usageRecord(
   },
   key: string | Uint8Array,
 ): UsageRecord {
-  const { durationMs, initMs, attempt = 1, ...rest } = call;
-  const record = { ...rest, attempt, billedMs: wholeMs(durationMs), initMs: wholeMs(initMs) };
-  return { ...record, signature: sign(record, key) };
+  // Field by field: made of the rest of another object it takes as long as its signature.
+  const { invocationId, attempt = 1, function: name, version, startedAt, memoryMb, gasUsed, success } = call;
+  const billedMs = wholeMs(call.durationMs);
+  const initMs = wholeMs(call.initMs);
+  const record = {
+    invocationId,
+    attempt,
+    function: name,
+    version,
+    startedAt,
+    billedMs,
+    initMs,
+    memoryMb,
+    gasUsed,
+    success,
+    signature: '',
+  };
+  record.signature = sign(record, key);
+  return record;
 }
 
 function sign(record: Omit<UsageRecord, 'signature'>, key: string | Uint8Array): string {

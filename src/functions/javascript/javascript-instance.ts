@@ -127,7 +127,7 @@ export class JavaScriptInstance implements FunctionInstance {
         return;
       }
       signal?.addEventListener('abort', cancel, { once: true });
-      this.host.send({ type: 'invoke', id, event, context, pieces: answer !== undefined });
+      this.host.send({ type: 'invoke', id, event: packed(event), context, pieces: answer !== undefined });
     });
   }
 
@@ -298,4 +298,9 @@ export class JavaScriptInstance implements FunctionInstance {
       },
     };
   }
+}
+
+/** Of a request all but bytes is text, or was JSON when it came. */
+function packed(event: FunctionEvent): FunctionEvent | string {
+  return event.trigger === 'http' && !ArrayBuffer.isView(event.body) ? JSON.stringify(event) : event;
 }

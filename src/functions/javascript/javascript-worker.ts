@@ -91,7 +91,7 @@ async function load({ code, handler: name, env }: Extract<ToWorker, { type: 'loa
   }
 }
 
-async function invoke({ id, event, context, pieces }: Extract<ToWorker, { type: 'invoke' }>): Promise<void> {
+async function invoke({ id, event: sent, context, pieces }: Extract<ToWorker, { type: 'invoke' }>): Promise<void> {
   // Making one takes longer than all else here, and few functions look at theirs.
   const signal = (): AbortSignal => {
     let controller = signals.get(id);
@@ -101,6 +101,7 @@ async function invoke({ id, event, context, pieces }: Extract<ToWorker, { type: 
     }
     return controller.signal;
   };
+  const event: FunctionEvent = typeof sent === 'string' ? JSON.parse(sent) : sent;
   const lines = new Log();
   const started = performance.now();
   let result: Pick<WorkerReply, 'output' | 'error'>;
