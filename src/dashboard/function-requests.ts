@@ -164,14 +164,14 @@ class StreamedAnswer implements AnswerSink {
   }
 }
 
-/** A large answer that nobody reads must not be held forever. */
+/** A large answer that nobody reads must not be held forever. The socket's own timer is the server's, for keeping connections. */
 function cutOffWhenStalled(response: ServerResponse): void {
   const { socket } = response;
   if (!socket || socket.writableLength <= socket.writableHighWaterMark) return;
-  const onTimeout = () => socket.destroy();
-  socket.setTimeout(httpLimits.stalledAnswerMs, onTimeout);
-  response.once('close', () => {
-    socket.off('timeout', onTimeout);
-    if (!socket.destroyed) socket.setTimeout(0);
-  });
+  let taken = socket.writableLength;
+  const watch = setInterval(() => {
+    if (socket.writableLength === taken) socket.destroy();
+    taken = socket.writableLength;
+  }, httpLimits.stalledAnswerMs);
+  response.once('close', () => clearInterval(watch));
 }

@@ -105,3 +105,31 @@ describe.each(['thread', 'process'] as const)('an answer in pieces from a %s', (
     await expect(call(undefined)).rejects.toMatchObject({ code: 'IGU_FUNCTION_FAILED' });
   });
 });
+
+describe('calls that are sent together', () => {
+  async function three(code: string, inputs: readonly unknown[]) {
+    const instance = await JavaScriptInstance.start(64, 'thread');
+    started.push(instance);
+    await instance.load({ name: 'f', code, handler: 'handle', env: {} });
+    const context = { function: 'f', version: 1, invocationId: 'i', attempt: 1, deadline: Date.now() + 10_000 };
+    const calls = inputs.map((input) => instance.invoke({ trigger: 'call', input }, context));
+    const done = await Promise.allSettled(calls);
+    return done.map((one) => (one.status === 'fulfilled' ? one.value.output : (one.reason as IguanaError).code));
+  }
+
+  test('do not suffer from one whose answer cannot be sent', async () => {
+    const code = 'export const handle = ({ input }) => (input === 2 ? () => 1 : input);';
+    expect(await three(code, [1, 2, 3, 2, 5])).toEqual([1, 'IGU_FUNCTION_FAILED', 3, 'IGU_FUNCTION_FAILED', 5]);
+  });
+
+  test('do not suffer from one whose event cannot be sent', async () => {
+    const code = 'export const handle = ({ input }) => input;';
+    expect(await three(code, [1, () => 1, 3])).toEqual([1, 'IGU_FUNCTION_FAILED', 3]);
+  });
+
+  test('end when their function speaks to the host in its own words', async () => {
+    const code = `import { parentPort } from 'node:worker_threads';
+      export const handle = () => { parentPort.postMessage(null); return new Promise(() => undefined); };`;
+    expect(await three(code, [1])).toEqual(['IGU_FUNCTION_CRASHED']);
+  });
+});
