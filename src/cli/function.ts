@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { functionCallCommand, functionInvokeCommand } from './function-call.js';
 import { functionCreateCommand, functionDeployCommand } from './function-deploy.js';
+import { functionInitCommand } from './function-init.js';
 import { functionLintCommand } from './function-lint.js';
 import {
   functionAliasCommand,
@@ -24,6 +25,7 @@ export function functionCommand(): Command {
       '\nExamples:\n  iguana function create hello --code hello.js --trigger http:GET:/hello\n  iguana function invoke hello --input \'{"name": "Ada"}\'\n  iguana function list',
     );
   for (const command of [
+    functionInitCommand(),
     functionCreateCommand(),
     functionDeployCommand(),
     functionListCommand(),

@@ -17,14 +17,13 @@ export async function ensureTopics(
     const existing = new Set(await admin.listTopics());
     const missing = wanted.filter((w) => !existing.has(w.topic));
     if (missing.length > 0) {
-      await admin.createTopics({
-        waitForLeaders: true,
-        topics: missing.map(({ topic, partitions, configs = {} }) => ({
-          topic,
-          numPartitions: partitions,
-          configEntries: Object.entries(configs).map(([name, value]) => ({ name, value })),
-        })),
-      });
+      const topics = missing.map(({ topic, partitions, configs = {} }) => ({
+        topic,
+        numPartitions: partitions,
+        configEntries: Object.entries(configs).map(([name, value]) => ({ name, value })),
+      }));
+      // made once: those that are there already are no error
+      await patiently(() => admin.createTopics({ waitForLeaders: true, topics }));
     }
     return partitionsOf(
       admin,

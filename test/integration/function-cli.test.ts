@@ -175,6 +175,20 @@ describe('iguana function', () => {
     expect(performance.now() - asked).toBeLessThan(3_000);
   }, 120_000);
 
+  test('init writes a first function that lint finds nothing wrong with, and overwrites nothing', async () => {
+    for (const template of ['javascript', 'typescript']) {
+      const made = await iguana('init', `first-${template}`, '--template', template, '--directory', at('made'));
+      expect(made).toMatchObject({ code: 0, err: '' });
+      expect(made.out).toMatch(new RegExp(`^wrote .*made/first-${template}\\.yaml$`, 'm'));
+      expect(made.out).toMatch(new RegExp(`iguana function deploy .*made/first-${template}\\.yaml`));
+    }
+    expect((await iguana('lint', at('made'))).out).toMatch(/2 read, nothing wrong/);
+    const again = await iguana('init', 'first-javascript', '--directory', at('made'));
+    expect(`${again.code} ${again.err}`).toMatch(/^2 IGU_USAGE .*first-javascript\.yaml is there already/);
+    const other = await iguana('init', 'x', '--template', 'typescrip', '--directory', at('made'));
+    expect(`${other.code} ${other.err}`).toMatch(/^2 .*Did you mean typescript\?/s);
+  }, 60_000);
+
   test('what is wrong is said in one line with the fix', async () => {
     url = 'http://127.0.0.1:1';
     const wrong = async (...args: string[]) => {
