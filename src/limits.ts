@@ -345,6 +345,10 @@ export const functionLimits = {
   maxInstances: 1_000,
   /** Calls under way when the process stops are ended after this, ms. */
   drainMs: 500,
+  /** Memory of a child process for other than what its function keeps, buffers included, MB: Node itself, twice. */
+  processOverheadMb: 128,
+  /** How often the memory of a child process is looked at, ms. */
+  processMemoryMs: 100,
   /** Memory of a worker for other than the function's objects, MB: V8's code and young generation. */
   workerOverheadMb: 16,
 } as const;

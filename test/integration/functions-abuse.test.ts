@@ -95,8 +95,23 @@ describe('the function beside is as fast as before while another', () => {
   );
 });
 
+it('a process that fills buffers, which are no part of its heap, is ended', async () => {
+  const code = javascript(
+    'const all = []; for (;;) { all.push(Buffer.alloc(2 ** 22, 1)); await new Promise((resolve) => setTimeout(resolve, 2)); }',
+  );
+  await expect(call(await deploy(code, { isolation: 'process' }))).rejects.toMatchObject({
+    code: 'IGU_FUNCTION_MEMORY',
+  });
+}, 60_000);
+
 describe.each(['thread', 'process'] as const)('in a %s', (isolation) => {
   it.each([
+    [
+      'sends a signal to Iguana',
+      'process.kill(input ?? process.pid, "SIGTERM")',
+      'IGU_FUNCTION_FAILED',
+      /sends no signals/,
+    ],
     ['ends its process', 'process.exit(0)', 'IGU_FUNCTION_CRASHED', /ended/],
     [
       'leaves a rejection to itself',

@@ -1,4 +1,5 @@
 import { fork } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { IguanaError } from '../../errors.js';
@@ -281,7 +282,13 @@ export class JavaScriptInstance implements FunctionInstance {
     const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
     child.on('message', (messages) => this.receiveAll(messages as readonly FromWorker[]));
     child.on('error', (error) => this.end(this.crashError(error.message)));
+    // Buffers lie outside of the heap that the option above bounds.
+    const most = (this.memoryMb + functionLimits.processOverheadMb) * MB;
+    const watch = setInterval(() => {
+      if (residentBytes(child.pid) > most) this.end(this.memoryError());
+    }, functionLimits.processMemoryMs).unref();
     child.on('exit', (code, signal) => {
+      clearInterval(watch);
       this.end(signal === 'SIGABRT' ? this.memoryError() : this.crashError(`its process ended with ${signal ?? code}`));
     });
     return {
@@ -303,4 +310,13 @@ export class JavaScriptInstance implements FunctionInstance {
 /** Of a request all but bytes is text, or was JSON when it came. */
 function packed(event: FunctionEvent): FunctionEvent | string {
   return event.trigger === 'http' && !ArrayBuffer.isView(event.body) ? JSON.stringify(event) : event;
+}
+
+/** Memory of a process, bytes; 0 where the system does not tell, or it is gone. */
+function residentBytes(pid: number | undefined): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ')[1]) * 4096;
+  } catch {
+    return 0;
+  }
 }

@@ -71,6 +71,12 @@ function logger(): Logger {
 const log = logger();
 Object.assign(console, { ...log, log: log.info, trace: log.debug, dir: log.info });
 
+/** By mistake it would end Iguana: in a thread it is the same process. */
+const noSignals = (): never => {
+  throw new Error('a function sends no signals');
+};
+Object.assign(process, { kill: noSignals, _kill: noSignals });
+
 async function load({ code, handler: name, env }: Extract<ToWorker, { type: 'load' }>): Promise<void> {
   const started = performance.now();
   for (const variable of Object.keys(process.env)) delete process.env[variable];
