@@ -84,7 +84,17 @@ export function partitionConsumer(kafka: Kafka, options: PartitionConsumerOption
   const report = (error: unknown): void => {
     if (!isRebalance(error) && !stopping) onError(error);
   };
-  const places = (partition: number) => [{ topic, partitions: [partition] }];
+  /** Whether the client fetches a partition. One that does not run is told when it does. */
+  const fetching = (one: Assigned, wanted: boolean): void => {
+    if (one.lost || stopping) return;
+    const places = [{ topic, partitions: [one.partition] }];
+    try {
+      if (wanted) consumer.resume(places);
+      else consumer.pause(places);
+    } catch (error) {
+      report(error);
+    }
+  };
 
   const lose = (one: Assigned): void => {
     one.lost = true;
@@ -93,12 +103,8 @@ export function partitionConsumer(kafka: Kafka, options: PartitionConsumerOption
   };
   const open = async (one: Assigned): Promise<void> => {
     const { partition } = one;
-    consumer.pause(places(partition));
-    const reopen = (): void => {
-      if (one.lost || stopping) return;
-      lose(one);
-      void open(adopt(partition));
-    };
+    fetching(one, false);
+    const reopen = (): void => again(one);
     while (!one.lost && !stopping) {
       try {
         const reader = await options.open(
@@ -120,7 +126,7 @@ export function partitionConsumer(kafka: Kafka, options: PartitionConsumerOption
         one.reader = reader;
         if (holding) reader.hold();
         consumer.seek({ topic, partition, offset: String(reader.nextOffset) });
-        consumer.resume(places(partition));
+        fetching(one, true);
       } catch (error) {
         if (one.lost || stopping) return;
         report(error);
@@ -129,6 +135,11 @@ export function partitionConsumer(kafka: Kafka, options: PartitionConsumerOption
       }
       return;
     }
+  };
+  const again = (one: Assigned): void => {
+    if (one.lost || stopping) return;
+    lose(one);
+    void open(adopt(one.partition));
   };
   const adopt = (partition: number): Assigned => {
     const one: Assigned = { partition, reader: undefined, lost: false, end: 0, committed: undefined };
@@ -161,7 +172,13 @@ export function partitionConsumer(kafka: Kafka, options: PartitionConsumerOption
     if (!one?.reader || stopping || isStale()) return;
     const { reader } = one;
     const { messages } = batch;
-    one.end = Math.max(one.end, Number(batch.highWatermark));
+    const end = Number(batch.highWatermark);
+    if (reader.nextOffset > end) {
+      // the topic was deleted and made anew meanwhile
+      again(one);
+      return;
+    }
+    one.end = Math.max(one.end, end);
     const giveUpAt = Date.now() + streamTriggerLimits.roomWaitMs;
     let taken = 0;
     while (taken < messages.length && Number(messages[taken]!.offset) < reader.nextOffset) taken++;
@@ -171,10 +188,8 @@ export function partitionConsumer(kafka: Kafka, options: PartitionConsumerOption
       if (one.lost || stopping || !isRunning() || isStale()) return;
       if (await within(reader.room(), giveUpAt - Date.now())) continue;
       // slow: others need not wait with it
-      consumer.pause(places(batch.partition));
-      void reader.room().then(() => {
-        if (!one.lost && !stopping) consumer.resume(places(batch.partition));
-      });
+      fetching(one, false);
+      void reader.room().then(() => fetching(one, true));
       break;
     }
     const last = messages[taken - 1];
@@ -269,7 +284,11 @@ async function beginning(
     const [known] = await client.fetchOffsets({ groupId, topics: [topic] });
     const offsets = new Map((known?.partitions ?? []).map((one) => [one.partition, Number(one.offset)]));
     const own = offsets.get(partition) ?? -1;
-    if (own >= 0) return own;
+    if (own >= 0) {
+      // beyond its end: of a topic that was deleted since
+      const there = (await client.fetchTopicOffsets(topic)).find((one) => one.partition === partition);
+      return there && own > Number(there.high) ? Number(there.low) : own;
+    }
     const late = Date.now() > giveUpAt;
     const leader = leading();
     if (leader || late || ended()) {

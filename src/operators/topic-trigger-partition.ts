@@ -118,7 +118,7 @@ export class TopicPartition implements PartitionReader {
   async drain(): Promise<void> {
     this.dispatcher.pause();
     await this.dispatcher.idle();
-    await this.committing;
+    while (this.committing) await this.committing;
   }
 
   close(): void {
@@ -243,6 +243,8 @@ export class TopicPartition implements PartitionReader {
       })
       .finally(() => {
         this.committing = undefined;
+        // what finished after the last look
+        if (!this.dispatcher.closed && this.target() > this.committed) this.advanced();
       });
   }
 

@@ -248,6 +248,25 @@ it('a group begun at the end loses nothing to a restart before its first record;
   expect(seen.toSorted()).toEqual(['added', 'between']);
 });
 
+it('a topic that is deleted and made anew is read from its beginning', async () => {
+  const topic = await topicOf('anew');
+  const seen: unknown[] = [];
+  const triggers = host(uniqueName('anew'), {
+    f: ({ records }) => void seen.push(...records.map(({ value }) => value)),
+  });
+  await triggers.apply([deployed({ name: 'f', triggers: [{ type: 'stream', topic, from: 'earliest' }] })]);
+  await send(topic, numbers(10));
+  await until('the old ones', () => seen.length === 10);
+  const admin = kafka.admin();
+  await admin.connect();
+  await admin.deleteTopics({ topics: [topic] });
+  await until('it is gone', async () => !(await admin.listTopics()).includes(topic));
+  await until('made anew', () => admin.createTopics({ topics: [{ topic, numPartitions: 1 }] }).catch(() => false));
+  await admin.disconnect();
+  await send(topic, [{ value: '"new"', partition: 0 }]);
+  await until('the new one', () => seen.includes('new'), 30_000);
+});
+
 it('order by key: slow keys hold nobody up, each key in order, and nothing is read beyond the bound', async () => {
   const topic = await topicOf('keys');
   const byKey = new Map<string, number[]>();
