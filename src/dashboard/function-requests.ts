@@ -143,12 +143,15 @@ class StreamedAnswer implements AnswerSink {
     const { status, headers } = httpHead(this.name, head);
     this.begun = true;
     this.response.writeHead(status, withOurs(headers, undefined));
-    this.response.flushHeaders();
+    // To who asks for the head alone, the first piece would go nowhere.
+    if (this.response.req.method === 'HEAD') this.response.end();
+    else this.response.flushHeaders();
   }
 
   /** Resolves when the reader has room again. */
   write(piece: Uint8Array): Promise<void> | undefined {
     const { response } = this;
+    if (response.writableEnded) throw new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.name });
     if (response.destroyed || response.write(piece)) return undefined;
     return new Promise((resolve) => {
       const stalled = setTimeout(() => response.destroy(), httpLimits.stalledAnswerMs);

@@ -52,7 +52,7 @@ export function errorAnswer(error: unknown): ErrorAnswer {
 /** Sends it; when part of an answer is out already, ends the connection, so that nobody takes that part for the whole. */
 export function sendError(response: ServerResponse, { status, headers, body }: ErrorAnswer, withBody: boolean): void {
   if (response.headersSent) {
-    response.destroy();
+    if (!response.writableEnded) response.destroy();
     return;
   }
   const text = `${JSON.stringify(body)}\n`;

@@ -245,6 +245,22 @@ describe('an answer in pieces', () => {
     expect(before).toBeLessThan(500);
     socket.destroy();
     await expect.poll(async () => (await made()).ended).toBe(true);
+    expect((await fetch(`${page.url}/functions/endless`, { method: 'HEAD' })).status).toBe(200);
+    await expect.poll(() => functions.metrics('endless').failedInvocations).toEqual({ IGU_FUNCTION_CANCELLED: 2 });
+    expect((await made()).made).toBeLessThan(1_000);
+  });
+
+  test('ends with its client', async () => {
+    const { page, functions } = await start();
+    await functions.define(
+      'endless',
+      'export const handle = () => (async function* () { for (;;) yield new Uint8Array(1000); })();',
+      http('/endless'),
+    );
+    const { socket, text } = rawConnection(page.port, 'GET /functions/endless HTTP/1.1\r\nhost: localhost\r\n\r\n');
+    await expect.poll(() => text().length).toBeGreaterThan(100_000);
+    socket.destroy();
+    await expect.poll(() => functions.metrics('endless').concurrency).toBe(0);
     expect(functions.metrics('endless').failedInvocations).toEqual({ IGU_FUNCTION_CANCELLED: 1 });
   });
 });
