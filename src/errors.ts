@@ -189,6 +189,21 @@ const table = {
     fix: 'a placement must be given back as it was taken, once; rebuild the state from the ledger',
     retriable: false,
   },
+  IGU_GPU_LEDGER: {
+    message: 'the GPU ledger cannot be restored: {what}',
+    fix: 'rebuild it from the events of the topic gpu-allocations',
+    retriable: false,
+  },
+  IGU_GPU_REQUEST: {
+    message: 'the GPU request of {instance} cannot be: {what}',
+    fix: 'gpuCount is a whole number from 1, memoryMb above 0, computeShare above 0 to 1; see docs/gpu-placement.md',
+    retriable: false,
+  },
+  IGU_GPU_ALLOCATION: {
+    message: 'no GPU allocation or reservation {id}',
+    fix: 'list them with `iguana gpu list`; its lease may be over: allocate again',
+    retriable: false,
+  },
   IGU_SERVER_UNREACHABLE: {
     message: 'no Iguana answers at {url}{why}',
     fix: 'start one with `iguana start`, or give its address with --url',

@@ -365,6 +365,8 @@ export const wasmFunctionLimits = {
   watchMs: 5,
   /** Memory of all instances of all functions of one process, bytes. */
   maxMemoryBytes: 8_589_934_592,
+  /** A thread without instances gives their memory back after this, ms. */
+  collectAfterMs: 1_000,
   /** Modules that one thread keeps ready beyond those it has instances of. */
   maxIdleCodes: 64,
 } as const;

@@ -1,0 +1,702 @@
+/**
+ * Gives GPUs to workloads: judges each GPU by its mode's rules, lets the placement policy choose, and writes what it did as events of the ledger. It is longer than others since
+ * allocation, reservations, gangs and preemption are one decision over one state: each may use what another gives back.
+ */
+import type { Clock } from '../clock.js';
+import { IguanaError } from '../errors.js';
+import { gpuLedgerLimits } from '../limits.js';
+import { type Enforcement, enforcementOf, environmentOf } from './allocator-environment.js';
+import { AllocatorRanking, DemandCounts, milliOf } from './allocator-ranking.js';
+import {
+  type GpuCandidate,
+  type GpuOffer,
+  type GpuRefusal,
+  type GpuRequest,
+  type GpuSharing,
+  judge,
+  matchesModel,
+  placeMig,
+  wantsWhole,
+} from './allocator-rules.js';
+import {
+  type Allocation,
+  type GpuHolding,
+  Ledger,
+  type LedgerEvent,
+  type LedgerEventType,
+  type LedgerRecord,
+  type Reservation,
+  type SharingMode,
+} from './ledger.js';
+import { expectedRequests, type MigMix, MigOutlook } from './mig/mig-outlook.js';
+import type { MigStep } from './mig/mig-plan.js';
+import { type DemandShare, type GpuDemand, WHOLE_GPU } from './placement/demand.js';
+import type { PlacementPolicyName } from './placement/inflation.js';
+import type { Gpu } from './types.js';
+
+export interface AllocatorOptions {
+  readonly clock: Clock;
+  /** Default: an empty one. */
+  readonly ledger?: Ledger;
+  /** How nodes and GPUs are chosen (default `fragmentation-gradient`). */
+  readonly policy?: PlacementPolicyName;
+  /** How each GPU may be used (default: all `open`). */
+  readonly sharing?: (node: string, gpu: Gpu) => GpuSharing;
+  /** GPUs that an owner may hold at a time, reservations with it, a share counting as its part (default: no bound). */
+  readonly quotas?: Readonly<Record<string, number>>;
+  /** Called with each change, in order: what is to be written to the topic. */
+  readonly onEvent?: (event: LedgerEvent) => void;
+}
+
+/** What a workload got. */
+export interface GpuGrant {
+  readonly granted: true;
+  readonly allocation: Allocation;
+  readonly gpuId: string;
+  readonly gpuIds: readonly string[];
+  readonly node: string;
+  readonly mode: SharingMode;
+  /** For the workload's process; empty while a partition is still to be made. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly enforcement: Enforcement;
+  /** What makes the MIG instance that was planned; then tell `partitioned`. */
+  readonly steps: readonly MigStep[];
+  /** Allocations that had to go for it. */
+  readonly preempted: readonly string[];
+}
+
+export type RefusalReason = 'gpus' | 'quota' | 'records' | 'instance';
+
+/** Why there is nothing. */
+export interface GpuDenial {
+  readonly granted: false;
+  readonly reason: RefusalReason;
+  readonly what: string;
+  /** For each GPU that will not do, why. */
+  readonly gpus: readonly GpuRefusal[];
+}
+
+export interface GangMember {
+  readonly instance: string;
+  readonly request: GpuRequest;
+}
+
+/** An all-or-nothing change that goes on: what was before it, and what it will tell. */
+interface Attempted {
+  readonly before: Map<string, LedgerRecord | undefined>;
+  readonly sequence: number;
+  readonly events: LedgerEvent[];
+  readonly demands: GpuDemand[];
+}
+
+interface Choice {
+  readonly offers: readonly GpuOffer[];
+  readonly sharing: GpuSharing;
+}
+
+type Attempt =
+  | { readonly choice: Choice; readonly gpus?: undefined }
+  | { readonly gpus: readonly GpuRefusal[]; readonly choice?: undefined };
+
+/** Of several kinds of place that would do for a part of a GPU, the most isolated first. */
+const isolation: Record<SharingMode, number> = {
+  mig: 5,
+  partition: 4,
+  mps: 3,
+  'time-slicing': 2,
+  shared: 1,
+  exclusive: 0,
+};
+
+export class GpuAllocator {
+  readonly ledger: Ledger;
+  private readonly nodes = new Map<string, readonly Gpu[]>();
+  private readonly places = new Map<
+    string,
+    { readonly node: string; readonly gpu: Gpu; readonly sharing: GpuSharing }
+  >();
+  private readonly demand = new DemandCounts();
+  private ranking: AllocatorRanking | undefined;
+  private migMix: MigMix | undefined;
+  private attempt: Attempted | undefined;
+
+  constructor(private readonly options: AllocatorOptions) {
+    this.ledger = options.ledger ?? new Ledger();
+  }
+
+  /** What a node has now. GPUs that are missing take nothing new; who held them holds them still. Cost: O(GPUs of the node), of all when there are others than before. */
+  setNode(node: string, gpus: readonly Gpu[]): void {
+    const before = this.nodes.get(node);
+    this.nodes.set(node, gpus);
+    const alike =
+      before?.length === gpus.length &&
+      gpus.every((gpu, i) => {
+        const old = before[i]!;
+        const sharing = this.places.get(gpu.id)?.sharing;
+        return (
+          old.id === gpu.id &&
+          old.name === gpu.name &&
+          old.memoryTotalMb.value === gpu.memoryTotalMb.value &&
+          JSON.stringify(sharing) === JSON.stringify(this.sharingOf(node, gpu))
+        );
+      });
+    for (const { id } of before ?? []) if (this.places.get(id)?.node === node) this.places.delete(id);
+    for (const gpu of gpus) this.places.set(gpu.id, { node, gpu, sharing: this.sharingOf(node, gpu) });
+    if (!alike) this.ranking = undefined;
+    else for (const { id } of gpus) this.refresh(id);
+  }
+
+  /** A node that is gone: its allocations stay until their leases are over, for it may come back. */
+  removeNode(node: string): void {
+    for (const { id } of this.nodes.get(node) ?? []) if (this.places.get(id)?.node === node) this.places.delete(id);
+    this.nodes.delete(node);
+    this.ranking = undefined;
+  }
+
+  /** Demand to be expected, for placement; undefined: what was asked for so far. */
+  expect(mix: readonly DemandShare[] | undefined, migProfiles?: MigMix): void {
+    this.demand.expect(mix);
+    this.migMix = migProfiles;
+    this.ranking?.renew();
+  }
+
+  /**
+   * Gives a workload GPUs, or says of each GPU why not. The same instance with the same request gets what it has already.
+   * Cost: O(GPUs).
+   * @throws IguanaError `IGU_GPU_REQUEST` when the request cannot be meant
+   */
+  allocate(instance: string, request: GpuRequest): GpuGrant | GpuDenial {
+    return this.grant(instance, request, null);
+  }
+
+  /** What `allocate` would say; nothing changes. */
+  canAllocate(instance: string, request: GpuRequest): GpuGrant | GpuDenial {
+    let answer: GpuGrant | GpuDenial | undefined;
+    this.atomically(() => {
+      answer = this.grant(instance, request, null);
+      return false;
+    });
+    return answer!;
+  }
+
+  /** All members or none. The answer of the first that gets nothing, or one for each. */
+  allocateGang(gang: string, members: readonly GangMember[]): readonly GpuGrant[] | GpuDenial {
+    const answers = new Map<GangMember, GpuGrant>();
+    let denied: GpuDenial | undefined;
+    // The hardest to place first.
+    const order = [...members].sort((a, b) => size(b.request) - size(a.request));
+    this.atomically(() => {
+      for (const member of order) {
+        const answer = this.grant(member.instance, member.request, gang);
+        if (!answer.granted) {
+          denied = { ...answer, what: `${member.instance} of gang ${gang}: ${answer.what}` };
+          return false;
+        }
+        answers.set(member, answer);
+      }
+      return true;
+    });
+    return denied ?? members.map((member) => answers.get(member)!);
+  }
+
+  /** @throws IguanaError `IGU_GPU_ALLOCATION` when there is none such */
+  release(id: string, why = 'it was released'): void {
+    this.expectRecord(id);
+    this.write('released', id, why, null);
+  }
+
+  /** A heartbeat. @throws IguanaError `IGU_GPU_ALLOCATION` when it is over already: then allocate again */
+  renew(id: string): Allocation {
+    const record = this.expectRecord(id);
+    if (record.kind !== 'allocation') throw new IguanaError('IGU_GPU_ALLOCATION', { id });
+    if (record.leaseMs === null) return record;
+    const renewed = { ...record, expiresAt: this.options.clock.now() + record.leaseMs };
+    this.write('renewed', id, 'a heartbeat came', renewed);
+    return renewed;
+  }
+
+  /** Gives back what is due: leases without heartbeat, reservations that nobody used. Call it regularly. */
+  expire(): number {
+    const now = this.options.clock.now();
+    const due = [...this.ledger.all()].filter(({ expiresAt }) => expiresAt !== null && expiresAt <= now);
+    for (const { id, kind } of due)
+      this.write('expired', id, kind === 'allocation' ? 'no heartbeat came' : 'nobody used it', null);
+    return due.length;
+  }
+
+  /** Keeps GPUs for an owner: its next allocations that fit use them first. */
+  reserve(owner: string, request: GpuRequest, ttlMs: number): Reservation | GpuDenial {
+    if (!(ttlMs > 0) || !Number.isFinite(ttlMs)) throw invalid(owner, `a reservation for ${ttlMs} ms`);
+    check(owner, request);
+    const asked = { ...request, owner };
+    const found = this.decide(asked);
+    if (!('choice' in found)) return found;
+    const id = `reservation/${owner}/${this.ledger.sequence + 1}`;
+    const now = this.options.clock.now();
+    const record: Reservation = {
+      kind: 'reservation',
+      id,
+      owner,
+      request: canonical(request),
+      holdings: found.choice.offers.map(({ holding }) => holding),
+      since: now,
+      expiresAt: now + ttlMs,
+    };
+    this.write('reserved', id, `kept for ${owner}`, record);
+    return record;
+  }
+
+  /** MIG instances that were planned are there now, by GPU. The allocation's environment names them. */
+  partitioned(id: string, instances: ReadonlyMap<string, string>): Allocation {
+    const record = this.expectRecord(id);
+    if (record.kind !== 'allocation') throw new IguanaError('IGU_GPU_ALLOCATION', { id });
+    const holdings = record.holdings.map((holding): GpuHolding => {
+      const uuid = instances.get(holding.gpuId);
+      if (uuid === undefined || !holding.partition) return holding;
+      return { ...holding, partition: { ...holding.partition, id: uuid } };
+    });
+    const gpus = holdings.flatMap(({ gpuId }) => this.places.get(gpuId)?.gpu ?? []);
+    const sharing = this.places.get(holdings[0]!.gpuId)?.sharing ?? { mode: 'open' };
+    const made = { ...record, holdings, environment: environmentOf(holdings, gpus, sharing) };
+    this.write('partitioned', id, 'its partition was made', made);
+    return made;
+  }
+
+  /** For each GPU, what speaks against a request now; an empty list: nothing. */
+  explain(request: GpuRequest): { readonly fits: readonly string[]; readonly gpus: readonly GpuRefusal[] } {
+    check('request', request);
+    const { offers, refusals } = this.judgeAll(request, undefined);
+    return { fits: offers.map(({ holding }) => holding.gpuId), gpus: refusals };
+  }
+
+  /** GPUs that an owner holds, a share counting as its part. */
+  usageOf(owner: string): number {
+    let milli = 0;
+    for (const record of this.ledger.all())
+      if (record.owner === owner) for (const holding of record.holdings) milli += countedMilli(holding);
+    return milli / WHOLE_GPU;
+  }
+
+  private grant(instance: string, request: GpuRequest, gang: string | null): GpuGrant | GpuDenial {
+    check(instance, request);
+    const asked = canonical(request);
+    const there = this.ledger.allocationOf(instance);
+    if (there) {
+      if (there.request === asked) return this.answer(there, [], []);
+      return deny('instance', `${instance} holds ${there.id} by another request; release that first`);
+    }
+    if (this.ledger.size >= gpuLedgerLimits.maxRecords)
+      return deny('records', `there are ${gpuLedgerLimits.maxRecords} allocations and reservations already`);
+    const owner = request.owner ?? instance;
+    const reserved = this.fromReservation(owner, request);
+    let choice = reserved?.choice;
+    let preempted: readonly string[] = [];
+    let granted: GpuGrant | GpuDenial | undefined;
+    this.atomically(() => {
+      if (reserved) this.shrink(reserved.reservation, reserved.choice, instance);
+      if (!choice) {
+        const found = this.decide(request, instance);
+        if ('choice' in found) choice = found.choice;
+        else if (found.reason === 'gpus' && request.preempt) {
+          const way = this.preempt(request, instance);
+          if (way) ({ choice, preempted } = way);
+        }
+        if (!choice) {
+          granted = 'choice' in found ? undefined : found;
+          return false;
+        }
+      }
+      granted = this.record(instance, owner, request, asked, gang, choice, preempted);
+      return true;
+    });
+    return granted!;
+  }
+
+  private record(
+    instance: string,
+    owner: string,
+    request: GpuRequest,
+    asked: string,
+    gang: string | null,
+    { offers, sharing }: Choice,
+    preempted: readonly string[],
+  ): GpuGrant {
+    const now = this.options.clock.now();
+    const holdings = offers.map(({ holding }) => holding);
+    const leaseMs = request.leaseMs === undefined ? gpuLedgerLimits.leaseMs : request.leaseMs;
+    const allocation: Allocation = {
+      kind: 'allocation',
+      id: `${instance}/${this.ledger.sequence + 1}`,
+      instance,
+      owner,
+      priority: request.priority ?? 0,
+      gang,
+      request: asked,
+      holdings,
+      environment: environmentOf(
+        holdings,
+        offers.map(({ gpu }) => gpu),
+        sharing,
+      ),
+      since: now,
+      leaseMs,
+      expiresAt: leaseMs === null ? null : now + leaseMs,
+    };
+    this.write('allocated', allocation.id, `placed on ${holdings[0]!.node}`, allocation);
+    const models = request.model === undefined ? undefined : this.modelsLike(request.model);
+    const milli = milliOf(offers[0]!);
+    this.attempt?.demands.push({
+      cpuMilli: 0,
+      memoryMb: 0,
+      gpuCount: offers.length,
+      gpuMilli: offers.length > 1 ? WHOLE_GPU : milli,
+      ...(models && { models }),
+    });
+    return this.answer(
+      allocation,
+      offers.flatMap(({ steps }) => steps),
+      preempted,
+    );
+  }
+
+  private answer(allocation: Allocation, steps: readonly MigStep[], preempted: readonly string[]): GpuGrant {
+    const gpuIds = allocation.holdings.map(({ gpuId }) => gpuId);
+    const { node, mode } = allocation.holdings[0]!;
+    return {
+      granted: true,
+      allocation,
+      gpuId: gpuIds[0]!,
+      gpuIds,
+      node,
+      mode,
+      environment: allocation.environment,
+      enforcement: enforcementOf(mode),
+      steps,
+      preempted,
+    };
+  }
+
+  /** Which GPUs; nothing is written. */
+  private decide(request: GpuRequest, instance?: string): { readonly choice: Choice } | GpuDenial {
+    const owner = request.owner ?? instance ?? '';
+    const found = this.choose(request, undefined);
+    if (!found.choice) return this.denyGpus(request, found.gpus);
+    const quota = this.options.quotas?.[owner];
+    if (quota !== undefined) {
+      const used = this.usageOf(owner);
+      const more = found.choice.offers.reduce((sum, { holding }) => sum + countedMilli(holding), 0) / WHOLE_GPU;
+      if (used + more > quota + 1e-9)
+        return deny('quota', `${owner} holds ${used} of ${quota} GPUs and asks for ${more} more`);
+    }
+    return { choice: found.choice };
+  }
+
+  private denyGpus({ gpuCount = 1 }: GpuRequest, gpus: readonly GpuRefusal[]): GpuDenial {
+    if (this.places.size === 0) return deny('gpus', 'there are no GPUs');
+    const counts = new Map<string, number>();
+    for (const { code } of gpus) counts.set(code, (counts.get(code) ?? 0) + 1);
+    const told = [...counts].sort((a, b) => b[1] - a[1]).map(([code, count]) => `${code} ${count}`);
+    const free = this.places.size - gpus.length;
+    const what =
+      free > 0
+        ? `no node has ${gpuCount} like GPUs that will do (${free} will, alone)`
+        : `none of ${this.places.size} GPUs will do: ${told.join(', ')}`;
+    return { granted: false, reason: 'gpus', what, gpus };
+  }
+
+  /**
+   * @param without records whose GPUs count as free
+   * @param only GPUs to look at
+   */
+  private choose(request: GpuRequest, without: ReadonlySet<string> | undefined, only?: ReadonlySet<string>): Attempt {
+    const { offers, refusals } = this.judgeAll(request, without, only);
+    const count = request.gpuCount ?? 1;
+    if (offers.length < count) return { gpus: refusals };
+    if (wantsWhole(request)) return this.chosen(this.ranks().rank(offers, count)[0]?.offers, refusals);
+    const kinds = [...new Set(offers.map(({ holding }) => holding.mode))].sort((a, b) => isolation[b] - isolation[a]);
+    for (const kind of kinds) {
+      const alike = offers.filter(({ holding }) => holding.mode === kind);
+      const dynamic = alike.filter(({ mig }) => mig);
+      const fixed = alike.filter(({ mig }) => !mig);
+      const way = this.ranks().rank(fixed, count)[0]?.offers ?? this.placeDynamic(dynamic, without);
+      if (way) return this.chosen(way, refusals);
+    }
+    return { gpus: refusals };
+  }
+
+  private chosen(offers: readonly GpuOffer[] | undefined, gpus: readonly GpuRefusal[]): Attempt {
+    if (!offers) return { gpus };
+    return { choice: { offers, sharing: this.places.get(offers[0]!.holding.gpuId)!.sharing } };
+  }
+
+  /** Over all GPUs of the model that can take the instance: where the fewest later requests will be refused for it. */
+  private placeDynamic(offers: readonly GpuOffer[], without: ReadonlySet<string> | undefined): GpuOffer[] | undefined {
+    let best: { made: GpuOffer; placement: number; cost: number } | undefined;
+    for (const table of new Set(offers.map(({ mig }) => mig!.table))) {
+      const alike = offers.filter(({ mig }) => mig!.table === table);
+      const mix = this.migMix ?? Object.fromEntries(table.model.profiles.map(({ name }) => [name, 1]));
+      const outlook = new MigOutlook(table, expectedRequests(table, mix, alike.length));
+      outlook.look(alike.map(({ mig }) => mig!.layout));
+      for (const made of alike)
+        for (const placement of made.mig!.places) {
+          const cost = outlook.costOf(made.mig!.layout, placement);
+          if (!best || cost < best.cost) best = { made, placement, cost };
+        }
+    }
+    if (!best) return undefined;
+    const candidate = this.candidate(best.made.holding.gpuId, without)!;
+    return [placeMig(candidate, best.made, best.placement)];
+  }
+
+  private judgeAll(
+    request: GpuRequest,
+    without: ReadonlySet<string> | undefined,
+    only?: ReadonlySet<string>,
+  ): { offers: GpuOffer[]; refusals: GpuRefusal[] } {
+    const offers: GpuOffer[] = [];
+    const refusals: GpuRefusal[] = [];
+    for (const id of only ?? this.places.keys()) {
+      const candidate = this.candidate(id, without);
+      if (!candidate) continue;
+      const verdict = judge(request, candidate);
+      if ('offer' in verdict) offers.push(verdict.offer);
+      else refusals.push({ node: candidate.node, gpuId: id, ...verdict });
+    }
+    return { offers, refusals };
+  }
+
+  private candidate(gpuId: string, without?: ReadonlySet<string>): GpuCandidate | undefined {
+    const place = this.places.get(gpuId);
+    if (!place) return undefined;
+    const all = this.ledger.holdersOf(gpuId);
+    return { ...place, holders: without ? all.filter(({ record }) => !without.has(record.id)) : all };
+  }
+
+  private fromReservation(
+    owner: string,
+    request: GpuRequest,
+  ): { readonly reservation: Reservation; readonly choice: Choice } | undefined {
+    for (const record of this.ledger.all()) {
+      if (record.kind !== 'reservation' || record.owner !== owner) continue;
+      const found = this.choose(request, new Set([record.id]), new Set(record.holdings.map(({ gpuId }) => gpuId)));
+      if (!found.choice || !within(found.choice.offers, record)) continue;
+      return { reservation: record, choice: found.choice };
+    }
+    return undefined;
+  }
+
+  /** What is used of a reservation is no longer kept; the rest is. */
+  private shrink(reservation: Reservation, { offers }: Choice, instance: string): void {
+    const used = new Set(offers.map(({ holding }) => holding.gpuId));
+    const holdings = reservation.holdings.filter(({ gpuId }) => !used.has(gpuId));
+    if (holdings.length === 0) this.write('used', reservation.id, `used by ${instance}`, null);
+    else this.write('reduced', reservation.id, `used in part by ${instance}`, { ...reservation, holdings });
+  }
+
+  /**
+   * Frees GPUs for a request of higher priority: on the node where the least is lost, which is first the lowest priority and then the fewest GPU-milliseconds of work. Nobody
+   * goes who need not. Undefined: that would not help, and nothing is written.
+   */
+  private preempt(request: GpuRequest, instance: string): { choice: Choice; preempted: readonly string[] } | undefined {
+    const priority = request.priority ?? 0;
+    const count = request.gpuCount ?? 1;
+    const now = this.options.clock.now();
+    const byNode = new Map<string, { gpuId: string; victims: ReadonlySet<string>; loss: Loss }[]>();
+    for (const gpuId of this.places.keys()) {
+      const victims = this.victimsOn(gpuId, request, priority, now);
+      if (!victims) continue;
+      const { node } = this.places.get(gpuId)!;
+      const list = byNode.get(node);
+      const one = { gpuId, victims, loss: this.lossOf(victims, now) };
+      if (list) list.push(one);
+      else byNode.set(node, [one]);
+    }
+    let best: { victims: ReadonlySet<string>; loss: Loss } | undefined;
+    for (const list of byNode.values()) {
+      if (list.length < count) continue;
+      const cheapest = list.sort((a, b) => compareLoss(a.loss, b.loss)).slice(0, count);
+      const victims = new Set(cheapest.flatMap((one) => [...one.victims]));
+      const loss = this.lossOf(victims, now);
+      if (best && compareLoss(loss, best.loss) >= 0) continue;
+      const found = this.choose(request, victims, new Set(cheapest.map(({ gpuId }) => gpuId)));
+      if (found.choice) best = { victims, loss };
+    }
+    if (!best) return undefined;
+    const preempted = [...best.victims];
+    for (const id of preempted) this.write('preempted', id, `${instance} has priority ${priority}`, null);
+    const again = this.decide(request, instance);
+    // The quota speaks against it, or the place is another one: then nothing of this happens.
+    if (!('choice' in again)) return undefined;
+    return { choice: again.choice, preempted };
+  }
+
+  /** The least that has to go for a GPU to do; undefined: nothing would help. */
+  private victimsOn(
+    gpuId: string,
+    request: GpuRequest,
+    priority: number,
+    now: number,
+  ): ReadonlySet<string> | undefined {
+    const fits = (without: ReadonlySet<string>): boolean => 'offer' in judge(request, this.candidate(gpuId, without)!);
+    const lower = this.ledger
+      .holdersOf(gpuId)
+      .flatMap(({ record }) => (record.kind === 'allocation' && record.priority < priority ? [record] : []))
+      .sort((a, b) => a.priority - b.priority || workOf(a, now) - workOf(b, now));
+    const victims = new Set<string>();
+    for (const record of lower) {
+      if (fits(victims)) break;
+      victims.add(record.id);
+    }
+    if (!fits(victims)) return undefined;
+    for (const { id } of [...lower].reverse()) {
+      if (!victims.delete(id)) continue;
+      if (!fits(victims)) victims.add(id);
+    }
+    return victims;
+  }
+
+  private lossOf(victims: ReadonlySet<string>, now: number): Loss {
+    let priority = Number.NEGATIVE_INFINITY;
+    let work = 0;
+    for (const id of victims) {
+      const record = this.ledger.get(id);
+      if (record?.kind !== 'allocation') continue;
+      priority = Math.max(priority, record.priority);
+      work += workOf(record, now);
+    }
+    return { priority, work };
+  }
+
+  private modelsLike(asked: string): string[] {
+    return this.ranks().models.filter((name) => matchesModel(name, asked));
+  }
+
+  private ranks(): AllocatorRanking {
+    if (!this.ranking) {
+      const candidates = [...this.places.keys()].map((id) => this.candidate(id)!);
+      this.ranking = new AllocatorRanking(candidates, this.options.policy ?? 'fragmentation-gradient', this.demand);
+    }
+    return this.ranking;
+  }
+
+  private refresh(gpuId: string): void {
+    const candidate = this.ranking && this.candidate(gpuId);
+    if (candidate) this.ranking?.refresh(candidate);
+  }
+
+  private sharingOf(node: string, gpu: Gpu): GpuSharing {
+    return this.options.sharing?.(node, gpu) ?? { mode: 'open' };
+  }
+
+  private expectRecord(id: string): LedgerRecord {
+    const record = this.ledger.get(id);
+    if (!record) throw new IguanaError('IGU_GPU_ALLOCATION', { id });
+    return record;
+  }
+
+  private write(type: LedgerEventType, id: string, why: string, record: LedgerRecord | null): void {
+    const before = this.ledger.get(id);
+    const event = this.ledger.next(type, id, this.options.clock.now(), why, record);
+    if (this.attempt && !this.attempt.before.has(id)) this.attempt.before.set(id, before);
+    this.ledger.apply(event);
+    for (const { gpuId } of [...(before?.holdings ?? []), ...(record?.holdings ?? [])]) this.refresh(gpuId);
+    if (this.attempt) this.attempt.events.push(event);
+    else this.options.onEvent?.(event);
+  }
+
+  /** Either all that `change` writes happens and is told, or nothing of it. */
+  private atomically(change: () => boolean): void {
+    const outer = this.attempt;
+    this.attempt = { before: new Map(), sequence: this.ledger.sequence, events: [], demands: [] };
+    const mine = this.attempt;
+    let done = false;
+    try {
+      done = change();
+    } finally {
+      this.attempt = outer;
+      if (!done) this.undo(mine);
+    }
+    if (!done) return;
+    if (outer) {
+      for (const [id, record] of mine.before) if (!outer.before.has(id)) outer.before.set(id, record);
+      outer.events.push(...mine.events);
+      outer.demands.push(...mine.demands);
+      return;
+    }
+    for (const event of mine.events) this.options.onEvent?.(event);
+    for (const demand of mine.demands) this.ranks().learn(demand);
+  }
+
+  private undo({ before, sequence }: Attempted): void {
+    const touched = [...before.keys()].flatMap((id) => this.ledger.get(id)?.holdings ?? []);
+    this.ledger.rollBack(sequence, before);
+    for (const record of before.values()) if (record) touched.push(...record.holdings);
+    for (const { gpuId } of touched) this.refresh(gpuId);
+  }
+}
+
+/** No more is taken than was kept, so that a reservation stretches neither over others nor over the quota. */
+function within(offers: readonly GpuOffer[], { holdings }: Reservation): boolean {
+  return offers.every(({ holding }) =>
+    holdings.some(
+      (kept) =>
+        kept.gpuId === holding.gpuId &&
+        kept.mode === holding.mode &&
+        kept.memoryMb >= holding.memoryMb &&
+        kept.shareMilli >= holding.shareMilli,
+    ),
+  );
+}
+
+/** What is lost when an allocation ends: GPU-milliseconds of work. */
+function workOf({ since, holdings }: Allocation, now: number): number {
+  const gpus = holdings.reduce((sum, holding) => sum + countedMilli(holding), 0) / WHOLE_GPU;
+  return gpus * Math.max(1, now - since);
+}
+
+interface Loss {
+  /** The highest of what goes: nobody of higher priority goes for one of lower. */
+  readonly priority: number;
+  readonly work: number;
+}
+
+function compareLoss(a: Loss, b: Loss): number {
+  return a.priority - b.priority || a.work - b.work;
+}
+
+/** A place for time-slicing or MPS counts as its part, memory or compute, whichever is more. */
+function countedMilli({ mode, shareMilli }: GpuHolding): number {
+  return mode === 'exclusive' ? WHOLE_GPU : shareMilli;
+}
+
+function size({ gpuCount = 1, computeShare = 1, memoryMb = 0 }: GpuRequest): number {
+  return gpuCount * 1e9 + computeShare * 1e6 + Math.min(memoryMb, 1e6);
+}
+
+function deny(reason: RefusalReason, what: string): GpuDenial {
+  return { granted: false, reason, what, gpus: [] };
+}
+
+/** The same text for the same request, whatever the order of its fields. */
+function canonical(request: GpuRequest): string {
+  const entries = Object.entries(request).filter(([, value]) => value !== undefined);
+  return JSON.stringify(Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1))));
+}
+
+function check(instance: string, request: GpuRequest): void {
+  const { gpuCount = 1, memoryMb, computeShare, leaseMs, priority = 0, minComputeCapability } = request;
+  if (!Number.isSafeInteger(gpuCount) || gpuCount < 1) throw invalid(instance, `gpuCount is ${gpuCount}`);
+  if (memoryMb !== undefined && !(memoryMb > 0 && Number.isFinite(memoryMb)))
+    throw invalid(instance, `memoryMb is ${memoryMb}`);
+  if (computeShare !== undefined && !(computeShare > 0 && computeShare <= 1))
+    throw invalid(instance, `computeShare is ${computeShare}`);
+  if (leaseMs !== undefined && leaseMs !== null && !(leaseMs > 0 && Number.isFinite(leaseMs)))
+    throw invalid(instance, `leaseMs is ${leaseMs}`);
+  if (!Number.isSafeInteger(priority) || Math.abs(priority) > 1_000) throw invalid(instance, `priority is ${priority}`);
+  if (minComputeCapability !== undefined && !/^\d+\.\d+$/.test(minComputeCapability))
+    throw invalid(instance, `minComputeCapability is ${minComputeCapability}, not like 8.0`);
+}
+
+function invalid(instance: string, what: string): IguanaError {
+  return new IguanaError('IGU_GPU_REQUEST', { instance, what });
+}
