@@ -108,6 +108,7 @@ async function memory(code, definition, instances, input) {
   await Promise.all(Array.from({ length: instances }, () => call(input)));
   const during = await rss();
   await pool.scaleTo(0);
+  await sleep(2_000);
   const after = await rss();
   await close();
   return [instances, before, during, after];

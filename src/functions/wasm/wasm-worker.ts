@@ -1,6 +1,9 @@
 /** A thread that holds instances of WebAssembly functions and runs their calls one after the other. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { parentPort, workerData } from 'node:worker_threads';
 import { messageOf } from '../../errors.js';
+import { wasmFunctionLimits } from '../../limits.js';
 import type { CompiledModule } from '../../wasm/engines/engine.js';
 import { NativeEngine } from '../../wasm/engines/native.js';
 import { prepareModule } from '../../wasm/module/prepare.js';
@@ -88,7 +91,22 @@ function receive(message: ToThread): void {
     const guest = guests.get(message.instance);
     if (guest instanceof Guest) guest.close();
     guests.delete(message.instance);
+    if (guests.size === 0) collectSoon();
   }
+}
+
+let collecting: NodeJS.Timeout | undefined;
+
+/** Memory of instances that are gone goes back only when garbage is collected, which an idle thread never does by itself. */
+function collectSoon(): void {
+  clearTimeout(collecting);
+  collecting = setTimeout(() => {
+    if (guests.size > 0) return;
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    setFlagsFromString('--no-expose-gc');
+    collect();
+  }, wasmFunctionLimits.collectAfterMs).unref();
 }
 
 port.on('message', (messages: readonly ToThread[]) => {
