@@ -61,8 +61,9 @@ function host(group: string, handlers: Record<string, Handler>, kind = streamTri
   return triggers;
 }
 
-async function topicOf(what: string, partitions = 1): Promise<string> {
-  const topic = uniqueName(what);
+const topicOf = (what: string, partitions = 1): Promise<string> => topicNamed(uniqueName(what), partitions);
+
+async function topicNamed(topic: string, partitions = 1): Promise<string> {
   const admin = kafka.admin();
   await admin.connect();
   await admin.createTopics({ topics: [{ topic, numPartitions: partitions }], waitForLeaders: true });
@@ -97,6 +98,7 @@ interface Read {
 async function follow(topic: string): Promise<Read[]> {
   const consumer = kafka.consumer({ groupId: uniqueName('look'), maxWaitTimeInMs: 50 });
   const seen: Read[] = [];
+  await topicNamed(topic);
   await consumer.connect();
   await consumer.subscribe({ topic, fromBeginning: true });
   await consumer.run({
@@ -120,7 +122,6 @@ it('a poisoned record ends in dead letters alone, with the reason; the others ar
     await topicOf('bad'),
   ];
   const group = uniqueName('poison');
-  await topicOf('unused');
   const calls = new Map<number, number>();
   const triggers = host(group, {
     f: ({ records }) => {
@@ -261,7 +262,11 @@ it('a topic that is deleted and made anew is read from its beginning', async () 
   await admin.connect();
   await admin.deleteTopics({ topics: [topic] });
   await until('it is gone', async () => !(await admin.listTopics()).includes(topic));
-  await until('made anew', () => admin.createTopics({ topics: [{ topic, numPartitions: 1 }] }).catch(() => false));
+  // who reads it may bring it about as well
+  await until('made anew', async () => {
+    await admin.createTopics({ topics: [{ topic, numPartitions: 1 }] }).catch(() => false);
+    return (await admin.listTopics()).includes(topic);
+  });
   await admin.disconnect();
   await send(topic, [{ value: '"new"', partition: 0 }]);
   await until('the new one', () => seen.includes('new'), 30_000);
