@@ -360,7 +360,7 @@ export const wasmFunctionLimits = {
   /** Of those that are started while others are held up by long calls. */
   maxThreads: 64,
   /** A call that has run so long no longer keeps other functions' calls behind it: they go to another thread, ms. */
-  heldUpMs: 10,
+  heldUpMs: 20,
   /** How often running calls are looked at, ms: a call is stopped at most so much late. */
   watchMs: 5,
   /** Memory of all instances of all functions of one process, bytes. */
@@ -600,6 +600,8 @@ export const gpuMonitorLimits = {
   everyMs: 1_000,
   /** Between two complete inventories (partitions, identity), ms. */
   fullEveryMs: 60_000,
+  /** The kernel's log is read this often, ms. */
+  kernelLogEveryMs: 10_000,
   /** An answer older than this is stale, ms. */
   staleAfterMs: 5_000,
   /** A sign that comes and goes has to be there for so long before it counts, ms: throttling. */

@@ -1,7 +1,7 @@
 // What the benchmarks of function calls share: a service with all runtimes, the functions that are called, quantiles, and a child process per call to compare with.
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { cpus, loadavg, platform, release } from 'node:os';
+import { cpus, getPriority, loadavg, platform, release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { wallClock } from '../../dist/src/clock.js';
 import { functionSchema } from '../../dist/src/functions/definition.js';
@@ -81,5 +81,6 @@ export function machine() {
     load > cpus().length / 2
       ? ' **The machine was busy with other work: preliminary, run it again on an idle one.**'
       : '';
-  return `${cpus().length} × ${cpus()[0].model}, ${platform()} ${release()}, Node ${process.version}. Load average when it began: ${load.toFixed(1)}.${busy}`;
+  const nice = getPriority() === 0 ? '' : ` Priority ${getPriority()}.`;
+  return `${cpus().length} × ${cpus()[0].model}, ${platform()} ${release()}, Node ${process.version}. Load average when it began: ${load.toFixed(1)}.${nice}${busy}`;
 }
