@@ -1,10 +1,9 @@
+import { gpuValueLimits } from '../../limits.js';
 import type { Fact, GpuProcess } from '../types.js';
 import { absent, known } from '../types.js';
-import { gpuValueLimits } from '../../limits.js';
 import { isObject, type Json, type JsonObject, jsonAt, jsonBlocks, jsonText } from './json-blocks.js';
-import type { Bounds, GpuFacts, Quantity } from './reading.js';
+import type { Bounds, GpuFacts, GpuReading, Quantity, ToolReading } from './reading.js';
 import { bounds, firstFact, kebab, mapFact, numberFact, Problems, withinTotal, wordFact } from './reading.js';
-import type { GpuReading, ToolReading } from './reading.js';
 
 /** The answers of amd-smi with `--json`. Each is optional: what is not told is absent. */
 export interface AmdAnswers {
@@ -78,9 +77,19 @@ function gpuOf(number: number, told: Partial<Record<keyof AmdAnswers, JsonObject
     memoryUsedMb: memory('used_vram'),
     memoryFreeMb: memory('free_vram'),
     utilization: count('%', bounds.percent, ['metric', 'usage', 'gfx_activity'], ['metric', 'usage', 'gfx_usage']),
-    memoryUtilization: count('%', bounds.percent, ['metric', 'usage', 'umc_activity'], ['metric', 'usage', 'mem_usage']),
+    memoryUtilization: count(
+      '%',
+      bounds.percent,
+      ['metric', 'usage', 'umc_activity'],
+      ['metric', 'usage', 'mem_usage'],
+    ),
     // data-centre GPUs have no sensor at the edge
-    temperature: count('C', bounds.temperature, ['metric', 'temperature', 'edge'], ['metric', 'temperature', 'hotspot']),
+    temperature: count(
+      'C',
+      bounds.temperature,
+      ['metric', 'temperature', 'edge'],
+      ['metric', 'temperature', 'hotspot'],
+    ),
     memoryTemperature: count('C', bounds.temperature, ['metric', 'temperature', 'mem']),
     power: count(
       'W',
@@ -99,10 +108,7 @@ function gpuOf(number: number, told: Partial<Record<keyof AmdAnswers, JsonObject
     coreClock: count('MHz', bounds.clock, ['metric', 'clock', 'gfx_0', 'clk'], ['metric', 'clock', 'gfx', 'cur_clk']),
     memoryClock: count('MHz', bounds.clock, ['metric', 'clock', 'mem_0', 'clk'], ['metric', 'clock', 'mem', 'cur_clk']),
     fanPercent: count('%', bounds.fan, ['metric', 'fan', 'usage']),
-    partitionMode: word(
-      ['static', 'partition', 'accelerator_partition'],
-      ['static', 'partition', 'compute_partition'],
-    ),
+    partitionMode: word(['static', 'partition', 'accelerator_partition'], ['static', 'partition', 'compute_partition']),
   };
   const uncorrected = count('count', bounds.count, ['metric', 'ecc', 'total_uncorrectable_count']);
   const processes = processesOf(told.process, problems);

@@ -55,7 +55,13 @@ export class AmdSource implements GpuSource {
     this.settled = command;
     // whoever is only in yesterday's list is not there any more
     const there = new Set(parseAmdSmi({ metric: metric.stdout }).gpus.map(({ facts }) => facts.index?.value));
-    return { state: 'ok', command, what: '', gpus: gpus.filter(({ facts }) => there.has(facts.index?.value)), problems };
+    return {
+      state: 'ok',
+      command,
+      what: '',
+      gpus: gpus.filter(({ facts }) => there.has(facts.index?.value)),
+      problems,
+    };
   }
 
   private async byRocm(run: RunTool): Promise<SourceAnswer> {

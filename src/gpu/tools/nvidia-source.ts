@@ -56,14 +56,16 @@ export class NvidiaSource implements GpuSource {
       ...gpus,
       ...lost
         .filter((bus) => !gpus.some(({ facts }) => facts.busId?.value === bus))
-        .map((bus): GpuReading => ({
-          vendor: 'nvidia',
-          uuid: absent('lost'),
-          name: absent('lost'),
-          facts: { busId: known(bus) },
-          signals: {},
-          lost: true,
-        })),
+        .map(
+          (bus): GpuReading => ({
+            vendor: 'nvidia',
+            uuid: absent('lost'),
+            name: absent('lost'),
+            facts: { busId: known(bus) },
+            signals: {},
+            lost: true,
+          }),
+        ),
     ];
     if (query.cut) problems.add('it said too much');
     const split = gpus.some(({ facts }) => facts.partitionMode?.value === 'enabled');

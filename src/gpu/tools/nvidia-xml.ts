@@ -138,14 +138,23 @@ function eccOf(gpu: XmlElement, span: 'volatile' | 'aggregate'): Fact {
 }
 
 /** Of these every version tells. */
-const expected = ['sw-power-cap', 'hw-slowdown', 'hw-thermal-slowdown', 'hw-power-brake-slowdown', 'sw-thermal-slowdown'];
+const expected = [
+  'sw-power-cap',
+  'hw-slowdown',
+  'hw-thermal-slowdown',
+  'hw-power-brake-slowdown',
+  'sw-thermal-slowdown',
+];
 
 function throttleReasonsOf(gpu: XmlElement): Fact<readonly string[]> {
   const group = gpu.at('clocks_event_reasons') ?? gpu.at('clocks_throttle_reasons');
   if (!group) return absent('not-reported');
   if (group.children.length === 0) return absent(absenceOf(group.text) ?? 'invalid');
   const told = new Map(
-    group.children.map(({ name, text }) => [kebab(name.replace(/^clocks_(event|throttle)_reason_/, '')), yesNoFact(text)]),
+    group.children.map(({ name, text }) => [
+      kebab(name.replace(/^clocks_(event|throttle)_reason_/, '')),
+      yesNoFact(text),
+    ]),
   );
   const active: string[] = [];
   for (const reason of [...expected, 'sync-boost']) {

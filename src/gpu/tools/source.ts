@@ -35,5 +35,11 @@ export function failureOf(result: ToolResult): string {
 
 export function failed(command: string, result: ToolResult): SourceAnswer {
   const missing = result.refused === 'not-found';
-  return { state: missing ? 'missing' : 'failed', command, what: missing ? '' : failureOf(result), gpus: [], problems: [] };
+  return {
+    state: missing ? 'missing' : 'failed',
+    command,
+    what: missing ? '' : failureOf(result),
+    gpus: [],
+    problems: [],
+  };
 }

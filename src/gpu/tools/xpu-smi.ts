@@ -1,6 +1,6 @@
+import { gpuValueLimits } from '../../limits.js';
 import type { Fact, GpuProcess } from '../types.js';
 import { absent, known } from '../types.js';
-import { gpuValueLimits } from '../../limits.js';
 import { isObject, type Json, type JsonObject, jsonAt, jsonBlocks, jsonText } from './json-blocks.js';
 import type { Bounds, GpuReading, Quantity, ToolReading } from './reading.js';
 import { bounds, firstFact, numberFact, Problems, withinTotal, wordFact } from './reading.js';
