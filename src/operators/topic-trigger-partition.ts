@@ -171,7 +171,7 @@ export class TopicPartition implements PartitionReader {
   }
 
   private async giveUp(letter: GivenUp<TopicRecord>): Promise<void> {
-    const { trigger, partition, clock, sink, transactions } = this.options;
+    const { trigger, partition, clock, transactions } = this.options;
     const { record, error, attempts } = letter;
     const writes: Write[] = [];
     if (trigger.deadLetters !== false) {
@@ -195,7 +195,7 @@ export class TopicPartition implements PartitionReader {
       writes.push({ topic: trigger.to.onFailure, record: { key: record.message.key, value, headers } });
     }
     if (transactions) this.staged.push({ first: record.offset, last: record.offset, writes });
-    else await Promise.all(writes.map((one) => sink.write(one.topic, [one.record])));
+    else await this.write(writes);
   }
 
   /** Until the broker has it, or the partition is lost. What is not written is not the function's fault. */
