@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
-import { IguanaError } from '../errors.js';
 import type { FunctionDefinition } from './definition.js';
-import { type AliasWeights, type Deployment, namedVersions } from './function-service.js';
+import { type AliasWeights, assertAlias, type Deployment, namedVersions } from './function-service.js';
 
 /** Code by its content: the same code is kept once, whoever uses it. */
 export interface CodeReference {
@@ -71,16 +70,9 @@ export function deployedRecord(
   });
 }
 
-/** The record with an alias. @throws IguanaError `IGU_USAGE` when a version is not there or the shares do not add up to 1 */
+/** The record with an alias. @throws IguanaError `IGU_USAGE` as `assertAlias` says */
 export function aliasedRecord(before: FunctionRecord, alias: string, weights: AliasWeights): FunctionRecord {
-  const sum = Object.values(weights).reduce((total, share) => total + share, 0);
-  if (Math.abs(sum - 1) > 1e-9)
-    throw new IguanaError('IGU_USAGE', { what: `shares of alias ${alias} add up to ${sum}, not 1` });
-  for (const version of Object.keys(weights)) {
-    if (before.versions[Number(version)]) continue;
-    const there = Object.keys(before.versions).join(', ');
-    throw new IguanaError('IGU_USAGE', { what: `${before.name} has no version ${version}; it has ${there}` });
-  }
+  assertAlias(before.name, alias, weights, Object.keys(before.versions).map(Number));
   return named({ ...before, aliases: { ...before.aliases, [alias]: weights } });
 }
 

@@ -12,7 +12,7 @@ import { type UsageRecord, usageRecord } from './billing.js';
 import type { FunctionDefinition } from './definition.js';
 import { FunctionCounters, type FunctionMetrics } from './function-metrics.js';
 import { IdleHazard } from './idle-hazard.js';
-import type { AnswerSink, FunctionEvent, InvocationContext, InvocationResult } from './invocation.js';
+import type { AnswerSink, FunctionEvent, InvocationResult } from './invocation.js';
 import { type KeepAlivePolicy, type KeepAliveWindows, keepsAfter } from './keep-alive.js';
 import { FunctionPool, type InstanceFactory } from './pool.js';
 
@@ -40,6 +40,27 @@ export interface FunctionVersions {
   readonly aliases: Readonly<Record<string, AliasWeights>>;
 }
 
+/** @throws IguanaError `IGU_USAGE` when the alias looks like a version, a version is not there, or the shares do not add up to 1 */
+export function assertAlias(name: string, alias: string, weights: AliasWeights, versions: readonly number[]): void {
+  const refuse = (what: string) => new IguanaError('IGU_USAGE', { what });
+  if (!ALIAS.test(alias))
+    throw refuse(
+      `alias ${JSON.stringify(alias)}: a lower-case letter first, then letters, digits and hyphens, at most 63`,
+    );
+  const shares = Object.values(weights);
+  const sum = shares.reduce((total, share) => total + share, 0);
+  if (!shares.every((share) => share >= 0))
+    throw refuse(`shares of alias ${alias}: ${shares.join(', ')}; none is below 0`);
+  if (Math.abs(sum - 1) > 1e-9) throw refuse(`shares of alias ${alias} add up to ${sum}, not 1`);
+  for (const version of Object.keys(weights)) {
+    if (!versions.includes(Number(version)))
+      throw refuse(`${name} has no version ${version}; it has ${versions.join(', ')}`);
+  }
+}
+
+/** What cannot be taken for a version. */
+const ALIAS = /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
 /** Versions that can be called: the newest and those of aliases. */
 export function namedVersions(newest: number, aliases: FunctionVersions['aliases']): number[] {
   return [...new Set([newest, ...Object.values(aliases).flatMap((weights) => Object.keys(weights).map(Number))])];
@@ -64,7 +85,7 @@ export interface ServiceOptions {
 export interface InvokeOptions {
   /** Version or alias; default the newest version. */
   readonly qualifier?: string | number;
-  /** ms; default and at most the function's own. */
+  /** Of its run, ms; default and at most the function's own. It waits for an instance at most as long before. */
   readonly timeoutMs?: number;
   readonly attempt?: number;
   /** Default a new one. The same id is billed once. */
@@ -78,6 +99,9 @@ interface Version {
   readonly number: number;
   readonly deployment: Deployment;
   readonly pool: FunctionPool;
+  readonly scaler: Autoscaler;
+  /** A call of it began since the last tick. */
+  called: boolean;
 }
 
 interface LogLine {
@@ -102,14 +126,12 @@ interface Entry {
   newest: Version;
   aliases: Map<string, AliasWeights>;
   readonly counters: FunctionCounters;
-  readonly scaler: Autoscaler;
   readonly keepAlive: KeepAlivePolicy;
   readonly logs: LogLine[];
-  /** End of the newest call; undefined while one runs or before the first. */
+  /** End of the newest call that no timer made; undefined before the first. */
   idleSince: number | undefined;
+  /** Calls under way that no timer made. */
   running: number;
-  /** A call began since the last tick. */
-  called: boolean;
   /** Instances that a forecast or `prewarm` asks for, and until when. */
   floors: { readonly instances: number; readonly until: number }[];
   optimised: boolean;
@@ -142,12 +164,16 @@ export class FunctionService {
   async put(name: string, { versions, newest, aliases }: FunctionVersions): Promise<void> {
     const before = this.entries.get(name);
     const there = new Map<number, Version>();
-    for (const number of namedVersions(newest, aliases)) {
+    const named = namedVersions(newest, aliases);
+    for (const number of named) {
       const deployment = versions.get(number)!;
       const known = before?.versions.get(number);
-      there.set(number, known?.deployment === deployment ? known : this.version(deployment, number));
+      // a version in the place of another has its load
+      const replaced = number === newest && before && !named.includes(before.newest.number) ? before.newest : undefined;
+      const made =
+        known?.deployment === deployment ? known : this.version(deployment, number, before, replaced?.scaler);
+      there.set(number, made);
     }
-    const { definition } = versions.get(newest)!;
     const gone = [...(before?.versions ?? [])].flatMap(([number, one]) =>
       there.get(number) === one ? [] : [one.pool],
     );
@@ -155,10 +181,12 @@ export class FunctionService {
     entry.versions = there;
     entry.newest = there.get(newest)!;
     entry.aliases = new Map(Object.entries(aliases));
-    entry.scaler.configure(scalerOptions(definition));
     this.entries.set(name, entry);
     this.changed();
-    await Promise.all([this.end(gone), entry.newest.pool.scaleTo(definition.scaling.minInstances)]);
+    const ready = [...there.values()].map(({ pool, deployment: { definition } }) =>
+      pool.atLeast(definition.scaling.minInstances),
+    );
+    await Promise.all([this.end(gone), ...ready]);
   }
 
   /** Calls the listener after each deployment, deletion and change of an alias. Returns what ends that. */
@@ -170,14 +198,7 @@ export class FunctionService {
   /** @throws IguanaError `IGU_USAGE` when a version is not there or the shares do not add up to 1 */
   async setAlias(name: string, alias: string, weights: AliasWeights): Promise<void> {
     const entry = this.entry(name);
-    const sum = Object.values(weights).reduce((total, share) => total + share, 0);
-    if (Math.abs(sum - 1) > 1e-9)
-      throw new IguanaError('IGU_USAGE', { what: `shares of alias ${alias} add up to ${sum}, not 1` });
-    for (const version of Object.keys(weights)) {
-      if (entry.versions.has(Number(version))) continue;
-      const there = [...entry.versions.keys()].join(', ');
-      throw new IguanaError('IGU_USAGE', { what: `${name} has no version ${version}; it has ${there}` });
-    }
+    assertAlias(name, alias, weights, [...entry.versions.keys()]);
     const versions = new Map([...entry.versions].map(([number, { deployment }]) => [number, deployment]));
     const aliases = { ...Object.fromEntries(entry.aliases), [alias]: weights };
     await this.put(name, { versions, newest: entry.newest.number, aliases });
@@ -222,22 +243,24 @@ export class FunctionService {
   /** @throws IguanaError `IGU_FUNCTION_…` */
   async invoke(name: string, event: FunctionEvent, options: InvokeOptions = {}): Promise<InvocationResult> {
     const entry = this.entry(name);
-    const { number, deployment, pool } = this.choose(name, entry, options.qualifier);
-    const { definition } = deployment;
+    const version = this.choose(name, entry, options.qualifier);
+    const { number, pool } = version;
+    const { definition } = version.deployment;
     const { clock } = this.options;
     const startedAt = clock.now();
     const invocationId = options.invocationId ?? randomUUID();
-    const context: InvocationContext = {
+    const timeoutMs = Math.min(options.timeoutMs ?? definition.timeoutMs, definition.timeoutMs);
+    const context = {
       function: name,
       version: number,
       invocationId,
       attempt: options.attempt ?? 1,
-      deadline: startedAt + Math.min(options.timeoutMs ?? definition.timeoutMs, definition.timeoutMs),
+      deadline: startedAt + timeoutMs,
     };
-    entry.called = true;
+    version.called = true;
     // when timers come is known: their calls say nothing of the others
     const foreseen = event.trigger === 'timer';
-    if (entry.running++ === 0 && entry.idleSince !== undefined && !foreseen)
+    if (!foreseen && entry.running++ === 0 && entry.idleSince !== undefined)
       entry.keepAlive.learn(startedAt - entry.idleSince);
     let begun: { readonly at: number; readonly initMs: number } | undefined;
     const usage = {
@@ -251,6 +274,8 @@ export class FunctionService {
     try {
       const { reply, cold, initMs } = await pool.run(event, context, options.signal, options.answer, (start) => {
         begun = { at: performance.now(), initMs: start.initMs };
+        // a call that has waited has all of its time, else instances would be ended for what was queued too long
+        context.deadline = clock.now() + timeoutMs;
         if (start.cold) entry.counters.coldStart(start.cold, start.initMs);
       });
       const gasUsed = reply.gasUsed ?? 0;
@@ -272,7 +297,7 @@ export class FunctionService {
       }
       throw error;
     } finally {
-      if (--entry.running === 0 && !foreseen) entry.idleSince = clock.now();
+      if (!foreseen && --entry.running === 0) entry.idleSince = clock.now();
     }
   }
 
@@ -282,7 +307,7 @@ export class FunctionService {
     const { pool, deployment } = entry.newest;
     const { idleSeconds } = deployment.definition.scaling;
     this.raiseFloor(entry, instances, this.options.clock.now() + idleSeconds * 1000);
-    await pool.scaleTo(Math.max(instances, pool.state.instances));
+    await pool.atLeast(instances);
   }
 
   /** A forecast of calls at once: from now until then so many instances are wanted. */
@@ -300,9 +325,7 @@ export class FunctionService {
 
   /** The same, or its end. */
   setColdStartOptimization(name: string, enabled: boolean): void {
-    const entry = this.entry(name);
-    entry.optimised = enabled;
-    if (!enabled) entry.scaler.configure(scalerOptions(entry.newest.deployment.definition));
+    this.entry(name).optimised = enabled;
   }
 
   /** When the function's instances are stopped and started again, as far as its calls so far tell. */
@@ -331,28 +354,25 @@ export class FunctionService {
     if (Number.isFinite(idleSince)) entry.idleSince ??= idleSince;
   }
 
-  /** Observes loads and scales every function. To be called every second or two. */
+  /** Observes loads and scales every version of every function; returns what was decided for the newest. To be called every second or two. */
   async tick(): Promise<Map<string, ScaleDecision>> {
     const now = this.options.clock.now();
     const decisions = new Map<string, ScaleDecision>();
     const work: Promise<void>[] = [];
     for (const [name, entry] of this.entries) {
-      const { pool, deployment } = entry.newest;
-      const { running, waiting, instances, starting } = pool.state;
-      // calls that came and went between two ticks were some load
-      entry.scaler.observe(now, Math.max(running + waiting, entry.called ? UNSEEN_LOAD : 0));
-      entry.called = false;
-      let floor = Math.max(0, ...entry.floors.map(({ instances: wanted, until }) => (now < until ? wanted : 0)));
-      if (entry.optimised) {
-        const wanted = this.wantedByHistory(entry, now);
-        entry.scaler.configure({ ...scalerOptions(deployment.definition), idleMs: 0 });
-        floor = Math.max(floor, wanted);
-      }
-      const decision = entry.scaler.decide(now, instances + starting, floor);
-      decisions.set(name, decision);
-      work.push(pool.scaleTo(decision.instances));
-      for (const { pool: older } of entry.versions.values()) {
-        if (older !== pool && older.state.running + older.state.waiting === 0) work.push(older.scaleTo(0));
+      for (const version of entry.versions.values()) {
+        const { pool, scaler, deployment } = version;
+        const { running, waiting, instances, starting } = pool.state;
+        // calls that came and went between two ticks were some load
+        scaler.observe(now, Math.max(running + waiting, version.called ? UNSEEN_LOAD : 0));
+        version.called = false;
+        // forecasts and history are those of the function: the newest version answers for it, others have their own load
+        const newest = version === entry.newest;
+        const usual = scalerOptions(deployment.definition);
+        scaler.configure(newest && entry.optimised ? { ...usual, idleMs: 0 } : usual);
+        const decision = scaler.decide(now, instances + starting, newest ? this.floor(entry, now) : 0);
+        if (newest) decisions.set(name, decision);
+        work.push(pool.scaleTo(decision.instances));
       }
     }
     // A start that fails is told to the calls that wait for it; here nobody waits.
@@ -401,12 +421,10 @@ export class FunctionService {
       newest,
       aliases: new Map(),
       counters: new FunctionCounters(),
-      scaler: new Autoscaler(scalerOptions(newest.deployment.definition), this.options.clock.now()),
       keepAlive: this.options.keepAlive?.() ?? new IdleHazard(),
       logs: [],
       idleSince: undefined,
       running: 0,
-      called: false,
       floors: [],
       optimised: false,
     };
@@ -453,16 +471,29 @@ export class FunctionService {
     return env;
   }
 
-  private version(deployment: Deployment, number: number): Version {
+  /**
+   * @param before what there is of the function
+   * @param scaler of the version that it replaces
+   */
+  private version(deployment: Deployment, number: number, before: Entry | undefined, scaler?: Autoscaler): Version {
     const { definition } = deployment;
     const factory = this.prepared.get(deployment) ?? this.options.factory(deployment, this.environment(definition));
     const { name, concurrency, maxConcurrency, scaling } = definition;
-    const options = { name, concurrency, maxConcurrency, maxInstances: scaling.maxInstances };
+    const firstCause = before ? 'new-version' : 'first-call';
+    const options = { name, concurrency, maxConcurrency, maxInstances: scaling.maxInstances, firstCause } as const;
     return {
       number,
       deployment,
       pool: new FunctionPool(options, factory, this.options.clock),
+      scaler: scaler ?? new Autoscaler(scalerOptions(definition), this.options.clock.now()),
+      called: false,
     };
+  }
+
+  /** Instances that forecasts, `prewarm` and its history ask for. */
+  private floor(entry: Entry, now: number): number {
+    const foreseen = entry.floors.map(({ instances, until }) => (now < until ? instances : 0));
+    return Math.max(0, ...foreseen, entry.optimised ? this.wantedByHistory(entry, now) : 0);
   }
 
   /** Instances for a function whose calls come as they came: one inside its keep-alive window, none outside. */
@@ -494,5 +525,9 @@ export class FunctionService {
 
 function scalerOptions({ concurrency, scaling }: FunctionDefinition) {
   const { targetConcurrency, minInstances, maxInstances, idleSeconds } = scaling;
-  return { targetConcurrency: concurrency * targetConcurrency, minInstances, maxInstances, idleMs: idleSeconds * 1000 };
+  return {
+    ...{ targetConcurrency: concurrency * targetConcurrency, minInstances, maxInstances, idleMs: idleSeconds * 1000 },
+    // a load that has gone is forgotten when the function is idle
+    stableWindowMs: Math.min(60_000, Math.max(6_000, idleSeconds * 1000)),
+  };
 }

@@ -10,6 +10,9 @@ import type {
   InvocationContext,
 } from './invocation.js';
 
+/** After a start that failed, while other instances take the calls, ms. */
+const START_AGAIN_MS = 1_000;
+
 /** Starts copies of one version of a function. */
 export interface InstanceFactory {
   /** @throws IguanaError `IGU_FUNCTION_CODE` */
@@ -23,6 +26,8 @@ export interface PoolOptions {
   /** Calls at once in all of them. */
   readonly maxConcurrency: number;
   readonly maxInstances: number;
+  /** Why the first start is one (default `first-call`). */
+  readonly firstCause?: ColdStartCause;
 }
 
 export interface PoolReply {
@@ -76,17 +81,14 @@ export class FunctionPool {
   private startedOnce = false;
   private lastStop: 'idle' | 'failure' | undefined;
   private closed = false;
+  /** A start failed while there were other instances: no call starts one until then. */
+  private startAgainAt = Number.NEGATIVE_INFINITY;
 
   constructor(
-    private options: PoolOptions,
+    private readonly options: PoolOptions,
     private readonly factory: InstanceFactory,
     private readonly clock: Clock,
   ) {}
-
-  configure(options: PoolOptions): void {
-    this.options = options;
-    this.serve();
-  }
 
   get state(): PoolState {
     return {
@@ -100,8 +102,9 @@ export class FunctionPool {
   }
 
   /**
+   * A call waits for an instance until its deadline.
    * @param onBegin told when an instance has the call: from then on it runs, and is not called for one that never runs
-   * @throws IguanaError `IGU_FUNCTION_BUSY` when too many wait; what the instance throws
+   * @throws IguanaError `IGU_FUNCTION_BUSY` when too many wait, or it waited too long; what the instance throws
    */
   run(
     event: FunctionEvent,
@@ -116,17 +119,16 @@ export class FunctionPool {
         reject(new IguanaError('IGU_FUNCTION_NOT_FOUND', { name }));
         return;
       }
-      if (this.queue.length >= functionLimits.maxWaiting) {
-        const waiting = this.queue.length;
-        reject(new IguanaError('IGU_FUNCTION_BUSY', { name, limit: maxConcurrency, waiting }));
+      if (signal?.aborted) {
+        reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name }));
         return;
       }
-      const cancel = () => {
-        const at = this.queue.indexOf(call);
-        if (at < 0) return;
-        this.queue.splice(at, 1);
-        reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name }));
-      };
+      const busy = () =>
+        new IguanaError('IGU_FUNCTION_BUSY', { name, limit: maxConcurrency, waiting: this.queue.length });
+      if (this.queue.length >= functionLimits.maxWaiting) {
+        reject(busy());
+        return;
+      }
       const call: Call = {
         event,
         context,
@@ -140,21 +142,36 @@ export class FunctionPool {
       };
       this.queue.push(call);
       this.serve();
-      // Most calls run at once, and hear of their signal in the instance.
-      if (signal && this.queue.at(-1) === call) {
-        signal.addEventListener('abort', cancel, { once: true });
-        call.settle = () => signal.removeEventListener('abort', cancel);
-      }
+      // Most calls run at once, and hear of their signal and their deadline in the instance.
+      if (this.queue.at(-1) !== call) return;
+      const leave = (error: IguanaError) => {
+        this.queue.splice(this.queue.indexOf(call), 1);
+        refuse(call, error);
+      };
+      const cancel = () => leave(new IguanaError('IGU_FUNCTION_CANCELLED', { name }));
+      const stopWaiting = this.clock.after(context.deadline - this.clock.now(), () => leave(busy()));
+      signal?.addEventListener('abort', cancel, { once: true });
+      call.settle = () => {
+        stopWaiting();
+        signal?.removeEventListener('abort', cancel);
+      };
     });
   }
 
   /** Starts or stops instances until there are so many; those with calls are left. Resolves when starts are done. */
   async scaleTo(instances: number): Promise<void> {
+    this.dropBroken();
     const wanted = Math.min(instances, this.options.maxInstances);
     const missing = wanted - this.copies.length - this.starting;
     await Promise.all(Array.from({ length: Math.max(0, missing) }, () => this.start('scale-up')));
     const idle = this.copies.filter(({ running }) => running === 0).sort((a, b) => a.idleSince - b.idleSince);
     await Promise.all(idle.slice(0, Math.max(0, this.copies.length - wanted)).map((copy) => this.stop(copy, 'idle')));
+  }
+
+  /** Starts instances until there are so many, and stops none. Resolves when starts are done. */
+  async atLeast(instances: number): Promise<void> {
+    this.dropBroken();
+    await this.scaleTo(Math.max(instances, this.copies.length + this.starting));
   }
 
   /**
@@ -165,8 +182,8 @@ export class FunctionPool {
     this.closed = true;
     const stopAll = () => Promise.all([...this.copies].map((copy) => this.stop(copy, 'idle')));
     const cancel = graceMs === undefined ? undefined : this.clock.after(graceMs, () => void stopAll());
-    for (const { reject } of this.queue.splice(0))
-      reject(new IguanaError('IGU_FUNCTION_NOT_FOUND', { name: this.options.name }));
+    for (const call of this.queue.splice(0))
+      refuse(call, new IguanaError('IGU_FUNCTION_NOT_FOUND', { name: this.options.name }));
     while (this.running > 0 || this.starting > 0) await new Promise<void>((resolve) => this.onQuiet.push(resolve));
     cancel?.();
     await stopAll();
@@ -187,6 +204,9 @@ export class FunctionPool {
       if (!best) break;
       void this.call(best, this.queue.shift()!);
     }
+    if (this.queue.length === 0) return;
+    this.dropBroken();
+    if (this.copies.length + this.starting > 0 && this.clock.now() < this.startAgainAt) return;
     const room = this.options.maxConcurrency - this.running;
     const wanted = Math.min(
       Math.ceil(Math.min(this.queue.length, room) / this.options.concurrency),
@@ -199,7 +219,7 @@ export class FunctionPool {
   private causeOfStart(): ColdStartCause {
     if (this.copies.length + this.starting > 0) return 'scale-up';
     if (this.lastStop === 'failure') return 'after-failure';
-    return this.startedOnce ? 'after-idle' : 'first-call';
+    return this.startedOnce ? 'after-idle' : (this.options.firstCause ?? 'first-call');
   }
 
   private async start(cause: ColdStartCause): Promise<void> {
@@ -216,8 +236,9 @@ export class FunctionPool {
       };
       this.copies.push(copy);
     } catch (error) {
-      // Whoever waits would wait for the same failure again.
-      for (const { reject } of this.queue.splice(0)) reject(error);
+      this.startAgainAt = this.clock.now() + START_AGAIN_MS;
+      // Whoever waits is served by what there is; where nothing is, it would wait for the same failure again.
+      if (this.copies.length + this.starting === 1) for (const call of this.queue.splice(0)) refuse(call, error);
     } finally {
       this.starting--;
       this.serve();
@@ -249,6 +270,12 @@ export class FunctionPool {
     }
   }
 
+  /** An instance may end by itself between two calls, and would hold the place of one that works. */
+  private dropBroken(): void {
+    for (const copy of this.copies.filter(({ instance, running }) => running === 0 && !instance.usable))
+      void this.stop(copy, 'failure');
+  }
+
   private async stop(copy: Copy, why: 'idle' | 'failure'): Promise<void> {
     const at = this.copies.indexOf(copy);
     if (at < 0) return;
@@ -261,4 +288,10 @@ export class FunctionPool {
     if (this.running > 0 || this.starting > 0) return;
     for (const resolve of this.onQuiet.splice(0)) resolve();
   }
+}
+
+/** For a call that waits. */
+function refuse({ settle, reject }: Call, error: unknown): void {
+  settle?.();
+  reject(error);
 }

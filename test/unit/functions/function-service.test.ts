@@ -313,4 +313,174 @@ describe('functions', () => {
     clock.advance(60_000);
     expect((await functions.invoke('f', input(0))).cold).toBe(false);
   });
+
+  /** Instances that answer at once with their version, counted by it. */
+  function counted(options: Partial<ServiceOptions> = {}) {
+    const clock = new VirtualClock(1e12);
+    const started: string[] = [];
+    const functions = service({
+      clock,
+      factory: ({ code }) => ({
+        start: async () => {
+          const output = Buffer.from(code).toString();
+          started.push(output);
+          return {
+            invoke: async () => ({ output, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false }),
+            usable: true,
+            memoryBytes: () => 1,
+            close: async () => undefined,
+          };
+        },
+      }),
+      ...options,
+    });
+    return { clock, started, functions };
+  }
+
+  test('keep their instances when an alias changes, and those of a version that an alias names like any other', async () => {
+    const { clock, started, functions } = counted();
+    await functions.deploy(deployment('one'));
+    await functions.setAlias('f', 'live', { 1: 1 });
+    await functions.deploy(deployment('two'));
+    for (const qualifier of ['live', 2]) await functions.invoke('f', input(0), { qualifier });
+    await functions.setAlias('f', 'live', { 1: 0.5, 2: 0.5 });
+    expect(functions.metrics('f').instances).toBe(2);
+    for (let second = 0; second < 250; second++) {
+      clock.advance(1_000);
+      await functions.tick();
+    }
+    for (const qualifier of [1, 2]) {
+      expect(await functions.invoke('f', input(0), { qualifier })).toMatchObject({ cold: false });
+    }
+    expect(started).toEqual(['one', 'two']);
+    expect(functions.metrics('f').coldStartsByCause).toEqual({ 'first-call': 1, 'new-version': 1 });
+    for (let second = 0; second < 320; second++) {
+      clock.advance(1_000);
+      await functions.tick();
+    }
+    expect(functions.metrics('f').instances).toBe(0);
+  });
+
+  test('have the fewest instances of every version that is called, and take over the load of the one before', async () => {
+    const { clock, started, functions } = counted();
+    await functions.deploy(deployment('one', { scaling: { minInstances: 2 } }));
+    await functions.setAlias('f', 'live', { 1: 1 });
+    await functions.deploy(deployment('two'));
+    clock.advance(1_000);
+    await functions.tick();
+    expect(started).toEqual(['one', 'one']);
+    await functions.invoke('f', input(0));
+    await functions.tick();
+    await functions.deploy(deployment('three'));
+    await functions.tick();
+    expect(started).toEqual(['one', 'one', 'two', 'three']);
+  });
+
+  test('stop an unused instance after a short idle time as after a long one', async () => {
+    const { clock, functions } = counted();
+    await functions.deploy(deployment('one', { scaling: { idleSeconds: 10 } }));
+    await functions.invoke('f', input(0));
+    const seen: number[] = [];
+    for (let second = 0; second < 13; second++) {
+      await functions.tick();
+      seen.push(functions.metrics('f').instances);
+      clock.advance(1_000);
+    }
+    expect(seen).toEqual([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0]);
+  });
+
+  test('learn how long they were idle, whatever timers do meanwhile', async () => {
+    const learnt: number[] = [];
+    const windows = { prewarmMs: 0, keepAliveMs: 0, warm: [], tier: 'standard' } as const;
+    const policy = { name: 'p', learn: (ms: number) => void learnt.push(ms), windows: () => windows };
+    const keepAlive = () => ({ ...policy, save: () => undefined, restore: () => undefined });
+    const ends: (() => void)[] = [];
+    const { clock, functions } = counted({
+      keepAlive,
+      factory: () => ({
+        start: async () => ({
+          invoke: () =>
+            new Promise((resolve) => {
+              const reply = { output: 0, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false };
+              ends.push(() => resolve(reply));
+            }),
+          usable: true,
+          memoryBytes: () => 1,
+          close: async () => undefined,
+        }),
+      }),
+    });
+    await functions.deploy(deployment('-'));
+    const settled = () => new Promise((resolve) => setImmediate(resolve));
+    const call = async (event: FunctionEvent) => {
+      const running = functions.invoke('f', event);
+      await settled();
+      const end = ends.pop()!;
+      return async () => {
+        end();
+        await running;
+      };
+    };
+    const timer: FunctionEvent = { trigger: 'timer', scheduledTime: new Date(0).toISOString() };
+    await (await call(input(0)))();
+    clock.advance(1_000);
+    const endTimer = await call(timer);
+    const endCall = await call(input(0));
+    clock.advance(1_000);
+    await endCall();
+    await endTimer();
+    clock.advance(500);
+    await (await call(input(0)))();
+    expect(learnt).toEqual([1_000, 500]);
+  });
+
+  test('give a call that has waited all of its time, and let none wait longer than that', async () => {
+    const deadlines: number[] = [];
+    const ends: (() => void)[] = [];
+    const { clock, functions } = counted({
+      factory: () => ({
+        start: async () => ({
+          invoke: (_event, { deadline }) =>
+            new Promise((resolve) => {
+              deadlines.push(deadline);
+              const reply = { output: 0, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false };
+              ends.push(() => resolve(reply));
+            }),
+          usable: true,
+          memoryBytes: () => 1,
+          close: async () => undefined,
+        }),
+      }),
+    });
+    await functions.deploy(deployment('-', { maxConcurrency: 1, timeoutMs: 1_000 }));
+    const calls = [1_000, 1_000, 500].map((timeoutMs) => functions.invoke('f', input(0), { timeoutMs }));
+    const refused = expect(calls[2]).rejects.toMatchObject({ code: 'IGU_FUNCTION_BUSY' });
+    await new Promise((resolve) => setImmediate(resolve));
+    clock.advance(900);
+    await refused;
+    ends[0]!();
+    await calls[0];
+    await new Promise((resolve) => setImmediate(resolve));
+    ends[1]!();
+    await calls[1];
+    expect(deadlines).toEqual([1e12 + 1_000, 1e12 + 1_900]);
+    expect(functions.metrics('f').throttles).toBe(1);
+  });
+
+  test('refuse aliases that mean nothing', async () => {
+    const { functions } = counted();
+    await functions.deploy(deployment('one'));
+    await functions.setAlias('f', 'live', { 1: 1 });
+    await functions.deploy(deployment('two'));
+    for (const [alias, weights] of [
+      ['2', { 1: 1 }],
+      ['', { 1: 1 }],
+      ['live', {}],
+      ['live', { 1: 1.5, 2: -0.5 }],
+      ['live', { 1: Number.NaN, 2: 1 }],
+    ] as const) {
+      await expect(functions.setAlias('f', alias, weights)).rejects.toMatchObject({ code: 'IGU_USAGE' });
+    }
+    expect((await functions.invoke('f', input(0), { qualifier: 2 })).output).toBe('two');
+  });
 });

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../../../src/clock.js';
 import { IguanaError } from '../../../src/errors.js';
@@ -14,6 +15,7 @@ class Stage {
   readonly starts: { succeed: () => void; fail: (error: Error) => void }[] = [];
   readonly calls: { instance: number; input: unknown; succeed: () => void; crash: () => void }[] = [];
   readonly closed: number[] = [];
+  private readonly broken = new Set<number>();
   private count = 0;
   readonly pool: FunctionPool;
   readonly clock = new VirtualClock();
@@ -25,7 +27,6 @@ class Stage {
 
   private start(): Promise<FunctionInstance> {
     const number = this.count++;
-    let usable = true;
     const instance: FunctionInstance = {
       invoke: (event) =>
         new Promise<InstanceReply>((resolve, reject) => {
@@ -36,32 +37,36 @@ class Stage {
             input,
             succeed: () => resolve(reply),
             crash: () => {
-              usable = false;
+              this.broken.add(number);
               reject(new IguanaError('IGU_FUNCTION_CRASHED', { name: 'f', what: 'test' }));
             },
           });
         }),
-      get usable() {
-        return usable;
-      },
+      usable: true,
       memoryBytes: () => 10,
       close: async () => {
         this.closed.push(number);
       },
     };
+    Object.defineProperty(instance, 'usable', { get: () => !this.broken.has(number) });
     return new Promise((resolve, reject) => {
       this.starts.push({ succeed: () => resolve(instance), fail: reject });
     });
   }
 
-  call(input: unknown, signal = new AbortController().signal) {
+  /** As one that ends by itself. */
+  breakInstance(number: number): void {
+    this.broken.add(number);
+  }
+
+  call(input: unknown, signal = new AbortController().signal, deadline = 1e9) {
     const event: FunctionEvent = { trigger: 'call', input };
     const context: InvocationContext = {
       function: 'f',
       version: 1,
       invocationId: String(input),
       attempt: 1,
-      deadline: 1e9,
+      deadline,
     };
     const reply = this.pool.run(event, context, signal);
     reply.catch(() => undefined);
@@ -148,7 +153,7 @@ describe('a pool', () => {
   });
 
   test('a failed start fails those who wait', async () => {
-    const stage = new Stage();
+    const stage = new Stage({ concurrency: 2 });
     const calls = [stage.call('a'), stage.call('b')];
     stage.starts[0]!.fail(new Error('no code'));
     for (const call of calls) await expect(call).rejects.toThrow('no code');
@@ -204,5 +209,94 @@ describe('a pool', () => {
     stage.calls[0]!.succeed();
     await closing;
     expect(stage.closed.sort()).toEqual([0, 1]);
+  });
+
+  test('an instance that ended between two calls is replaced, also where there may be one alone', async () => {
+    const stage = new Stage({ maxInstances: 1 });
+    const first = stage.call('a');
+    stage.starts[0]!.succeed();
+    await settled();
+    stage.calls[0]!.succeed();
+    await first;
+    stage.breakInstance(0);
+    const second = stage.call('b');
+    expect(stage.starts).toHaveLength(2);
+    stage.starts[1]!.succeed();
+    await settled();
+    stage.calls[1]!.succeed();
+    expect(await second).toMatchObject({ cold: 'after-failure', reply: { output: 1 } });
+    expect(stage.closed).toEqual([0]);
+  });
+
+  test('a start that fails beside a working instance fails nobody, and is not made again at once', async () => {
+    const stage = new Stage();
+    stage.call('a');
+    stage.starts[0]!.succeed();
+    await settled();
+    const second = stage.call('b');
+    stage.starts[1]!.fail(new Error('no room for more'));
+    await settled();
+    expect(stage.starts).toHaveLength(2);
+    expect(stage.pool.state).toMatchObject({ running: 1, waiting: 1, starting: 0 });
+    stage.calls[0]!.succeed();
+    await settled();
+    stage.calls[1]!.succeed();
+    expect(await second).toMatchObject({ cold: false });
+    stage.clock.advance(1_000);
+    stage.call('c');
+    stage.call('d');
+    expect(stage.starts).toHaveLength(3);
+  });
+
+  test('of several starts the last one that fails fails those who wait', async () => {
+    const stage = new Stage();
+    const calls = [stage.call('a'), stage.call('b')];
+    stage.starts[0]!.fail(new Error('first'));
+    await settled();
+    expect(stage.pool.state).toMatchObject({ waiting: 2, starting: 1 });
+    stage.starts[1]!.fail(new Error('second'));
+    for (const call of calls) await expect(call).rejects.toThrow('second');
+    expect(stage.starts).toHaveLength(2);
+  });
+
+  test('a call waits for an instance until its deadline, and never begins after it', async () => {
+    const stage = new Stage({ maxInstances: 1 });
+    stage.call('a');
+    stage.starts[0]!.succeed();
+    await settled();
+    const late = stage.call('b', new AbortController().signal, 500);
+    stage.clock.advance(499);
+    expect(stage.pool.state.waiting).toBe(1);
+    stage.clock.advance(1);
+    await expect(late).rejects.toMatchObject({ code: 'IGU_FUNCTION_BUSY' });
+    stage.calls[0]!.succeed();
+    await settled();
+    expect(stage.calls).toHaveLength(1);
+    expect(stage.pool.state).toMatchObject({ waiting: 0, running: 0 });
+  });
+
+  test('calls that waited leave nothing on their signal', async () => {
+    const stage = new Stage({ maxInstances: 1 });
+    const { signal } = new AbortController();
+    const listeners = () => getEventListeners(signal, 'abort').length;
+    stage.call('a', signal);
+    stage.call('b', signal);
+    expect(listeners()).toBe(2);
+    stage.starts[0]!.fail(new Error('no code'));
+    await settled();
+    expect(listeners()).toBe(0);
+    const aborted = stage.call('c', AbortSignal.abort());
+    await expect(aborted).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
+    expect(stage.starts).toHaveLength(1);
+  });
+
+  test('raises the number of instances without stopping any', async () => {
+    const stage = new Stage();
+    const up = stage.pool.atLeast(2);
+    for (const { succeed } of stage.starts) succeed();
+    await up;
+    await stage.pool.atLeast(0);
+    expect(stage.pool.state.instances).toBe(2);
+    expect(stage.closed).toEqual([]);
   });
 });
