@@ -265,6 +265,7 @@ export class TopicPartition implements PartitionReader {
           const found = await position();
           if (found === target) return;
           if (found !== this.committed) {
+            this.close();
             lost();
             return;
           }

@@ -157,6 +157,6 @@ test('exactly once: whatever is refused, lost on the way or taken over by anothe
         if (order === 'partition') expect(answered).toEqual(answered.toSorted((a, b) => a - b));
       },
     ),
-    { numRuns: 200 },
+    { numRuns: 300 },
   );
 });
