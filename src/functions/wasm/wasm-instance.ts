@@ -172,12 +172,12 @@ export class WasmInstance implements FunctionInstance {
         const error = new IguanaError('IGU_FUNCTION_TIMEOUT', { name, ms: Math.round(call.timeoutMs) });
         if (there.ended) {
           this.ended = error;
-          this.thread = undefined;
+          this.leave(there);
         }
         call.reject(error);
       },
       crashed: (why) => {
-        this.thread = undefined;
+        this.leave(there);
         call.reject(this.crashError(why));
       },
       takenBack: () => {

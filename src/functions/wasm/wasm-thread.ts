@@ -143,8 +143,9 @@ export class WasmThread {
       if (one.late || one.job.deadline > now) continue;
       if (at === 0 && runsFirst) {
         this.posted.shift();
-        this.takeBackAll();
+        // first, so that nothing that is taken back comes here again
         void this.stop();
+        this.takeBackAll();
         one.job.late();
         return;
       }

@@ -199,6 +199,20 @@ describe('a call that does not end', () => {
     await own.close();
   });
 
+  test('takes no other call of its own function with it', async () => {
+    const own = new WasmThreads(1);
+    const instance = await wasmFactory(own, deployment(bytes, 'sometimes'), {}).start();
+    const long = call(instance, 'x'.repeat(300), 200).catch(({ code }: { code: string }) => code);
+    const short = [1, 2].map(() => call(instance, null, 60_000));
+    expect(await long).toBe('IGU_FUNCTION_TIMEOUT');
+    for (const { output } of await Promise.all(short)) expect(output).toBe(5);
+    expect(instance.usable).toBe(false);
+    expect(own.memoryBytes).toBe(131_072);
+    await instance.close();
+    await expect.poll(() => own.memoryBytes).toBe(0);
+    await own.close();
+  });
+
   test('may be given up by its caller, who is not kept', async () => {
     const instance = await start(bytes, 'works');
     const controller = new AbortController();
