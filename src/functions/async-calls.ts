@@ -84,6 +84,8 @@ export class AsyncCalls {
   private keptBytes = 0;
   private pendingBytes = 0;
   private closed = false;
+  /** What is done for calls, up to the delivery of how they ended. */
+  private readonly work = new Set<Promise<void>>();
 
   constructor(private readonly options: AsyncCallsOptions) {}
 
@@ -125,7 +127,8 @@ export class AsyncCalls {
     this.calls.set(id, pending);
     this.pendingBytes += bytes;
     lane.pending++;
-    void this.run(pending, lane);
+    const work = this.run(pending, lane).finally(() => this.work.delete(work));
+    this.work.add(work);
     return { ...pending.call };
   }
 
@@ -150,12 +153,11 @@ export class AsyncCalls {
     return true;
   }
 
-  /** Lets no more calls in and ends those that have not ended. */
+  /** Lets no more calls in and ends those that have not ended. Resolves when it is delivered how those before have ended. */
   async close(): Promise<void> {
     this.closed = true;
-    const ending = [...this.calls.values()].map(({ ended }) => ended);
     for (const id of [...this.calls.keys()]) this.cancel(id);
-    await Promise.all(ending);
+    await Promise.all(this.work);
   }
 
   private lane(name: string): Lane {
@@ -224,12 +226,16 @@ export class AsyncCalls {
     this.pendingBytes -= pending.bytes;
     lane.pending--;
     if (lane.pending === 0) this.lanes.delete(call.function);
-    const bytes = sizeOf(outcome.result?.output);
+    const bytes = sizeOf(how);
     this.kept.set(call.id, { call: ended, bytes });
     this.keptBytes += bytes;
     this.forget();
     try {
       options.callback?.(ended);
+    } catch (failure) {
+      onError?.(failure);
+    }
+    try {
       const { function: name, id: invocationId, createdAt: startedAt } = call;
       if (!cancelled) await deliver?.({ function: name, invocationId, event, startedAt, endedAt, ...outcome });
     } catch (failure) {

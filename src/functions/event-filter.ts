@@ -16,6 +16,8 @@ function anyAt(value: unknown, path: readonly string[], at: number, accept: (fou
   if (at === path.length) return Array.isArray(value) ? value.some(accept) || accept(value) : accept(value);
   const name = path[at]!;
   if (Array.isArray(value)) {
+    // in an empty list nothing is there
+    if (value.length === 0) return anyAt(undefined, path, at + 1, accept);
     if (/^\d+$/.test(name)) return anyAt(value[Number(name)], path, at + 1, accept);
     return value.some((member) => anyAt(member, path, at, accept));
   }

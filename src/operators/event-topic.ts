@@ -79,16 +79,24 @@ export async function eventTopic(options: EventTopicOptions): Promise<EventTopic
     }
     const lanes = [...byKey.values()];
     const letters: OutRecord[] = [];
+    const failures: unknown[] = [];
     const work = async (): Promise<void> => {
       for (let lane = lanes.pop(); lane; lane = lanes.pop()) {
         for (const message of lane) {
-          const letter = await handle(batch, message);
-          if (letter) letters.push(letter);
+          // the batch comes again as a whole, when nothing of it is under way any more
+          if (failures.length > 0) return;
+          try {
+            const letter = await handle(batch, message);
+            if (letter) letters.push(letter);
+          } catch (error) {
+            failures.push(error);
+          }
         }
       }
     };
     lanes.reverse();
     await Promise.all(Array.from({ length: Math.min(lanes.length, eventLimits.maxAtOnce) }, work));
+    if (failures.length > 0) throw failures[0];
     await sink.write(deadLetters, letters);
     batch.ack();
   };

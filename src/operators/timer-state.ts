@@ -37,7 +37,9 @@ export async function timerState(options: {
     wanted.topic,
     0,
     ({ key, value }) => {
-      if (key && value) newest.set(key.toString(), Number(value.toString()));
+      if (!key) return;
+      if (value) newest.set(key.toString(), Number(value.toString()));
+      else newest.delete(key.toString());
     },
     onError,
   );
@@ -49,6 +51,7 @@ export async function timerState(options: {
         return newest;
       },
       save: (timer, at) => sink.write(wanted.topic, [{ key: timer, value: String(at), partition: 0 }]),
+      forget: (timer) => sink.write(wanted.topic, [{ key: timer, value: null, partition: 0 }]),
     },
     isOwner: shares.owns,
     async stop() {

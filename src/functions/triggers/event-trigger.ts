@@ -42,9 +42,9 @@ export interface Dispatched {
 
 export interface EventTriggers extends TriggerHost {
   /**
-   * Starts all functions that an event starts, and waits for them. A source's id that was handled not long ago starts nothing. What a function makes of the
-   * event is its `output`; one that fails keeps no other from it.
-   * @throws IguanaError `IGU_FUNCTION_EVENT_DEPTH`
+   * Starts all functions that an event starts, and waits for them. A source's id that was handled not long ago starts nothing, and one that is being
+   * handled is waited for. What a function makes of the event is its `output`; one that fails keeps no other from it.
+   * @throws IguanaError `IGU_FUNCTION_EVENT_DEPTH`; what keeps an outcome from being delivered: then the event is not handled
    */
   dispatch(event: CloudEvent): Promise<Dispatched>;
   /**
@@ -58,7 +58,8 @@ export interface EventTriggers extends TriggerHost {
 export function eventTriggers(options: EventOptions): EventTriggers {
   const { service, clock, deliver, onError, attempts = eventLimits.attempts, random } = options;
   let triggers: readonly { readonly name: string; readonly trigger: EventTrigger }[] = [];
-  const handled = new Set<string>();
+  /** Those handled last by their id and source, in short; with what comes of it while they are handled. */
+  const handled = new Map<string, Promise<Dispatched> | undefined>();
   const waiting: { readonly event: CloudEvent; readonly bytes: number }[] = [];
   let waitingBytes = 0;
   const stopping = new AbortController();
@@ -67,7 +68,7 @@ export function eventTriggers(options: EventOptions): EventTriggers {
   const running = new Set<Promise<unknown>>();
 
   const handle = async (name: string, event: CloudEvent, identity: string): Promise<boolean> => {
-    const invocationId = `event-${name}-${hash64(identity)}`;
+    const invocationId = `event-${name}-${identity}`;
     const startedAt = clock.now();
     const input = { trigger: 'event', event } as const;
     const { signal } = stopping;
@@ -85,24 +86,37 @@ export function eventTriggers(options: EventOptions): EventTriggers {
     return outcome.result !== undefined;
   };
 
-  const dispatch = async (event: CloudEvent): Promise<Dispatched> => {
-    assertDepth(event);
-    const identity = JSON.stringify([event.source, event.id]);
-    if (handled.has(identity)) return { started: [], failed: [], repeated: true };
-    handled.add(identity);
-    for (const oldest of handled) {
-      if (handled.size <= eventLimits.maxRemembered) break;
-      handled.delete(oldest);
-    }
+  const handleAll = async (event: CloudEvent, identity: string): Promise<Dispatched> => {
     const started = [
       ...new Set(triggers.filter(({ trigger }) => startsTrigger(trigger, event)).map(({ name }) => name)),
     ];
+    // all are waited for: where one could not deliver, none may be under way when the event comes again
+    const ended = await Promise.allSettled(started.map((name) => handle(name, event, identity)));
+    for (const one of ended) if (one.status === 'rejected') throw one.reason;
+    const failed = started.filter((_, i) => (ended[i] as PromiseFulfilledResult<boolean>).value === false);
+    return { started, failed, repeated: false };
+  };
+
+  const dispatch = async (event: CloudEvent): Promise<Dispatched> => {
+    assertDepth(event);
+    const identity = hash64(JSON.stringify([event.source, event.id]));
+    if (handled.has(identity)) {
+      await handled.get(identity);
+      return { started: [], failed: [], repeated: true };
+    }
+    const handling = handleAll(event, identity);
+    handled.set(identity, handling);
+    for (const oldest of handled.keys()) {
+      if (handled.size <= eventLimits.maxRemembered) break;
+      handled.delete(oldest);
+    }
     try {
-      const succeeded = await Promise.all(started.map((name) => handle(name, event, identity)));
-      return { started, failed: started.filter((_, i) => !succeeded[i]), repeated: false };
+      const dispatched = await handling;
+      if (handled.get(identity) === handling) handled.set(identity, undefined);
+      return dispatched;
     } catch (error) {
       // its outcome could not be delivered: when it comes again it has to be handled again
-      handled.delete(identity);
+      if (handled.get(identity) === handling) handled.delete(identity);
       throw error;
     }
   };

@@ -18,6 +18,8 @@ export interface TimerMemory {
   /** Timer → time of its newest run that ended, ms since 1970. Called when a process takes a timer over. */
   load(): Promise<ReadonlyMap<string, number>>;
   save(timer: string, at: number): Promise<void>;
+  /** The timer is no more: one that is made like it later has missed nothing. */
+  forget(timer: string): Promise<void>;
 }
 
 export interface TimerOptions {
@@ -75,7 +77,7 @@ export function timerTriggers(options: TimerOptions): TimerTriggers {
           options.onError?.(error);
         }
       }
-      await Promise.all(gone.map(([, timer]) => timer.stop()));
+      await Promise.all(gone.map(([, timer]) => timer.remove()));
     },
     async stop() {
       await Promise.all([...timers.values()].map((timer) => timer.stop()));
@@ -126,6 +128,7 @@ class Timer {
   private readonly waiting: Run[] = [];
   private readonly active = new Map<Run, AbortController>();
   private onIdle = (): void => undefined;
+  private keeping: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly key: string,
@@ -152,28 +155,42 @@ class Timer {
       return;
     }
     const now = clock.now();
-    const due = this.schedule.between(this.seen, now, timerLimits.maxMissed);
-    this.seen = Math.max(this.seen, now);
-    this.start(due, now);
-    this.nextRun = this.schedule.next(this.seen);
+    // most of the time nothing is due, and that is known
+    if (this.nextRun === undefined || this.nextRun <= now) {
+      const due = this.schedule.between(this.seen, now, timerLimits.maxMissed);
+      this.seen = Math.max(this.seen, now);
+      this.start(due, now);
+      this.nextRun = this.schedule.next(this.seen);
+    }
     const most = isOwner ? timerLimits.ownershipMs : timerLimits.maxSleepMs;
     this.sleep(Math.min(most, (this.nextRun ?? Number.POSITIVE_INFINITY) - now));
   }
 
+  /** Resolves when its runs have ended and that is kept. */
   async stop(): Promise<void> {
     this.stopped = true;
     this.cancelWake();
     this.waiting.length = 0;
-    if (this.active.size === 0) return;
-    await new Promise<void>((resolve) => {
-      const cancel = this.options.clock.after(timerLimits.drainMs, () => {
-        for (const controller of this.active.values()) controller.abort();
+    if (this.active.size > 0) {
+      await new Promise<void>((resolve) => {
+        const cancel = this.options.clock.after(timerLimits.drainMs, () => {
+          for (const controller of this.active.values()) controller.abort();
+        });
+        this.onIdle = () => {
+          cancel();
+          resolve();
+        };
       });
-      this.onIdle = () => {
-        cancel();
-        resolve();
-      };
-    });
+    }
+    await this.keeping;
+  }
+
+  /** Stops it because it is no more; its owner forgets it. */
+  async remove(): Promise<void> {
+    await this.stop();
+    const { memory, isOwner } = this.options;
+    if (memory && (isOwner?.(this.name) ?? true)) this.keep(() => memory.forget(this.key));
+    await this.keeping;
   }
 
   private sleep(ms: number): void {
@@ -268,6 +285,13 @@ class Timer {
     let at: number | undefined;
     while (this.runs[0]?.ended) at = this.runs.shift()!.at;
     if (at === undefined) return;
-    this.options.memory?.save(this.key, at).catch((error) => this.options.onError?.(error));
+    const { memory } = this.options;
+    const newest = at;
+    if (memory) this.keep(() => memory.save(this.key, newest));
+  }
+
+  /** One after the other, so that the newest stays. */
+  private keep(write: () => Promise<void>): void {
+    this.keeping = this.keeping.then(write).catch((error) => this.options.onError?.(error));
   }
 }

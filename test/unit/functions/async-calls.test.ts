@@ -219,4 +219,37 @@ describe('calls that nobody waits for', () => {
     expect(calls.status(id)).toBeUndefined();
     expect(await calls.result(id)).toBeUndefined();
   });
+
+  test('deliver how they ended whatever a callback does, and before all is closed', async () => {
+    const errors: unknown[] = [];
+    const delivered: string[] = [];
+    let deliver = (): void => undefined;
+    const { calls, tries } = made({
+      onError: (error) => errors.push(error),
+      deliver: ({ invocationId }) =>
+        new Promise((resolve) => {
+          deliver = () => {
+            delivered.push(invocationId);
+            resolve();
+          };
+        }),
+    });
+    const callback = () => {
+      throw new Error('callback');
+    };
+    calls.invokeAsync('f', input, { invocationId: 'one', callback });
+    await settle();
+    tries[0]!.succeed();
+    await settle();
+    expect(errors).toMatchObject([{ message: 'callback' }]);
+    let closed = false;
+    const closing = calls.close().then(() => {
+      closed = true;
+    });
+    await settle();
+    expect(closed).toBe(false);
+    deliver();
+    await closing;
+    expect(delivered).toEqual(['one']);
+  });
 });

@@ -1,7 +1,10 @@
 import { expect, test } from 'vitest';
 import { matches } from '../../../src/functions/event-filter.js';
 
-const event = { type: 'order', data: { total: 40, state: 'paid', items: [{ sku: 'a' }, { sku: 'b' }], note: null } };
+const event = {
+  type: 'order',
+  data: { total: 40, state: 'paid', items: [{ sku: 'a' }, { sku: 'b' }], none: [], note: null },
+};
 
 test.each([
   [{ type: 'order' }, true],
@@ -24,6 +27,9 @@ test.each([
   [{ type: 'order', 'data.state': 'open' }, false],
   [{ 'data.constructor.name': 'Object' }, false],
   [{ __proto__x: { exists: false } }, true],
+  [{ 'data.none.sku': { exists: false } }, true],
+  [{ 'data.none.sku': { not: 'a' } }, true],
+  [{ 'data.none.sku': 'a' }, false],
 ] as const)('%j is %s', (condition, expected) => {
   expect(matches(condition, event)).toBe(expected);
 });

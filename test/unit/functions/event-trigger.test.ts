@@ -280,4 +280,35 @@ describe('event triggers', () => {
     expect(n).toBe(eventLimits.maxWaiting + eventLimits.maxAtOnce + 1);
     await triggers.stop();
   });
+
+  test('one that comes again while it is handled is waited for, and fails with it', async () => {
+    const ends: ((error?: Error) => void)[] = [];
+    const { triggers, calls } = host(() => 1, {
+      deliver: () =>
+        new Promise((resolve, reject) => {
+          ends.push((error) => (error ? reject(error) : resolve()));
+        }),
+    });
+    await triggers.apply([deployed('slow', {}), deployed('quick', {})]);
+    const states: string[] = [];
+    const told = (name: string, dispatched: Promise<unknown>) =>
+      dispatched.then(
+        () => states.push(`${name} handled`),
+        () => states.push(`${name} failed`),
+      );
+    const first = told('first', triggers.dispatch(event()));
+    await settle();
+    const second = told('second', triggers.dispatch(event()));
+    ends[1]!(new Error('no broker'));
+    await settle();
+    // the other function is under way still
+    expect([states, calls.length]).toEqual([[], 2]);
+    ends[0]!();
+    await Promise.all([first, second]);
+    expect(states).toEqual(['first failed', 'second failed']);
+    const third = triggers.dispatch(event());
+    await settle();
+    for (const end of ends) end();
+    expect(await third).toEqual({ started: ['slow', 'quick'], failed: [], repeated: false });
+  });
 });

@@ -53,6 +53,9 @@ function memory(): TimerMemory & { readonly kept: Map<string, number> } {
     save: async (timer, at) => {
       kept.set(timer, at);
     },
+    forget: async (timer) => {
+      kept.delete(timer);
+    },
   };
 }
 
@@ -294,5 +297,57 @@ describe('timers', () => {
     await mixed.timers.apply([]);
     await mixed.advance(HOUR);
     expect(mixed.calls.length).toBe(1);
+  });
+
+  test('a timer that was taken away and comes again has missed nothing, one whose process stopped has', async () => {
+    const kept = memory();
+    const timer = deployed({ cron: '0 * * * *', missed: 'all' });
+    const hourly = host('2026-05-01T00:30Z', { memory: kept });
+    await hourly.timers.apply([timer]);
+    await hourly.advance(HOUR);
+    await hourly.timers.apply([]);
+    expect(kept.kept.size).toBe(0);
+    await hourly.advance(5 * HOUR);
+    await hourly.timers.apply([timer]);
+    await hourly.advance(HOUR);
+    expect(hourly.times()).toEqual(['2026-05-01T01:00Z', '2026-05-01T07:00Z']);
+    await hourly.timers.stop();
+    expect(kept.kept.size).toBe(1);
+    const other = host('2026-05-01T08:30Z', { memory: kept, isOwner: () => false });
+    await other.timers.apply([timer]);
+    await other.timers.apply([]);
+    expect(kept.kept.size).toBe(1);
+  });
+
+  test('stop when it is kept what has run, in the order of the runs', async () => {
+    const kept = memory();
+    const writes: (() => void)[] = [];
+    const slow: TimerMemory = {
+      ...kept,
+      save: (timer, at) =>
+        new Promise((resolve) => {
+          writes.push(() => {
+            kept.kept.set(timer, at);
+            resolve();
+          });
+        }),
+    };
+    kept.kept.set('report UTC * * * * *', utc('2026-05-01T00:00Z'));
+    const timers = host('2026-05-01T00:00:30Z', { memory: slow });
+    await timers.timers.apply([deployed({ cron: '* * * * *' })]);
+    await settle();
+    await timers.advance(2 * MINUTE);
+    let stopped = false;
+    const stopping = timers.timers.stop().then(() => {
+      stopped = true;
+    });
+    await settle();
+    expect([stopped, writes.length]).toEqual([false, 1]);
+    writes[0]!();
+    await settle();
+    expect([stopped, writes.length]).toEqual([false, 2]);
+    writes[1]!();
+    await stopping;
+    expect(kept.kept.get('report UTC * * * * *')).toBe(utc('2026-05-01T00:02Z'));
   });
 });
