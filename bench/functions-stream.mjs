@@ -5,7 +5,7 @@
  */
 import { fork } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { cpus, platform, release } from 'node:os';
+import { cpus, loadavg, platform, release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { startBrokerThread } from '../dist/src/broker/broker-thread.js';
 import { ensureTopics } from '../dist/src/kafka/admin.js';
@@ -26,6 +26,8 @@ const POISONED = `export function handle({ records }) {
   return records.map(({ value }) => value.id);
 }`;
 
+/** Processes that want a core before this one begins: figures of a busy machine are no figures. */
+const [load] = loadavg();
 const broker = await startBrokerThread({ port: 0, defaultPartitions: PARTITIONS });
 const connection = { brokers: [`${broker.host}:${broker.port}`] };
 const { brokers } = connection;
@@ -277,7 +279,7 @@ const text = `# Functions started by a stream
 One process with one JavaScript function in one worker thread, ${PARTITIONS} partitions, JSON records of about 80 bytes, batches of up to 100; the broker (in memory), producers and readers are in another process
 on the same machine. \`node bench/functions-stream.mjs ${wanted} ${many}\`
 
-${cpus().length} × ${cpus()[0]?.model.trim()}, ${platform()} ${release()}, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}.
+${cpus().length} × ${cpus()[0]?.model.trim()}, ${platform()} ${release()}, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}, load average before it began: ${load.toFixed(1)}.
 
 ## Records a second
 
