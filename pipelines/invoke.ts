@@ -61,7 +61,16 @@ const TICK_MS = 1_000;
 export async function invoke(options: InvokeOptions = {}): Promise<RunningFunctions> {
   const stops: (() => unknown)[] = [];
   const stop = async (): Promise<void> => {
-    for (const one of stops.splice(0).reverse()) await one();
+    const failures: unknown[] = [];
+    for (const one of stops.splice(0).reverse()) {
+      try {
+        await one();
+      } catch (error) {
+        // the rest has to end all the same
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   };
   try {
     return await assemble(options, stops, stop);
