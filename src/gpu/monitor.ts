@@ -13,7 +13,7 @@ export interface MonitorOptions {
 type Listener = (inventory: GpuInventory, changes: readonly GpuChange[]) => void;
 
 /**
- * Looks at the GPUs again and again: one look at a time, and not longer than the time between two, so that a tool that hangs holds up neither the GPUs of other makers nor the news that
+ * Looks at the GPUs again and again: one look at a time, and given up before the next is due, so that a tool that hangs holds up neither the GPUs of other makers nor the news that
  * its own are stale. Own cost beside the tools: under 1 ms a GPU and look.
  */
 export class GpuMonitor {
@@ -74,7 +74,7 @@ export class GpuMonitor {
     const full = now - this.lastFull >= this.fullEveryMs;
     if (full) this.lastFull = now;
     // the first one is waited for: a driver that nobody used yet needs seconds
-    this.looking = this.discovery.look(full, this.last ? this.everyMs : undefined).then((inventory) => {
+    this.looking = this.discovery.look(full, this.last ? 0.9 * this.everyMs : undefined).then((inventory) => {
       this.looking = undefined;
       const changes = changesBetween(this.last, inventory);
       this.last = inventory;

@@ -33,7 +33,7 @@ export function parseXpuSmi(answers: XpuAnswers): ToolReading {
       keys.flatMap((key) => jsonText(details?.[key]) ?? jsonText(device[key]) ?? []);
     const word = (...keys: readonly string[]): Fact<string> => firstFact(text(...keys).map(wordFact));
     const metric = (quantity: Quantity, within: Bounds, ...names: readonly string[]): Fact =>
-      firstFact(names.map((name) => valueOf(stats, name, quantity, within)));
+      firstFact(names.map((name) => metricOf(stats, name, quantity, within)));
     const own = processes?.get(number);
     return {
       vendor: 'intel',
@@ -107,7 +107,7 @@ function statsOf(stats: JsonObject | undefined): ReadonlyMap<string, JsonObject>
   return found;
 }
 
-function valueOf(stats: ReadonlyMap<string, JsonObject>, name: string, quantity: Quantity, within: Bounds): Fact {
+function metricOf(stats: ReadonlyMap<string, JsonObject>, name: string, quantity: Quantity, within: Bounds): Fact {
   const text = jsonText(stats.get(name)?.value);
   return text === undefined ? absent('not-reported') : numberFact(text, quantity, within);
 }
