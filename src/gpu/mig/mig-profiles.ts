@@ -72,7 +72,7 @@ interface Row {
   readonly sizes: Sizes;
 }
 
-/** The first that matches counts. Sources: NVIDIA MIG user guide; captures of an H100 in MIG mode. */
+/** The first that matches counts. Sources: NVIDIA MIG user guide; captures of an H100 in MIG mode; `nvidia-smi mig -lgip` of an H200 with driver 580.159.04. */
 const rows: readonly Row[] = [
   {
     name: 'A100-40GB',
@@ -120,7 +120,15 @@ const rows: readonly Row[] = [
     name: 'H200',
     matches: /\bH200\b/i,
     shapes: eightSlices,
-    sizes: unpublished(['18', '18', '35', '35', '71', '71', '141']),
+    sizes: {
+      '1g': ['18', 16_384, 16],
+      '1g+me': ['18', 16_384, 16],
+      '1g double': ['35', 33_280, 26],
+      '2g': ['35', 33_280, 32],
+      '3g': ['71', 71_424, 60],
+      '4g': ['71', 71_424, 64],
+      '7g': ['141', 143_360, 132],
+    },
   },
   {
     name: 'B200',
