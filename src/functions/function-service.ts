@@ -122,6 +122,8 @@ interface FailureDetails {
 const UNSEEN_LOAD = 1e-3;
 
 interface Entry {
+  /** As it is told to whoever asks. */
+  described: DeployedFunction;
   versions: Map<number, Version>;
   newest: Version;
   aliases: Map<string, AliasWeights>;
@@ -177,10 +179,11 @@ export class FunctionService {
     const gone = [...(before?.versions ?? [])].flatMap(([number, one]) =>
       there.get(number) === one ? [] : [one.pool],
     );
-    const entry = before ?? this.newEntry(there.get(newest)!);
+    const entry = before ?? this.newEntry(name, there.get(newest)!);
     entry.versions = there;
     entry.newest = there.get(newest)!;
     entry.aliases = new Map(Object.entries(aliases));
+    entry.described = described(name, entry);
     this.entries.set(name, entry);
     this.changed();
     const ready = [...there.values()].map(({ pool, deployment: { definition } }) =>
@@ -230,14 +233,12 @@ export class FunctionService {
   }
 
   list(): DeployedFunction[] {
-    return [...this.entries.keys()].map((name) => this.describe(name));
+    return [...this.entries.values()].map((entry) => entry.described);
   }
 
   /** @throws IguanaError `IGU_FUNCTION_NOT_FOUND` */
   describe(name: string): DeployedFunction {
-    const { newest, aliases } = this.entry(name);
-    const { number: version, deployment } = newest;
-    return { name, version, definition: deployment.definition, aliases: Object.fromEntries(aliases) };
+    return this.entry(name).described;
   }
 
   /** @throws IguanaError `IGU_FUNCTION_…` */
@@ -415,8 +416,9 @@ export class FunctionService {
     await ended.finally(() => this.ending.delete(ended));
   }
 
-  private newEntry(newest: Version): Entry {
+  private newEntry(name: string, newest: Version): Entry {
     return {
+      described: described(name, { newest, aliases: new Map() }),
       versions: new Map(),
       newest,
       aliases: new Map(),
@@ -521,6 +523,11 @@ export class FunctionService {
   private bill(call: Parameters<typeof usageRecord>[0]): void {
     this.options.onUsage?.(usageRecord(call, this.options.usageKey ?? ''));
   }
+}
+
+function described(name: string, { newest, aliases }: Pick<Entry, 'newest' | 'aliases'>): DeployedFunction {
+  const { number: version, deployment } = newest;
+  return { name, version, definition: deployment.definition, aliases: Object.fromEntries(aliases) };
 }
 
 function scalerOptions({ concurrency, scaling }: FunctionDefinition) {

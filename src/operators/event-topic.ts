@@ -9,6 +9,7 @@ import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
 import type { OutRecord, Sink } from '../kafka/sink.js';
 import { type AckBatch, source } from '../kafka/source.js';
 import { eventLimits, kafkaLimits } from '../limits.js';
+import { assertFits } from './function-outcomes.js';
 
 type Message = AckBatch['messages'][number];
 
@@ -34,7 +35,7 @@ export interface EventTopicOptions {
 export interface EventTopic {
   /**
    * Writes an event to the topic; some process of the group handles it.
-   * @throws IguanaError `IGU_FUNCTION_EVENT_DEPTH`
+   * @throws IguanaError `IGU_FUNCTION_EVENT_DEPTH`, `IGU_RECORD_MALFORMED` for one that is too large
    */
   emit(event: CloudEvent): Promise<void>;
   stop(): Promise<void>;
@@ -116,7 +117,9 @@ export async function eventTopic(options: EventTopicOptions): Promise<EventTopic
     async emit(event) {
       assertDepth(event);
       const { headers, value } = writeCloudEvent(event, 'structured');
-      await sink.write(topic, [{ key: event.subject ?? event.source, headers, value }]);
+      const record = { key: event.subject ?? event.source, headers, value };
+      assertFits(record, `event ${event.id.slice(0, 80)} has`);
+      await sink.write(topic, [record]);
     },
     async stop() {
       await input.drain(kafkaLimits.drainMs);

@@ -53,11 +53,18 @@ function outputsOf({ function: name, invocationId, event, result }: CallOutcome)
   return items.map((item, i) => {
     const made = resultEvent(name, item, `${invocationId}-${i}`, cause);
     const { headers, value } = writeCloudEvent(made, 'binary');
-    if (value && value.length > kafkaLimits.maxBytesPerFlush) {
-      throw new IguanaError('IGU_RECORD_MALFORMED', { what: `${name} returned ${value.length} bytes for one record` });
-    }
-    return { key: made.subject ?? cause?.subject ?? name, headers, value };
+    const record = { key: made.subject ?? cause?.subject ?? name, headers, value };
+    assertFits(record, `${name} returned`);
+    return record;
   });
+}
+
+/** A record that no broker takes would be tried for ever. @throws IguanaError `IGU_RECORD_MALFORMED` */
+export function assertFits({ key, value, headers = {} }: OutRecord, who: string): void {
+  const texts = [key ?? '', value ?? '', ...Object.entries(headers).flat()];
+  const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  if (bytes <= kafkaLimits.maxBytesPerFlush) return;
+  throw new IguanaError('IGU_RECORD_MALFORMED', { what: `${who} ${bytes} bytes for one record` });
 }
 
 /** A record of `schemas/function-results.avsc`. */

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import { decodeForecast } from '../codec/decode.js';
 import { encodeSamplesJson, type SampleRecord } from '../codec/encode.js';
+import { IguanaError } from '../errors.js';
 import type { FunctionService } from '../functions/function-service.js';
 import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
 import type { Sink } from '../kafka/sink.js';
@@ -78,8 +79,12 @@ export function invocationForecasts(options: InvocationForecastOptions): Invocat
   };
 
   const expect = (name: string, concurrency: number, until: number): void => {
-    // it may have been deleted since
-    if (service.list().some((one) => one.name === name)) service.expectLoad(name, concurrency, until);
+    try {
+      service.expectLoad(name, concurrency, until);
+    } catch (error) {
+      // it may have been deleted since
+      if (!(error instanceof IguanaError && error.code === 'IGU_FUNCTION_NOT_FOUND')) throw error;
+    }
   };
 
   const made = new Map<string, number>();

@@ -54,15 +54,15 @@ export async function keepAliveMemory(options: KeepAliveMemoryOptions): Promise<
     }
   };
   const save = async (): Promise<void> => {
-    const records: OutRecord[] = [...gone].map((name) => ({ key: name, value: null, partition: 0 }));
-    gone.clear();
-    for (const name of known) {
-      const value = service.history(name);
-      if (kept.get(name)?.equals(value)) continue;
-      kept.set(name, value);
-      records.push({ key: name, value, partition: 0 });
-    }
+    const forgotten = [...gone];
+    const changed = new Map([...known].map((name) => [name, service.history(name)] as const));
+    for (const [name, value] of changed) if (kept.get(name)?.equals(value)) changed.delete(name);
+    const records: OutRecord[] = forgotten.map((name) => ({ key: name, value: null, partition: 0 }));
+    for (const [name, value] of changed) records.push({ key: name, value, partition: 0 });
     await sink.write(wanted.topic, records);
+    // what could not be written is written the next time
+    for (const name of forgotten) gone.delete(name);
+    for (const [name, value] of changed) if (known.has(name)) kept.set(name, value);
   };
   let underWay: Promise<void> = Promise.resolve();
   const saveQuietly = (): Promise<void> => {

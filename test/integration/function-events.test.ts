@@ -203,3 +203,25 @@ it('a result that no record can be made of is a failure of the function, and the
   await until('both', () => at(failures).length === 2 && at(results).length === 1);
   expect(at(failures).every(({ value }) => value.includes('IGU_RECORD_MALFORMED'))).toBe(true);
 });
+
+it('what no broker takes fails its function alone, and no event waits behind it', async () => {
+  const {
+    topic,
+    results,
+    failures,
+    calls,
+    on: at,
+  } = await system([{ name: 'wordy', triggers: on('order.*') }], (_, { id }) => ({
+    specversion: '1.0',
+    type: 'answer',
+    subject: id === 'long' ? 's'.repeat(2_000_000) : id,
+  }));
+  await topic.emit(event({ id: 'long' }));
+  await topic.emit(event({ id: 'short' }));
+  await until('both to be told', () => at(results).length === 1 && at(failures).length === 1);
+  expect(at(results)[0]!.key).toBe('short');
+  expect(JSON.parse(at(failures)[0]!.value).error).toMatch(/^IGU_RECORD_MALFORMED .*wordy returned 40000\d\d bytes/);
+  expect(calls.length).toBe(2);
+  const large = topic.emit(event({ id: 'large', data: 'x'.repeat(1_000_000) }));
+  await expect(large).rejects.toThrow(/^IGU_RECORD_MALFORMED .*event large has 1000\d\d\d bytes/);
+});

@@ -5,6 +5,7 @@ import { FunctionService } from '../../src/functions/function-service.js';
 import { HybridHistogram } from '../../src/functions/keep-alive.js';
 import { kafkaClient } from '../../src/kafka/client.js';
 import { sink as openSink, type Sink } from '../../src/kafka/sink.js';
+import { prewarmLimits } from '../../src/limits.js';
 import { keepAliveMemory } from '../../src/operators/keep-alive-memory.js';
 import { kafkaUnderTest } from '../support/kafka.js';
 
@@ -22,7 +23,7 @@ afterAll(async () => {
 });
 
 /** A process with one function, from its start on. */
-async function process(clock: VirtualClock, policy?: () => HybridHistogram) {
+async function process(clock: VirtualClock, policy?: () => HybridHistogram, into: Pick<Sink, 'write'> = sink) {
   const service = new FunctionService({
     clock,
     ...(policy ? { keepAlive: policy } : {}),
@@ -37,7 +38,8 @@ async function process(clock: VirtualClock, policy?: () => HybridHistogram) {
   });
   const errors: unknown[] = [];
   const connection = { brokers: [broker.brokers] };
-  const memory = await keepAliveMemory({ service, connection, sink, clock, onError: (error) => errors.push(error) });
+  const onError = (error: unknown) => errors.push(error);
+  const memory = await keepAliveMemory({ service, connection, sink: into, clock, onError });
   const definition = functionSchema.parse({ name: 'hourly', runtime: 'javascript', code: { inline: 'x' } });
   await service.deploy({ definition, code: Buffer.from('x') });
   service.enableColdStartOptimization('hourly');
@@ -78,4 +80,34 @@ it('after a restart a function is expected when it would have been, until it is 
   const last = await process(clock);
   expect(last.service.keepAlive('hourly')).not.toEqual(learnt);
   expect([after, other, last].flatMap(({ errors }) => errors)).toEqual([]);
+});
+
+it('what could not be written is written the next time', async () => {
+  const clock = new VirtualClock(2e12);
+  const written: (readonly (readonly [unknown, boolean])[])[] = [];
+  let broken = true;
+  const flaky: Pick<Sink, 'write'> = {
+    async write(_topic, records) {
+      if (broken) throw new Error('no broker');
+      written.push(records.map(({ key, value }) => [key, value !== null] as const));
+    },
+  };
+  const settled = () => new Promise((resolve) => setImmediate(resolve));
+  const { service, memory, errors } = await process(clock, undefined, flaky);
+  const next = async () => {
+    clock.advance(prewarmLimits.saveEveryMs);
+    await settled();
+  };
+  await next();
+  broken = false;
+  await next();
+  expect(written).toEqual([[['hourly', true]]]);
+  broken = true;
+  await service.delete('hourly');
+  await next();
+  broken = false;
+  await next();
+  await memory.stop();
+  expect(written[1]).toEqual([['hourly', false]]);
+  expect(errors).toMatchObject([{ message: 'no broker' }, { message: 'no broker' }]);
 });
