@@ -5,6 +5,12 @@ import { type PlacementPolicyName, placementPolicies, type ScorerFactory } from 
 import { PlacementState } from './placement/placement-state.js';
 import type { NodeScore, NodeScorer } from './placement/policy.js';
 
+interface Placed {
+  /** Position in its group. */
+  readonly at: number;
+  readonly made: GpuOffer;
+}
+
 export interface RankedOffers {
   readonly offers: readonly GpuOffer[];
   /** Higher is better. */
@@ -64,19 +70,18 @@ export class AllocatorRanking {
    * @param offers of GPUs that can serve it now
    */
   rank(offers: readonly GpuOffer[], count: number): RankedOffers[] {
-    const byGroup = new Map<number, Map<number, GpuOffer>>();
-    for (const one of offers) {
-      const place = this.groupOf.get(one.holding.gpuId);
+    const byGroup: Placed[][] = [];
+    for (const made of offers) {
+      const place = this.groupOf.get(made.holding.gpuId);
       if (!place) continue;
-      const list = byGroup.get(place.group);
-      if (list) list.set(place.at, one);
-      else byGroup.set(place.group, new Map([[place.at, one]]));
+      const list = byGroup[place.group];
+      if (list) list.push({ at: place.at, made });
+      else byGroup[place.group] = [{ at: place.at, made }];
     }
     const ranked: (RankedOffers & { readonly group: number })[] = [];
-    for (const [group, there] of byGroup) {
-      if (there.size < count) continue;
-      ranked.push({ group, ...this.inGroup(group, there, count) });
-    }
+    byGroup.forEach((there, group) => {
+      if (there.length >= count) ranked.push({ group, ...this.inGroup(group, there, count) });
+    });
     return ranked.sort((a, b) => b.score - a.score || b.group - a.group);
   }
 
@@ -92,8 +97,8 @@ export class AllocatorRanking {
     this.scorer = this.makeScorer();
   }
 
-  private inGroup(group: number, there: ReadonlyMap<number, GpuOffer>, count: number): RankedOffers {
-    const milli = milliOf([...there.values()][0]!);
+  private inGroup(group: number, there: Placed[], count: number): RankedOffers {
+    const milli = milliOf(there[0]!.made);
     const demand: GpuDemand = { cpuMilli: 0, memoryMb: 0, gpuCount: count, gpuMilli: count > 1 ? WHOLE_GPU : milli };
     let score = LAST - milli / WHOLE_GPU;
     let chosen = -1;
@@ -104,13 +109,14 @@ export class AllocatorRanking {
       chosen = this.out.gpu;
     }
     const first = this.state.firstGpu[group]!;
-    const tightest = [...there].sort(
-      ([a], [b]) =>
-        Number(b === chosen) - Number(a === chosen) ||
-        this.state.freeGpu[first + a]! - this.state.freeGpu[first + b]! ||
-        a - b,
+    const { freeGpu } = this.state;
+    const tightest = there.sort(
+      (a, b) =>
+        Number(b.at === chosen) - Number(a.at === chosen) ||
+        freeGpu[first + a.at]! - freeGpu[first + b.at]! ||
+        a.at - b.at,
     );
-    return { score, offers: tightest.slice(0, count).map(([, one]) => one) };
+    return { score, offers: tightest.slice(0, count).map(({ made }) => made) };
   }
 
   private set(candidate: GpuCandidate): number | undefined {

@@ -88,7 +88,7 @@ export interface GpuOffer {
   readonly mig?: { readonly table: MigTable; readonly layout: number; readonly places: readonly number[] };
 }
 
-type Verdict = { readonly offer: GpuOffer } | { readonly code: RefusalCode; readonly what: string };
+export type Verdict = { readonly offer: GpuOffer } | { readonly code: RefusalCode; readonly what: string };
 
 /** A GPU with what is known and held of it. */
 export interface GpuCandidate {

@@ -16,6 +16,7 @@ import {
   judge,
   matchesModel,
   placeMig,
+  type Verdict,
   wantsWhole,
 } from './allocator-rules.js';
 import {
@@ -89,6 +90,14 @@ interface Attempted {
   readonly demands: GpuDemand[];
 }
 
+/** A GPU with its holders, and what was judged of it since they last changed, by shape of request. */
+interface Place extends GpuCandidate {
+  readonly verdicts: Map<string, Verdict>;
+}
+
+/** Shapes whose verdicts are kept of a GPU. */
+const MAX_VERDICTS = 32;
+
 interface Choice {
   readonly offers: readonly GpuOffer[];
   readonly sharing: GpuSharing;
@@ -111,10 +120,7 @@ const isolation: Record<SharingMode, number> = {
 export class GpuAllocator {
   readonly ledger: Ledger;
   private readonly nodes = new Map<string, readonly Gpu[]>();
-  private readonly places = new Map<
-    string,
-    { readonly node: string; readonly gpu: Gpu; readonly sharing: GpuSharing }
-  >();
+  private readonly places = new Map<string, Place>();
   private readonly demand = new DemandCounts();
   private ranking: AllocatorRanking | undefined;
   private migMix: MigMix | undefined;
@@ -141,7 +147,7 @@ export class GpuAllocator {
         );
       });
     for (const { id } of before ?? []) if (this.places.get(id)?.node === node) this.places.delete(id);
-    for (const gpu of gpus) this.places.set(gpu.id, { node, gpu, sharing: this.sharingOf(node, gpu) });
+    for (const gpu of gpus) this.place(node, gpu, this.sharingOf(node, gpu));
     if (!alike) this.ranking = undefined;
     else for (const { id } of gpus) this.refresh(id);
   }
@@ -455,21 +461,31 @@ export class GpuAllocator {
   ): { offers: GpuOffer[]; refusals: GpuRefusal[] } {
     const offers: GpuOffer[] = [];
     const refusals: GpuRefusal[] = [];
+    const shape = shapeOf(request);
     for (const id of only ?? this.places.keys()) {
-      const candidate = this.candidate(id, without);
-      if (!candidate) continue;
-      const verdict = judge(request, candidate);
+      const place = this.places.get(id);
+      if (!place) continue;
+      let verdict = without ? judge(request, this.candidate(id, without)!) : place.verdicts.get(shape);
+      if (!verdict) {
+        verdict = judge(request, place);
+        if (place.verdicts.size >= MAX_VERDICTS) place.verdicts.clear();
+        place.verdicts.set(shape, verdict);
+      }
       if ('offer' in verdict) offers.push(verdict.offer);
-      else refusals.push({ node: candidate.node, gpuId: id, ...verdict });
+      else refusals.push({ node: place.node, gpuId: id, ...verdict });
     }
     return { offers, refusals };
   }
 
   private candidate(gpuId: string, without?: ReadonlySet<string>): GpuCandidate | undefined {
     const place = this.places.get(gpuId);
-    if (!place) return undefined;
-    const all = this.ledger.holdersOf(gpuId);
-    return { ...place, holders: without ? all.filter(({ record }) => !without.has(record.id)) : all };
+    if (!place || !without) return place;
+    const { node, gpu, sharing, holders } = place;
+    return { node, gpu, sharing, holders: holders.filter(({ record }) => !without.has(record.id)) };
+  }
+
+  private place(node: string, gpu: Gpu, sharing: GpuSharing): void {
+    this.places.set(gpu.id, { node, gpu, sharing, holders: this.ledger.holdersOf(gpu.id), verdicts: new Map() });
   }
 
   private fromReservation(
@@ -580,8 +596,10 @@ export class GpuAllocator {
   }
 
   private refresh(gpuId: string): void {
-    const candidate = this.ranking && this.candidate(gpuId);
-    if (candidate) this.ranking?.refresh(candidate);
+    const place = this.places.get(gpuId);
+    if (!place) return;
+    this.place(place.node, place.gpu, place.sharing);
+    this.ranking?.refresh(this.places.get(gpuId)!);
   }
 
   private sharingOf(node: string, gpu: Gpu): GpuSharing {
@@ -675,6 +693,23 @@ function size({ gpuCount = 1, computeShare = 1, memoryMb = 0 }: GpuRequest): num
 
 function deny(reason: RefusalReason, what: string): GpuDenial {
   return { granted: false, reason, what, gpus: [] };
+}
+
+/** The same for requests that every GPU answers alike. */
+function shapeOf({
+  gpuCount = 1,
+  memoryMb,
+  computeShare,
+  exclusive,
+  minComputeCapability,
+  model,
+  vendor,
+  mode,
+  profile,
+  node,
+}: GpuRequest): string {
+  const parts = [memoryMb, computeShare, exclusive, minComputeCapability, model, vendor, mode, profile, node];
+  return JSON.stringify([gpuCount > 1, ...parts]);
 }
 
 /** The same text for the same request, whatever the order of its fields. */

@@ -17,7 +17,7 @@ export interface GpuDemandForecast {
 export type GpuForecaster = (owner: string, model: string, horizonMs: number) => GpuDemandForecast | undefined;
 
 export interface PreallocationCosts {
-  /** Of a workload that waits for a GPU, an hour, in units of an idle GPU-hour (default 20). Raise it to wait less and keep more idle. */
+  /** Of a workload that waits for a GPU, an hour, in units of an idle GPU-hour (default 5). Raise it to wait less and keep more idle. */
   readonly waiting?: number;
   /** Idle reserved GPU-hours at most, as a part of the GPU-hours used (default 0.05). */
   readonly idleBudget?: number;
@@ -27,7 +27,7 @@ export interface PreallocationCosts {
   readonly reviewMs?: number;
   /** Looks over which skill is judged: older ones count half after so many (default 720). */
   readonly memory?: number;
-  /** Part of the on-demand cost that reservations must have saved to be made (default 0.05). */
+  /** Part of the on-demand cost that reservations must have saved to be made (default 0.2). */
   readonly margin?: number;
 }
 
@@ -47,10 +47,11 @@ interface Trial {
  * How many GPUs to keep for one owner and model before they are asked for. One more is kept while what it is expected to save in waiting is more than what it costs idle: with
  * demand D over the time it takes to get a GPU, the k-th is kept while
  *
- *     P(D ≥ k) · waiting · lead  >  P(D < k) · (lead + review)
+ *     P(D ≥ k) · waiting · lead  >  P(D < k) · (lead + review) · price
  *
  * D is negative binomial with the forecast's mean and a variance from its upper quantile, never less than Poisson. Each decision is tried on paper first, against what then came:
- * nothing is kept while that would not have been cheaper than asking when needed, nor beyond the budget of idle hours.
+ * nothing is kept while that would not have been cheaper than asking when needed, nor beyond the budget of idle hours, whose
+ * price is 1 and rises when the budget is nearly used up.
  * Cost: O(target) a decision.
  * Source: the newsvendor problem; base-stock policy with lead time (Zipkin, Foundations of Inventory Management, chapter 6).
  */
@@ -68,15 +69,17 @@ export class PreallocationPolicy {
   private idle = 0;
   /** Of asking when needed, and of what was decided, older ones fading. */
   private onDemandCost = 0;
+  /** Of an idle GPU-hour: rises while the budget is nearly used up, so that it goes where it saves most. */
+  private price = 1;
   private trialCost = 0;
 
   constructor({
-    waiting = 20,
+    waiting = 5,
     idleBudget = 0.05,
     leadMs = 240_000,
     reviewMs = 60_000,
     memory = 720,
-    margin = 0.05,
+    margin = 0.2,
   }: PreallocationCosts = {}) {
     const positive = [waiting, leadMs, reviewMs, memory].every((value) => value > 0 && Number.isFinite(value));
     if (!positive || !(idleBudget >= 0) || !(margin >= 0)) throw new RangeError('costs and times are above 0');
@@ -110,6 +113,8 @@ export class PreallocationPolicy {
   decide(now: number, forecast: GpuDemandForecast | undefined): PreallocationDecision {
     this.judge(now);
     if (!forecast) return { target: 0, why: 'there is no forecast' };
+    const short = this.idleShare > NEARLY * this.budget;
+    this.price = short ? this.price * (1 + PRICE_STEP) : Math.max(1, this.price * (1 - PRICE_STEP));
     const wanted = this.wanted(forecast);
     this.trials.push({ until: now + this.leadMs + this.reviewMs, target: wanted, asked: this.asked });
     if (wanted === 0) return { target: 0, why: 'none is worth its idle time' };
@@ -144,12 +149,17 @@ export class PreallocationPolicy {
     if (!(mean > 0) || !Number.isFinite(upper) || !(level > 0.5 && level < 1)) return 0;
     const deviation = Math.max(0, upper - value) / normalQuantile(level);
     const atLeast = exceedance(mean, Math.max(mean, deviation * deviation * span));
-    const critical = (leadMs + reviewMs) / (waiting * leadMs + leadMs + reviewMs);
+    const idle = this.price * (leadMs + reviewMs);
+    const critical = idle / (waiting * leadMs + idle);
     let target = 0;
     while (target < MAX_TARGET && atLeast(target + 1) > critical) target++;
     return target;
   }
 }
+
+/** From this part of the budget on its price rises, by so much a look; it falls again below. */
+const NEARLY = 0.95;
+const PRICE_STEP = 0.002;
 
 /** GPUs kept for one owner and model at most. */
 const MAX_TARGET = 10_000;

@@ -298,10 +298,10 @@ describe('MIG', () => {
   });
 
   test('dynamic: memory of profiles that nobody published must be told', () => {
-    const h200 = gpuOf('GPU-1', { name: 'NVIDIA H200', partitionMode: known('Enabled') });
-    const silent = allocatorOf([h200], { mode: 'mig', layout: 'dynamic' }).allocator;
+    const b200 = gpuOf('GPU-1', { name: 'NVIDIA B200', partitionMode: known('Enabled') });
+    const silent = allocatorOf([b200], { mode: 'mig', layout: 'dynamic' }).allocator;
     expect(codes(silent.allocate('w', { memoryMb: 10_000 }))).toEqual(['memory-unknown']);
-    const told = allocatorOf([h200], { mode: 'mig', layout: 'dynamic', memoryMb: { '1g.18gb': 16_000 } }).allocator;
+    const told = allocatorOf([b200], { mode: 'mig', layout: 'dynamic', memoryMb: { '1g.23gb': 16_000 } }).allocator;
     expect(granted(told.allocate('w', { memoryMb: 10_000 })).allocation.holdings[0]).toMatchObject({
       memoryMb: 16_000,
     });
