@@ -95,7 +95,8 @@ export interface AnswerSink {
 export interface FunctionInstance {
   /**
    * Rejects with IguanaError: `IGU_FUNCTION_FAILED` (the handler threw), `IGU_FUNCTION_TIMEOUT`, `IGU_FUNCTION_MEMORY`, `IGU_FUNCTION_CRASHED`.
-   * Whether the instance lives on is told by `usable`.
+   * Whether the instance lives on is told by `usable`. After the signal it settles when nothing of the call holds the instance any more, at its deadline at
+   * the latest, with `IGU_FUNCTION_CANCELLED`; the caller was told at once.
    */
   invoke(
     event: FunctionEvent,

@@ -255,12 +255,16 @@ export class FunctionPool {
     const waitedFor = call.waitedForStart && unused ? unused : undefined;
     const start = { cold: waitedFor?.cause ?? false, initMs: waitedFor?.initMs ?? 0 } as const;
     call.onBegin?.(start);
+    // Whoever gave it up waits no longer; its place is taken until nothing of it runs.
+    const cancel = () => call.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.options.name }));
+    call.signal?.addEventListener('abort', cancel, { once: true });
     try {
       const reply = await copy.instance.invoke(call.event, call.context, call.signal, call.answer);
       call.resolve({ reply, ...start });
     } catch (error) {
       call.reject(error);
     } finally {
+      call.signal?.removeEventListener('abort', cancel);
       copy.running--;
       this.running--;
       copy.idleSince = this.clock.now();

@@ -34,6 +34,7 @@ interface Waiting {
   readonly reject: (error: IguanaError) => void;
   readonly settle: () => void;
   readonly answer: AnswerSink | undefined;
+  cancelled: boolean;
   /** Pieces that are being given to `answer`. */
   writing: Promise<void> | undefined;
 }
@@ -114,17 +115,19 @@ export class JavaScriptInstance implements FunctionInstance {
       }
       const ms = Math.max(0, context.deadline - Date.now());
       const timer = setTimeout(() => this.end(this.timeoutError(ms), id), ms);
+      // its time goes on: a handler that does not heed the signal is stopped at the deadline like any other
       const cancel = () => {
+        const waiting = this.waiting.get(id);
+        if (waiting) waiting.cancelled = true;
         this.host.send({ type: 'cancel', id });
-        this.take(id)?.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.name }));
       };
       const settle = () => {
         clearTimeout(timer);
         signal?.removeEventListener('abort', cancel);
       };
-      const id = this.waiting.add({ resolve, reject, settle, answer, writing: undefined });
+      const id = this.waiting.add({ resolve, reject, settle, answer, cancelled: false, writing: undefined });
       if (signal?.aborted) {
-        this.take(id)?.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.name }));
+        this.take(id)?.reject(this.cancelledError());
         return;
       }
       signal?.addEventListener('abort', cancel, { once: true });
@@ -190,6 +193,10 @@ export class JavaScriptInstance implements FunctionInstance {
     this.heap = reply.heapBytes;
     const waiting = this.take(id);
     if (!waiting) return;
+    if (waiting.cancelled) {
+      waiting.reject(this.cancelledError());
+      return;
+    }
     if (reply.error) {
       const { message: what, stack } = reply.error;
       const cause = Object.assign(new Error(what), { stack, logs: reply.logs, durationMs: reply.durationMs });
@@ -215,6 +222,10 @@ export class JavaScriptInstance implements FunctionInstance {
       this.take(id)?.reject(own ? error : this.interruptedError(`another call in it ended it (${error.code})`));
     }
     void this.host.stop();
+  }
+
+  private cancelledError(): IguanaError {
+    return new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.name });
   }
 
   private codeError(what: string): IguanaError {

@@ -41,6 +41,9 @@ class Log {
 const current = new AsyncLocalStorage<Log>();
 /** Signals of calls that were asked for theirs. */
 const signals = new Map<number, AbortController>();
+/** Calls that were cancelled and did not ask for theirs so far. */
+const cancelled = new Set<number>();
+let running = 0;
 /** Of calls that answer piece by piece. */
 const windows = new Map<number, Window>();
 let handler: Handler | undefined;
@@ -104,11 +107,13 @@ async function invoke({ id, event: sent, context, pieces }: Extract<ToWorker, { 
     if (!controller) {
       controller = new AbortController();
       signals.set(id, controller);
+      if (cancelled.has(id)) controller.abort();
     }
     return controller.signal;
   };
   const event: FunctionEvent = typeof sent === 'string' ? JSON.parse(sent) : sent;
   const lines = new Log();
+  running++;
   const started = performance.now();
   let result: Pick<WorkerReply, 'output' | 'error'>;
   try {
@@ -129,6 +134,8 @@ async function invoke({ id, event: sent, context, pieces }: Extract<ToWorker, { 
     result = { error: described(error) };
   }
   signals.delete(id);
+  running--;
+  if (running === 0) cancelled.clear();
   const bytes = answerSize(result.output, functionLimits.maxAnswerBytes);
   if (bytes > functionLimits.maxAnswerBytes) {
     const message = `it answered ${bytes} bytes or more, more than ${functionLimits.maxAnswerBytes}`;
@@ -233,7 +240,10 @@ function take(message: ToWorker): void {
   if (message.type === 'load') void load(message);
   else if (message.type === 'invoke') void invoke(message);
   else if (message.type === 'more') windows.get(message.id)?.give(message.bytes);
-  else signals.get(message.id)?.abort();
+  else {
+    signals.get(message.id)?.abort();
+    if (running > 0) cancelled.add(message.id);
+  }
 }
 
 if (parentPort) parentPort.on('message', receive);

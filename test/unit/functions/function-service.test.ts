@@ -483,4 +483,36 @@ describe('functions', () => {
     }
     expect((await functions.invoke('f', input(0), { qualifier: 2 })).output).toBe('two');
   });
+
+  test('a call that its caller gave up holds its instance until it ends, and is stopped at its deadline', async () => {
+    const functions = service();
+    const code = 'let n = 0; export const handle = ({ input }) => { if (input) for (;;); return ++n; }';
+    await functions.deploy(deployment(code));
+    const controller = new AbortController();
+    const hanging = functions.invoke('f', input(1), { timeoutMs: 2_000, signal: controller.signal });
+    const refused = expect(hanging).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
+    await expect.poll(() => functions.metrics('f').concurrency).toBe(1);
+    controller.abort();
+    await refused;
+    // another instance takes what comes next, and nobody pays for the one that hangs
+    expect((await functions.invoke('f', input(0), { timeoutMs: 1_500 })).output).toBe(1);
+    expect(functions.metrics('f')).toMatchObject({ concurrency: 1, instances: 2 });
+    await expect.poll(() => functions.metrics('f').instances, { timeout: 5_000 }).toBe(1);
+    expect(functions.metrics('f')).toMatchObject({ concurrency: 0, failedInvocations: { IGU_FUNCTION_CANCELLED: 1 } });
+  });
+
+  test('a handler sees that its call was cancelled also when it looks later', async () => {
+    const functions = service();
+    const code = `let seen; export async function handle({ input }, context) {
+      if (input) { await new Promise((resolve) => setTimeout(resolve, 300)); seen = context.signal.aborted; }
+      return seen;
+    }`;
+    await functions.deploy(deployment(code, { concurrency: 2, scaling: { maxInstances: 1 } }));
+    const controller = new AbortController();
+    const cancelled = functions.invoke('f', input(1), { signal: controller.signal }).catch((error: unknown) => error);
+    await expect.poll(() => functions.metrics('f').concurrency).toBe(1);
+    controller.abort();
+    await cancelled;
+    await expect.poll(async () => (await functions.invoke('f', input(0))).output, { timeout: 5_000 }).toBe(true);
+  });
 });
