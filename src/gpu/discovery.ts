@@ -213,11 +213,12 @@ export class GpuDiscovery {
       const id = this.idOf(vendor, reading);
       if (id === undefined) odd.add('a GPU without UUID and address');
       else if (seen.has(id)) odd.add(`two GPUs ${id}`);
-      else if (reading.lost) this.miss(id);
       else if (!this.known.has(id) && this.known.size >= gpuValueLimits.maxGpus)
         odd.add(`more than ${gpuValueLimits.maxGpus} GPUs`);
       else {
-        seen.add(id);
+        if (reading.lost && this.known.has(id)) continue;
+        this.replaceAddress(id, reading);
+        if (!reading.lost) seen.add(id);
         const before = this.known.get(id)?.gpu;
         this.known.set(id, { gpu: gpuFrom(id, reading, before, now), seen: 'seen', firstMissing: undefined });
       }
@@ -235,6 +236,17 @@ export class GpuDiscovery {
     for (const [id, { gpu }] of this.known)
       if (gpu.vendor === vendor && gpu.busId.value !== null && busKey(gpu.busId.value) === busKey(bus)) return id;
     return bus;
+  }
+
+  /** A GPU that was known by its address only, for it was lost when first heard of, has its UUID now. */
+  private replaceAddress(id: string, reading: GpuReading): void {
+    const bus = reading.facts.busId?.value;
+    if (bus === undefined || bus === null || this.known.has(id)) return;
+    for (const [old, { gpu }] of this.known)
+      if (gpu.vendor === reading.vendor && busKey(old) === busKey(bus)) {
+        this.known.delete(old);
+        this.grader.forget(old);
+      }
   }
 
   private miss(id: string): void {

@@ -164,7 +164,7 @@ function gpuOf(row: ReadonlyMap<string, Cell>, vendor: GpuVendor): GpuReading {
     uuid,
     name: word('name'),
     facts: withinTotal(facts),
-    lost: uuid.absent === 'lost' || facts.memoryTotalMb.absent === 'lost',
+    lost: [uuid, ...Object.values(facts)].some((fact) => fact.absent === 'lost'),
     signals: {
       eccUncorrectedVolatile: number('eccUncorrectedVolatile', 'count', bounds.count),
       eccUncorrectedTotal: number('eccUncorrectedTotal', 'count', bounds.count),

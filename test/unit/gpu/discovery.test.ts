@@ -170,6 +170,30 @@ describe('discovery', () => {
     expect(gpu(await discovery.look(false), idA)).toMatchObject({ stale: false, health: { state: 'ok' } });
   });
 
+  it('tells of a GPU that is lost when first heard of, and knows it when it comes back', async () => {
+    const clock = new VirtualClock(start);
+    const error = 'Unable to determine the device handle for GPU0000:0B:00.0: GPU is lost.';
+    let answer: Answer = { stdout: `${header}\n${first}\n`, stderr: error };
+    const { run } = nvidia({ 'nvidia-smi --query-gpu': () => answer });
+    const discovery = new GpuDiscovery(run, clock, { kernelLog: false });
+    expect((await discovery.look()).gpus.map(({ id, health }) => [id, health.state])).toEqual([
+      ['0000:0B:00.0', 'lost'],
+      [idA, 'ok'],
+    ]);
+    answer = `${header}\n${first}\n${second}\n`;
+    expect((await discovery.look()).gpus.map(({ id }) => id)).toEqual([idA, idB]);
+    answer = { stdout: `${header}\n${first}\n`, stderr: error };
+    expect((await discovery.look()).gpus.map(({ id, health }) => [id, health.state])).toEqual([
+      [idA, 'ok'],
+      [idB, 'lost'],
+    ]);
+    answer = `${header}\n${first}\n${second.replace('97 %', '[GPU is lost]')}\n`;
+    expect(gpu(await discovery.look(), idB)).toMatchObject({
+      health: { state: 'lost' },
+      memoryUsedMb: { absent: 'lost' },
+    });
+  });
+
   it('offers no GPU when there is no driver', async () => {
     const clock = new VirtualClock(start);
     let code = 0;
