@@ -13,6 +13,8 @@ const option = (name, otherwise) => {
 const seeds = Array.from({ length: option('seeds', 5) }, (_, i) => 42 + i);
 const requests = option('requests', 40_000);
 const GPUS = 100;
+/** `outlook` moves only when that is expected to cost no more later requests. */
+const MOST_FOR_A_MOVE = 4;
 const model = migModelOf('NVIDIA A100-SXM4-40GB', 'base');
 const table = migTableOf(model);
 const names = model.profiles.map(({ name }) => name);
@@ -49,7 +51,10 @@ const policies = {
   outlook: (mix, load) => {
     const popularity = Object.fromEntries(names.map((name, i) => [name, mix[i]]));
     const outlook = new MigOutlook(table, expectedRequests(table, popularity, GPUS, load));
-    return Object.assign((layout, p) => outlook.costOf(layout, p), { look: (layouts) => outlook.look(layouts) });
+    return Object.assign((layout, p) => outlook.costOf(layout, p), {
+      most: MOST_FOR_A_MOVE,
+      look: (layouts) => outlook.look(layouts),
+    });
   },
 };
 
@@ -121,7 +126,7 @@ function simulate(mix, load, cost, seed, withMove) {
     const place = best(layouts, names[kind], cost);
     if (!place && withMove) {
       const moved = move(layouts, names[kind], cost);
-      if (moved) {
+      if (moved && !(moved.value > cost.most)) {
         const job = running.find((one) => one.gpu === moved.gpu && one.p === moved.old);
         layouts[moved.gpu] = table.with(table.without(layouts[moved.gpu], moved.old), moved.p);
         layouts[moved.to.gpu] = table.with(layouts[moved.to.gpu], moved.to.p);
@@ -154,7 +159,7 @@ const lines = [
   '',
   `Accepted requests, per cent, on ${GPUS} A100 with the five base profiles; Poisson arrivals, exponential stays, mean of ${seeds.length} seeds, the first fifth of ${requests} requests not counted; ± standard deviation of`,
   'the difference to best-fit, seed by seed. `outlook` is what Iguana does (src/gpu/mig/mig-outlook.ts); `expected blocked next` looks at the next request and one GPU only. Load: memory slices asked for, as a part of what there is. A refused request is gone. "With a move": when nothing fits, one running instance may be moved to another',
-  'place; moves in per cent of the requests. Mixes (1g 2g 3g 4g 7g): uniform 1 1 1 1 1, mixed 4 3 2 1 1, skewed 1 1 6 1 2, small-heavy 12 5 1 0.5 0.5.',
+  'place; moves in per cent of the requests; `outlook` does so only when that is expected to cost no more than 4 later requests. Mixes (1g 2g 3g 4g 7g): uniform 1 1 1 1 1, mixed 4 3 2 1 1, skewed 1 1 6 1 2, small-heavy 12 5 1 0.5 0.5.',
   '',
   '| mix | load | move | first-fit | best-fit | expected blocked next | outlook | outlook − best-fit | moves: best-fit / outlook |',
   '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',

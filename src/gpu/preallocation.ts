@@ -71,6 +71,7 @@ export class PreallocationPolicy {
   private onDemandCost = 0;
   /** Of an idle GPU-hour: rises while the budget is nearly used up, so that it goes where it saves most. */
   private price = 1;
+  private trusted = false;
   private trialCost = 0;
 
   constructor({
@@ -118,7 +119,8 @@ export class PreallocationPolicy {
     const wanted = this.wanted(forecast);
     this.trials.push({ until: now + this.leadMs + this.reviewMs, target: wanted, asked: this.asked });
     if (wanted === 0) return { target: 0, why: 'none is worth its idle time' };
-    if (this.skill <= this.margin)
+    this.trusted = this.skill > (this.trusted ? this.margin * STAY : this.margin);
+    if (!this.trusted)
       return { target: 0, why: `its forecasts would have saved ${percent(this.skill)}: asked for when needed` };
     const allowed = Math.floor((this.budget * this.used - this.idle) / this.reviewMs);
     if (allowed < wanted)
@@ -156,6 +158,9 @@ export class PreallocationPolicy {
     return target;
   }
 }
+
+/** What began is kept up while it saves this part of the margin: to stop and begin again costs both. */
+const STAY = 0.25;
 
 /** From this part of the budget on its price rises, by so much a look; it falls again below. */
 const NEARLY = 0.95;
