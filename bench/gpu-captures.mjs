@@ -299,7 +299,7 @@ const dropColumns = (text) => {
   // power has two fields of which the second stands in for the first
   const kept = lines[0]
     .split(', ')
-    .map((name, i) => /uuid|^name|pid|power/.test(name) || random() < 0.7)
+    .map((name) => /uuid|^name|pid|power/.test(name) || random() < 0.7)
     .slice(0, count);
   const order = kept.flatMap((yes, i) => (yes ? [{ i, by: random() }] : [])).sort((a, b) => a.by - b.by);
   return lines
