@@ -4,7 +4,7 @@ import { nvidiaAppFields, parseNvidiaApps } from './nvidia-apps.js';
 import { type ListedGpu, parseNvidiaList } from './nvidia-list.js';
 import { type MigInstance, parseMigInstances } from './nvidia-mig.js';
 import { lostGpuIn, nvidiaQueryFields, parseNvidiaHelp, parseNvidiaQuery } from './nvidia-query.js';
-import { parseNvidiaXml } from './nvidia-xml.js';
+import { parseNvidiaXmlInParts } from './nvidia-xml.js';
 import { type GpuReading, Problems, type ReadPartition } from './reading.js';
 import type { RunTool, ToolResult } from './run-tool.js';
 import { failed, failureOf, type GpuSource, type SourceAnswer } from './source.js';
@@ -87,7 +87,7 @@ export class NvidiaSource implements GpuSource {
     problems: Problems,
   ): Promise<readonly GpuReading[]> {
     const answer = await run(command, ['-q', '-x']);
-    const xml = parseNvidiaXml(answer.stdout);
+    const xml = await parseNvidiaXmlInParts(answer.stdout);
     for (const what of xml.problems) problems.add(`-q -x: ${what}`);
     const count = xml.gpus.reduce((sum, one) => sum + (one.partitions?.length ?? 0), 0);
     if (full || count !== this.listed.reduce((sum, one) => sum + one.migDevices.length, 0)) {

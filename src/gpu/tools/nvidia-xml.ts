@@ -37,6 +37,26 @@ export function parseNvidiaXml(text: string): ToolReading {
   return { gpus: root.all('gpu').map((gpu, at) => gpuOf(gpu, at, driver, problems)), problems: problems.list };
 }
 
+/** The same, GPU by GPU with a pause between: the answer for 16 of them is a megabyte, and the event loop goes on. */
+export async function parseNvidiaXmlInParts(text: string): Promise<ToolReading> {
+  const begin = text.search(/<gpu[\s>]/);
+  const parts = begin < 0 ? [] : text.slice(begin).split(/(?<=<\/gpu>)/);
+  if (parts.length < 3) return parseNvidiaXml(text);
+  const head = text.slice(0, begin);
+  const end = parts.pop() as string;
+  // what does not end as it should is cut, or no XML: then what there is of it is read in one
+  if (end.trim() !== '</nvidia_smi_log>') return parseNvidiaXml(text);
+  const gpus: GpuReading[] = [];
+  const problems = new Problems();
+  for (const part of parts) {
+    const reading = parseNvidiaXml(`${head}${part}</nvidia_smi_log>`);
+    gpus.push(...reading.gpus);
+    for (const what of reading.problems) problems.add(what);
+    await new Promise(setImmediate);
+  }
+  return { gpus, problems: problems.list };
+}
+
 type Path = readonly string[];
 
 function word(of: XmlElement, ...paths: readonly Path[]): Fact<string> {

@@ -75,6 +75,9 @@ const tokens: readonly (readonly [RegExp, AbsenceReason])[] = [
 export function absenceOf(text: string): AbsenceReason | undefined {
   const cell = text.trim();
   if (cell === '') return 'not-reported';
+  // most cells are numbers, and no word for absence begins with a digit
+  const first = cell.charCodeAt(0);
+  if (first >= 0x30 && first <= 0x39) return undefined;
   for (const [pattern, reason] of tokens) if (pattern.test(cell)) return reason;
   // makers put every word that stands for a value in brackets
   return /^\[.*\]$/.test(cell) ? 'driver-error' : undefined;

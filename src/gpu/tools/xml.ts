@@ -1,12 +1,21 @@
+// most elements have neither, and there are hundreds a GPU
+const none: ReadonlyMap<string, string> = new Map();
+const leaf: readonly XmlElement[] = [];
+
 /** An element of XML: its text is that of its own, without its children's. */
 export class XmlElement {
-  readonly children: XmlElement[] = [];
+  children: readonly XmlElement[] = leaf;
   text = '';
 
   constructor(
     readonly name: string,
-    readonly attributes: ReadonlyMap<string, string> = new Map(),
+    readonly attributes: ReadonlyMap<string, string> = none,
   ) {}
+
+  add(child: XmlElement): void {
+    if (this.children === leaf) this.children = [child];
+    else (this.children as XmlElement[]).push(child);
+  }
 
   /** The first child of that name, and of that within, and so on. */
   at(...path: readonly string[]): XmlElement | undefined {
@@ -44,7 +53,7 @@ export function readXml(text: string, skip: ReadonlySet<string> = new Set()): Xm
   const give = (problem?: string): XmlReading => {
     for (const [depth, element] of open.entries()) {
       element.text = '';
-      if (depth > 2) (open[depth - 1] as XmlElement).children.pop();
+      if (depth > 2) ((open[depth - 1] as XmlElement).children as XmlElement[]).pop();
     }
     return { root: document.children[0], problem: document.children[0] ? problem : (problem ?? 'there is no XML') };
   };
@@ -82,7 +91,7 @@ export function readXml(text: string, skip: ReadonlySet<string> = new Set()): Xm
           if (close < 0) return give(`it ends in <${element.name}>`);
           end = close + past.length;
         } else {
-          here.children.push(element);
+          here.add(element);
           if (!closed) {
             if (open.length > MAX_DEPTH) return give(`it is more than ${MAX_DEPTH} elements deep`);
             open.push(element);
@@ -91,12 +100,16 @@ export function readXml(text: string, skip: ReadonlySet<string> = new Set()): Xm
       }
     }
     at = text.indexOf('<', end);
-    if (at > end && open.length > 1) (open[open.length - 1] as XmlElement).text += text.slice(end, at);
+    if (at > end && open.length > 1) {
+      const between = text.slice(end, at).trim();
+      if (between !== '') (open[open.length - 1] as XmlElement).text += between;
+    }
   }
   return give(open.length > 1 ? `it ends in <${open.at(-1)?.name}>` : undefined);
 }
 
 function elementOf(tag: string): XmlElement | undefined {
+  if (/^[A-Za-z_:][\w:.-]*$/.test(tag)) return new XmlElement(tag);
   const name = /^[A-Za-z_:][\w:.-]*/.exec(tag)?.[0];
   if (name === undefined) return undefined;
   const rest = tag.slice(name.length);

@@ -7,7 +7,7 @@ import { parseNvidiaList } from '../../../src/gpu/tools/nvidia-list.js';
 import { parseMigInstances, parseMigOffers, parseMigPlacements } from '../../../src/gpu/tools/nvidia-mig.js';
 import { nvidiaQueryFields, parseNvidiaHelp, parseNvidiaQuery } from '../../../src/gpu/tools/nvidia-query.js';
 import { joinMigDevices } from '../../../src/gpu/tools/nvidia-source.js';
-import { parseNvidiaXml } from '../../../src/gpu/tools/nvidia-xml.js';
+import { parseNvidiaXml, parseNvidiaXmlInParts } from '../../../src/gpu/tools/nvidia-xml.js';
 import type { GpuReading, ToolReading } from '../../../src/gpu/tools/reading.js';
 import { absenceOf } from '../../../src/gpu/tools/reading.js';
 import { parseRocmSmi } from '../../../src/gpu/tools/rocm-smi.js';
@@ -155,6 +155,31 @@ describe('nvidia-smi', () => {
       ],
       problems: ['No MIG'],
     });
+  });
+
+  it('reads the XML of many GPUs with pauses, to the same result', async () => {
+    const xml = fixture('nvidia-mig.xml');
+    const from = xml.indexOf('<gpu ');
+    const to = xml.indexOf('</gpu>') + 6;
+    const gpus = Array.from({ length: 16 }, (_, i) =>
+      xml.slice(from, to).replace('000000000a', String(1000000000 + i)),
+    );
+    const whole = `${xml.slice(0, from)}${gpus.join('\n')}${xml.slice(to)}`;
+    let turns = 0;
+    let reading = true;
+    const count = (): void => {
+      turns++;
+      if (reading) setImmediate(count);
+    };
+    setImmediate(count);
+    const parts = await parseNvidiaXmlInParts(whole);
+    reading = false;
+    expect(parts).toEqual(parseNvidiaXml(whole));
+    expect(new Set(parts.gpus.map(({ uuid }) => uuid.value)).size).toBe(16);
+    expect(turns).toBeGreaterThanOrEqual(15);
+    const cut = whole.slice(0, whole.length / 2);
+    expect(await parseNvidiaXmlInParts(cut)).toEqual(parseNvidiaXml(cut));
+    expect(await parseNvidiaXmlInParts('')).toEqual({ gpus: [], problems: ['there is no XML'] });
   });
 
   it('reads XML without DOCTYPE and of older schemas', () => {
