@@ -14,7 +14,7 @@ import { FunctionCounters, type FunctionMetrics } from './function-metrics.js';
 import { IdleHazard } from './idle-hazard.js';
 import type { AnswerSink, FunctionEvent, InvocationResult } from './invocation.js';
 import { type KeepAlivePolicy, type KeepAliveWindows, keepsAfter } from './keep-alive.js';
-import { FunctionPool, type InstanceFactory } from './pool.js';
+import { FunctionPool, type InstanceFactory, InstanceRoom } from './pool.js';
 
 /** A definition with its code read. */
 export interface Deployment {
@@ -78,6 +78,8 @@ export interface ServiceOptions {
   readonly usageKey?: string | Uint8Array;
   /** What learns when each function is called, for those with `enableColdStartOptimization` (default `IdleHazard`). */
   readonly keepAlive?: () => KeepAlivePolicy;
+  /** Of all functions together (default 1,000). */
+  readonly maxInstances?: number;
   /** Between 0 and 1; chooses the version of an alias (default Math.random). */
   readonly random?: () => number;
 }
@@ -143,9 +145,12 @@ export class FunctionService {
   private readonly entries = new Map<string, Entry>();
   private readonly listeners = new Set<() => void>();
   private readonly ending = new Set<Promise<unknown>>();
+  private readonly room: InstanceRoom;
   private readonly prepared = new WeakMap<Deployment, InstanceFactory>();
 
-  constructor(private readonly options: ServiceOptions) {}
+  constructor(private readonly options: ServiceOptions) {
+    this.room = new InstanceRoom(options.maxInstances);
+  }
 
   /** Makes a new version the one that is called. The one before lives on while an alias names it, else until its calls are done. */
   async deploy(deployment: Deployment): Promise<DeployedFunction> {
@@ -486,7 +491,7 @@ export class FunctionService {
     return {
       number,
       deployment,
-      pool: new FunctionPool(options, factory, this.options.clock),
+      pool: new FunctionPool(options, factory, this.options.clock, this.room),
       scaler: scaler ?? new Autoscaler(scalerOptions(definition), this.options.clock.now()),
       called: false,
     };

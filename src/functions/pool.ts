@@ -69,6 +69,39 @@ interface Call {
   readonly reject: (error: unknown) => void;
 }
 
+/** How many instances there may be of all functions together. One that has been idle longest gives way to a call that finds no room. */
+export class InstanceRoom {
+  private used = 0;
+  private readonly pools = new Set<FunctionPool>();
+
+  constructor(readonly limit: number = functionLimits.maxInstances) {}
+
+  join(pool: FunctionPool): void {
+    this.pools.add(pool);
+  }
+
+  part(pool: FunctionPool): void {
+    this.pools.delete(pool);
+  }
+
+  /** Whether there was room for one more. Cost: O(1), O(instances) when it is full. */
+  take(mayDisplace: boolean): boolean {
+    if (this.used >= this.limit && mayDisplace) {
+      let longest: FunctionPool | undefined;
+      for (const pool of this.pools)
+        if (pool.idleSince < (longest?.idleSince ?? Number.POSITIVE_INFINITY)) longest = pool;
+      longest?.giveWay();
+    }
+    if (this.used >= this.limit) return false;
+    this.used++;
+    return true;
+  }
+
+  leave(): void {
+    this.used--;
+  }
+}
+
 /**
  * The instances of one version of a function in this process. A call goes to the fullest instance that has room, so that others become idle; without one
  * it waits for whichever comes first, a free instance or a new one, which is started for it.
@@ -88,7 +121,22 @@ export class FunctionPool {
     private readonly options: PoolOptions,
     private readonly factory: InstanceFactory,
     private readonly clock: Clock,
-  ) {}
+    /** Shared with other pools. */
+    private readonly room: InstanceRoom = new InstanceRoom(),
+  ) {
+    room.join(this);
+  }
+
+  /** Since when its longest idle instance is so; infinity without one. */
+  get idleSince(): number {
+    return Math.min(...this.idle().map(({ idleSince }) => idleSince));
+  }
+
+  /** Stops the instance that has been idle longest. */
+  giveWay(): void {
+    const [longest] = this.idle();
+    if (longest) void this.stop(longest, 'idle');
+  }
 
   get state(): PoolState {
     return {
@@ -163,9 +211,12 @@ export class FunctionPool {
     this.dropBroken();
     const wanted = Math.min(instances, this.options.maxInstances);
     const missing = wanted - this.copies.length - this.starting;
-    await Promise.all(Array.from({ length: Math.max(0, missing) }, () => this.start('scale-up')));
-    const idle = this.copies.filter(({ running }) => running === 0).sort((a, b) => a.idleSince - b.idleSince);
-    await Promise.all(idle.slice(0, Math.max(0, this.copies.length - wanted)).map((copy) => this.stop(copy, 'idle')));
+    await Promise.all(Array.from({ length: Math.max(0, missing) }, () => this.start('scale-up', false)));
+    await Promise.all(
+      this.idle()
+        .slice(0, Math.max(0, this.copies.length - wanted))
+        .map((copy) => this.stop(copy, 'idle')),
+    );
   }
 
   /** Starts instances until there are so many, and stops none. Resolves when starts are done. */
@@ -187,6 +238,7 @@ export class FunctionPool {
     while (this.running > 0 || this.starting > 0) await new Promise<void>((resolve) => this.onQuiet.push(resolve));
     cancel?.();
     await stopAll();
+    this.room.part(this);
   }
 
   private readonly onQuiet: (() => void)[] = [];
@@ -213,7 +265,7 @@ export class FunctionPool {
       this.options.maxInstances,
     );
     const missing = Math.min(wanted - this.starting, this.options.maxInstances - this.copies.length - this.starting);
-    for (let i = 0; i < missing; i++) void this.start(this.causeOfStart());
+    for (let i = 0; i < missing; i++) void this.start(this.causeOfStart(), true);
   }
 
   private causeOfStart(): ColdStartCause {
@@ -222,12 +274,18 @@ export class FunctionPool {
     return this.startedOnce ? 'after-idle' : (this.options.firstCause ?? 'first-call');
   }
 
-  private async start(cause: ColdStartCause): Promise<void> {
+  /** Longest idle first. */
+  private idle(): Copy[] {
+    return this.copies.filter(({ running }) => running === 0).sort((a, b) => a.idleSince - b.idleSince);
+  }
+
+  /** @param mayDisplace an idle instance of another function may be stopped for it */
+  private async start(cause: ColdStartCause, mayDisplace: boolean): Promise<void> {
     this.starting++;
     this.startedOnce = true;
     const began = performance.now();
     try {
-      const instance = await this.factory.start();
+      const instance = await this.startInRoom(mayDisplace);
       const copy: Copy = {
         instance,
         running: 0,
@@ -243,6 +301,19 @@ export class FunctionPool {
       this.starting--;
       this.serve();
       this.quiet();
+    }
+  }
+
+  private async startInRoom(mayDisplace: boolean): Promise<FunctionInstance> {
+    if (!this.room.take(mayDisplace)) {
+      const { name } = this.options;
+      throw new IguanaError('IGU_FUNCTION_BUSY', { name, limit: this.room.limit, waiting: this.queue.length });
+    }
+    try {
+      return await this.factory.start();
+    } catch (error) {
+      this.room.leave();
+      throw error;
     }
   }
 
@@ -284,6 +355,7 @@ export class FunctionPool {
     const at = this.copies.indexOf(copy);
     if (at < 0) return;
     this.copies.splice(at, 1);
+    this.room.leave();
     this.lastStop = why;
     await copy.instance.close();
   }

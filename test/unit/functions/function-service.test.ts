@@ -515,4 +515,45 @@ describe('functions', () => {
     await cancelled;
     await expect.poll(async () => (await functions.invoke('f', input(0))).output, { timeout: 5_000 }).toBe(true);
   });
+
+  test('share the room for instances: the one idle longest gives way to a call, none to what is made ready ahead', async () => {
+    const held: (() => void)[] = [];
+    const { clock, started, functions } = counted({
+      maxInstances: 2,
+      factory: ({ definition: { name } }) => ({
+        start: async () => {
+          started.push(name);
+          return {
+            invoke: (event) =>
+              new Promise((resolve) => {
+                const reply = { output: name, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false };
+                if (event.trigger === 'call' && event.input) held.push(() => resolve(reply));
+                else resolve(reply);
+              }),
+            usable: true,
+            memoryBytes: () => 1,
+            close: async () => undefined,
+          };
+        },
+      }),
+    });
+    for (const name of ['a', 'b', 'c']) await functions.deploy(deployment('-', { name }));
+    const instances = () => ['a', 'b', 'c'].map((name) => functions.metrics(name).instances);
+    await functions.invoke('a', input(0));
+    clock.advance(1_000);
+    await functions.invoke('b', input(0));
+    await functions.prewarm('c', 1);
+    expect(instances()).toEqual([1, 1, 0]);
+    await functions.invoke('c', input(0));
+    expect(instances()).toEqual([0, 1, 1]);
+    const running = ['b', 'c'].map((name) => functions.invoke(name, input(1)));
+    await new Promise((resolve) => setImmediate(resolve));
+    await expect(functions.invoke('a', input(0))).rejects.toMatchObject({ code: 'IGU_FUNCTION_BUSY' });
+    for (const end of held) end();
+    await Promise.all(running);
+    expect((await functions.invoke('a', input(0))).output).toBe('a');
+    await functions.delete('a');
+    expect((await functions.invoke('b', input(0))).output).toBe('b');
+    expect(started).toEqual(['a', 'b', 'c', 'a', 'b']);
+  });
 });
