@@ -100,6 +100,68 @@ export class MigOutlook {
     });
     return found;
   }
+
+  /**
+   * The one move that makes room for a profile that fits nowhere, where it costs least; undefined: there is none, or each costs more than it is worth.
+   * @param movable whether an instance may be moved: it restarts its workload (default: all)
+   * @param most later requests that it may cost (default 4: the best of five on bench/gpu-mig.mjs at loads around 1)
+   * Cost: O(instances · GPUs · starts).
+   */
+  bestMove(
+    layouts: readonly number[],
+    profile: string,
+    movable: (gpu: number, placement: number) => boolean = () => true,
+    most = 4,
+  ): MigMove | undefined {
+    this.look(layouts);
+    const { table } = this;
+    let found: MigMove | undefined;
+    layouts.forEach((layout, gpu) => {
+      for (const instance of table.placementsOf(layout)) {
+        if (!movable(gpu, instance)) continue;
+        const rest = table.without(layout, instance);
+        const placement = this.cheapest(rest, profile);
+        if (placement < 0) continue;
+        const freed = this.costOf(rest, placement) - this.costOf(rest, instance);
+        const moved = table.placements[instance]!.profile.name;
+        layouts.forEach((other, toGpu) => {
+          const into = toGpu === gpu ? table.with(rest, placement) : other;
+          const toPlacement = this.cheapest(into, moved);
+          if (toPlacement < 0) return;
+          const cost = freed + this.costOf(into, toPlacement);
+          if (cost <= most && (!found || cost < found.cost))
+            found = { gpu, instance, toGpu, toPlacement, placement, cost };
+        });
+      }
+    });
+    return found;
+  }
+
+  /** The start of a profile that costs least in one layout; −1: it does not fit. */
+  private cheapest(layout: number, profile: string): number {
+    let best = -1;
+    let least = Number.POSITIVE_INFINITY;
+    this.table.placements.forEach((placement, p) => {
+      if (placement.profile.name !== profile) return;
+      const cost = this.costOf(layout, p);
+      if (cost >= least) return;
+      least = cost;
+      best = p;
+    });
+    return best;
+  }
+}
+
+/** One instance that goes elsewhere so that a profile fits: positions of GPUs and placements. */
+export interface MigMove {
+  readonly gpu: number;
+  readonly instance: number;
+  readonly toGpu: number;
+  readonly toPlacement: number;
+  /** Where the profile then goes, on `gpu`. */
+  readonly placement: number;
+  /** Requests that are expected to be refused because of all of it. */
+  readonly cost: number;
 }
 
 /** A slice more that is free on the GPU weighs so little: it only decides between equals. */

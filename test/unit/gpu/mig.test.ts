@@ -145,6 +145,39 @@ describe('the next place', () => {
     expect(outlook.roomFor('3g.20gb')).toBe(3);
   });
 
+  test('one move makes room, legally, and is not made when it costs too much', () => {
+    const table = tableOf(A100, 'base');
+    const expected = expectedRequests(table, { '1g.5gb': 1, '2g.10gb': 1, '3g.20gb': 1, '7g.40gb': 1 }, 3);
+    const outlook = new MigOutlook(table, expected);
+    const one = table.layoutOf([table.positionOf('1g.5gb', 0)]);
+    const half = table.layoutOf([table.positionOf('3g.20gb', 4)]);
+    const move = outlook.bestMove([one, half], '7g.40gb')!;
+    expect(move).toMatchObject({ gpu: 0, toGpu: 1 });
+    expect(outlook.bestMove([one, half], '7g.40gb', () => false)).toBeUndefined();
+    expect(outlook.bestMove([one, half], '7g.40gb', undefined, move.cost - 0.001)).toBeUndefined();
+    fc.assert(
+      fc.property(
+        fc.array(fc.nat({ max: 297 }), { minLength: 1, maxLength: 3 }),
+        fc.constantFrom(...table.model.profiles.map(({ name }) => name)),
+        (layouts, profile) => {
+          const found = outlook.bestMove(layouts, profile, undefined, Number.POSITIVE_INFINITY);
+          if (!found) return;
+          const after = [...layouts];
+          after[found.gpu] = table.with(table.without(after[found.gpu]!, found.instance), found.placement);
+          after[found.toGpu] = table.with(after[found.toGpu]!, found.toPlacement);
+          expect(Math.min(...after)).toBeGreaterThanOrEqual(0);
+          const count = (all: readonly number[], name: string) =>
+            all
+              .flatMap((layout) => table.placementsOf(layout))
+              .filter((p) => table.placements[p]!.profile.name === name).length;
+          for (const { name } of table.model.profiles)
+            expect(count(after, name)).toBe(count(layouts, name) + (name === profile ? 1 : 0));
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
   test('what fits nowhere has none', () => {
     const table = tableOf(A100, 'base');
     const full = table.layoutOf([table.positionOf('7g.40gb', 0)]);
