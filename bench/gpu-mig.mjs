@@ -13,8 +13,6 @@ const option = (name, otherwise) => {
 const seeds = Array.from({ length: option('seeds', 5) }, (_, i) => 42 + i);
 const requests = option('requests', 40_000);
 const GPUS = 100;
-/** `outlook` moves only when that is expected to cost no more later requests. */
-const MOST_FOR_A_MOVE = 4;
 const model = migModelOf('NVIDIA A100-SXM4-40GB', 'base');
 const table = migTableOf(model);
 const names = model.profiles.map(({ name }) => name);
@@ -52,7 +50,7 @@ const policies = {
     const popularity = Object.fromEntries(names.map((name, i) => [name, mix[i]]));
     const outlook = new MigOutlook(table, expectedRequests(table, popularity, GPUS, load));
     return Object.assign((layout, p) => outlook.costOf(layout, p), {
-      most: MOST_FOR_A_MOVE,
+      move: (layouts, name) => outlook.bestMove(layouts, name),
       look: (layouts) => outlook.look(layouts),
     });
   },
@@ -76,7 +74,7 @@ function best(layouts, name, cost, except = -1) {
 }
 
 /** One instance elsewhere so that the demand fits: the pair that costs least. */
-function move(layouts, name, cost) {
+function anyMove(layouts, name, cost) {
   let chosen;
   for (let gpu = 0; gpu < layouts.length; gpu++) {
     for (const old of table.placementsOf(layouts[gpu])) {
@@ -90,7 +88,8 @@ function move(layouts, name, cost) {
       layouts[gpu] = before;
       if (!to) continue;
       const value = cost(rest, p) + to.value - cost(rest, old);
-      if (!chosen || value < chosen.value) chosen = { gpu, old, p, to, value };
+      if (!chosen || value < chosen.value)
+        chosen = { gpu, instance: old, placement: p, toGpu: to.gpu, toPlacement: to.p, value };
     }
   }
   return chosen;
@@ -125,14 +124,14 @@ function simulate(mix, load, cost, seed, withMove) {
     cost.look?.(layouts);
     const place = best(layouts, names[kind], cost);
     if (!place && withMove) {
-      const moved = move(layouts, names[kind], cost);
-      if (moved && !(moved.value > cost.most)) {
-        const job = running.find((one) => one.gpu === moved.gpu && one.p === moved.old);
-        layouts[moved.gpu] = table.with(table.without(layouts[moved.gpu], moved.old), moved.p);
-        layouts[moved.to.gpu] = table.with(layouts[moved.to.gpu], moved.to.p);
-        job.gpu = moved.to.gpu;
-        job.p = moved.to.p;
-        running.push({ gpu: moved.gpu, p: moved.p, end: now + stay });
+      const moved = (cost.move ?? anyMove)(layouts, names[kind], cost);
+      if (moved) {
+        const job = running.find((one) => one.gpu === moved.gpu && one.p === moved.instance);
+        layouts[moved.gpu] = table.with(table.without(layouts[moved.gpu], moved.instance), moved.placement);
+        layouts[moved.toGpu] = table.with(layouts[moved.toGpu], moved.toPlacement);
+        job.gpu = moved.toGpu;
+        job.p = moved.toPlacement;
+        running.push({ gpu: moved.gpu, p: moved.placement, end: now + stay });
         if (r >= warm) {
           accepted++;
           moves++;
