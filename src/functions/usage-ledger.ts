@@ -33,6 +33,9 @@ export class UsageLedger {
   private hours = 0;
   private prunedAt = 0;
 
+  /** @param now ms since 1970 (default: the newest record's time): what a process with a wrong clock says is later makes nothing old */
+  constructor(private readonly now: () => number = () => Number.POSITIVE_INFINITY) {}
+
   /** False when it was counted before. */
   add(record: Omit<UsageRecord, 'signature'>): boolean {
     if (!this.seen.add(usageIdentity(record))) return false;
@@ -47,7 +50,7 @@ export class UsageLedger {
     if (!account.hours.has(hour)) this.hours++;
     sumsOf(account.hours, hour).add(record);
     if (startedAt >= this.minutesSince()) sumsOf(account.minutes, Math.floor(startedAt / MINUTE_MS)).add(record);
-    if (this.newest - this.prunedAt >= HOUR_MS || this.hours > usageLimits.maxHours) this.prune();
+    if (this.present - this.prunedAt >= HOUR_MS || this.hours > usageLimits.maxHours) this.prune();
     return true;
   }
 
@@ -79,15 +82,19 @@ export class UsageLedger {
     return { ...sums.bill(prices), start: from, end: to };
   }
 
+  private get present(): number {
+    return Math.min(this.newest, this.now());
+  }
+
   /** Whole hours from here on have their minutes. */
   private minutesSince(): number {
-    return ceilTo(Math.max(0, this.newest - usageLimits.minutesMs), HOUR_MS);
+    return ceilTo(Math.max(0, this.present - usageLimits.minutesMs), HOUR_MS);
   }
 
   private prune(): void {
-    this.prunedAt = this.newest;
+    this.prunedAt = this.present;
     const minutesSince = this.minutesSince() / MINUTE_MS;
-    let hoursSince = Math.floor((this.newest - usageLimits.retentionMs) / HOUR_MS);
+    let hoursSince = Math.floor((this.present - usageLimits.retentionMs) / HOUR_MS);
     if (this.hours > usageLimits.maxHours) {
       const all = [...this.accounts.values()].flatMap(({ hours }) => [...hours.keys()]).sort((a, b) => a - b);
       // a tenth more than must go, so that it is not done again at once

@@ -7,7 +7,7 @@ export type Usage = Pick<UsageTopic, 'record' | 'getBilling' | 'stop'>;
 
 /** Usage of this process alone, gone with it. */
 export function localUsage(prices: PriceTable = defaultPrices): Usage {
-  const ledger = new UsageLedger();
+  const ledger = new UsageLedger(Date.now);
   return {
     record: (usage) => void ledger.add(usage),
     getBilling: async (name, period = {}) => ledger.bill(name, period, prices),

@@ -83,7 +83,7 @@ export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic
   const kafka = kafkaClient(connection);
   const sink = openSink(kafka);
   await sink.connect();
-  const ledger = new UsageLedger();
+  const ledger = new UsageLedger(() => clock.now());
   const counts = { written: 0, lost: 0, refused: 0 };
   const report = (error: unknown): void => onError?.(error);
 

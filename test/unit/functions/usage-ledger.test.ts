@@ -103,4 +103,14 @@ describe('usage ledger', () => {
     expect(ledger.bill('f').invocationCount).toBeGreaterThanOrEqual(62);
     expect(ledger.bill('f', { start: 90 * DAY, end: 91 * DAY }).invocationCount).toBe(1);
   });
+
+  test('what a process with a wrong clock says makes nobody else old', () => {
+    const now = Date.UTC(2026, 4, 1);
+    const ledger = new UsageLedger(() => now);
+    for (let i = 0; i < 10; i++) ledger.add(usage({ invocationId: `r${i}`, startedAt: now - i * MINUTE }));
+    ledger.add(usage({ invocationId: 'wrong', startedAt: now + 100 * DAY }));
+    ledger.add(usage({ invocationId: 'next', startedAt: now }));
+    expect(ledger.bill('f', { end: now + MINUTE }).invocationCount).toBe(11);
+    expect(ledger.bill('f', { start: now - 4 * MINUTE, end: now + MINUTE }).invocationCount).toBe(6);
+  });
 });
