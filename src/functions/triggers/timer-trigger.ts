@@ -18,7 +18,7 @@ export interface TimerMemory {
   /** Timer → time of its newest run that ended, ms since 1970. Called when a process takes a timer over. */
   load(): Promise<ReadonlyMap<string, number>>;
   save(timer: string, at: number): Promise<void>;
-  /** The timer is no more: one that is made like it later has missed nothing. */
+  /** The timer's function was deleted: one that is made like it later has missed nothing. */
   forget(timer: string): Promise<void>;
 }
 
@@ -77,7 +77,9 @@ export function timerTriggers(options: TimerOptions): TimerTriggers {
           options.onError?.(error);
         }
       }
-      await Promise.all(gone.map(([, timer]) => timer.remove()));
+      // one whose function is there was paused, or changed
+      const names = new Set(functions.map(({ name }) => name));
+      await Promise.all(gone.map(([, timer]) => (names.has(timer.name) ? timer.stop() : timer.remove())));
     },
     async stop() {
       await Promise.all([...timers.values()].map((timer) => timer.stop()));
@@ -185,7 +187,7 @@ class Timer {
     await this.keeping;
   }
 
-  /** Stops it because it is no more; its owner forgets it. */
+  /** Stops it because its function is no more; its owner forgets it. */
   async remove(): Promise<void> {
     await this.stop();
     const { memory, isOwner } = this.options;

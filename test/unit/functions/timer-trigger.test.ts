@@ -299,7 +299,7 @@ describe('timers', () => {
     expect(mixed.calls.length).toBe(1);
   });
 
-  test('a timer that was taken away and comes again has missed nothing, one whose process stopped has', async () => {
+  test('a function that was deleted and comes again has missed nothing; one that was paused, or its process down, has', async () => {
     const kept = memory();
     const timer = deployed({ cron: '0 * * * *', missed: 'all' });
     const hourly = host('2026-05-01T00:30Z', { memory: kept });
@@ -311,9 +311,16 @@ describe('timers', () => {
     await hourly.timers.apply([timer]);
     await hourly.advance(HOUR);
     expect(hourly.times()).toEqual(['2026-05-01T01:00Z', '2026-05-01T07:00Z']);
+    const paused = { ...timer, definition: { ...timer.definition, triggers: [] } };
+    await hourly.timers.apply([paused]);
+    await hourly.advance(2 * HOUR);
+    expect(hourly.calls.length).toBe(2);
+    await hourly.timers.apply([timer]);
+    for (let i = 0; i < 5; i++) await settle();
+    expect(hourly.times().slice(2)).toEqual(['2026-05-01T08:00Z', '2026-05-01T09:00Z']);
     await hourly.timers.stop();
     expect(kept.kept.size).toBe(1);
-    const other = host('2026-05-01T08:30Z', { memory: kept, isOwner: () => false });
+    const other = host('2026-05-01T10:30Z', { memory: kept, isOwner: () => false });
     await other.timers.apply([timer]);
     await other.timers.apply([]);
     expect(kept.kept.size).toBe(1);
