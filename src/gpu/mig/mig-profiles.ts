@@ -72,7 +72,7 @@ interface Row {
   readonly sizes: Sizes;
 }
 
-/** The first that matches counts. Sources: NVIDIA MIG user guide; captures of an H100 in MIG mode; `nvidia-smi mig -lgip` of an H200 with driver 580.159.04. */
+/** The first that matches counts. Sources: NVIDIA MIG user guide; captures of an H100 in MIG mode; `nvidia-smi mig -lgip` of an H100 and an H200 with driver 580.159.04. */
 const rows: readonly Row[] = [
   {
     name: 'A100-40GB',
@@ -109,11 +109,11 @@ const rows: readonly Row[] = [
     sizes: {
       '1g': ['10', 9_984, 16],
       '1g+me': ['10', 9_984, 16],
-      '1g double': ['20', null, null],
+      '1g double': ['20', 20_096, 26],
       '2g': ['20', 20_096, 32],
       '3g': ['40', 40_448, 60],
-      '4g': ['40', null, null],
-      '7g': ['80', null, null],
+      '4g': ['40', 40_448, 64],
+      '7g': ['80', 81_152, 132],
     },
   },
   {
