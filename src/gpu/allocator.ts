@@ -492,8 +492,11 @@ export class GpuAllocator {
     owner: string,
     request: GpuRequest,
   ): { readonly reservation: Reservation; readonly choice: Choice } | undefined {
-    for (const record of this.ledger.all()) {
-      if (record.kind !== 'reservation' || record.owner !== owner) continue;
+    // In an order that does not hang on how the ledger came about: what ends first goes first.
+    const own = [...this.ledger.all()]
+      .flatMap((record) => (record.kind === 'reservation' && record.owner === owner ? [record] : []))
+      .sort((a, b) => a.expiresAt - b.expiresAt || (a.id < b.id ? -1 : 1));
+    for (const record of own) {
       const found = this.choose(request, new Set([record.id]), new Set(record.holdings.map(({ gpuId }) => gpuId)));
       if (!found.choice || !within(found.choice.offers, record)) continue;
       return { reservation: record, choice: found.choice };
@@ -557,7 +560,7 @@ export class GpuAllocator {
     const lower = this.ledger
       .holdersOf(gpuId)
       .flatMap(({ record }) => (record.kind === 'allocation' && record.priority < priority ? [record] : []))
-      .sort((a, b) => a.priority - b.priority || workOf(a, now) - workOf(b, now));
+      .sort((a, b) => a.priority - b.priority || workOf(a, now) - workOf(b, now) || (a.id < b.id ? -1 : 1));
     const victims = new Set<string>();
     for (const record of lower) {
       if (fits(victims)) break;

@@ -494,7 +494,7 @@ describe('whatever happens', () => {
           run.check();
         }
       }),
-      { numRuns: 250 },
+      { numRuns: 150 },
     );
   });
 });
