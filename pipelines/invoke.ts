@@ -1,5 +1,6 @@
 import { type Clock, wallClock } from '../src/clock.js';
 import { defined } from '../src/defined.js';
+import { IguanaError } from '../src/errors.js';
 import { AsyncCalls } from '../src/functions/async-calls.js';
 import type { PriceTable } from '../src/functions/billing.js';
 import { FunctionService } from '../src/functions/function-service.js';
@@ -87,6 +88,10 @@ async function assemble(
   stop: () => Promise<void>,
 ): Promise<RunningFunctions> {
   const { kafka, clock = wallClock, prices, usageKey = '', onError = () => undefined } = options;
+  if (kafka && usageKey.length === 0)
+    onError(
+      new IguanaError('IGU_USAGE', { what: 'usage is signed with an empty key: give all processes the same usageKey' }),
+    );
   const sink = kafka && openSink(kafkaClient(kafka.connection));
   stops.push(() => sink?.close());
   await sink?.connect();

@@ -96,13 +96,14 @@ export class AsyncCalls {
 
   /**
    * Makes a call and does not wait for it.
-   * @throws IguanaError `IGU_FUNCTION_NOT_FOUND`, `IGU_FUNCTION_BUSY` when too many have not ended
+   * @throws IguanaError `IGU_FUNCTION_NOT_FOUND`, `IGU_FUNCTION_BUSY` when too many have not ended, `IGU_USAGE` when the id is another function's call
    */
   invokeAsync(name: string, event: FunctionEvent, options: AsyncCallOptions = {}): AsyncCall {
     this.options.service.describe(name);
     const id = options.invocationId ?? randomUUID();
     const known = this.status(id);
-    if (known) return known;
+    if (known?.function === name) return known;
+    if (known) throw new IguanaError('IGU_USAGE', { what: `${id} is the id of a call of another function` });
     const lane = this.lane(name);
     const { maxPending, maxPendingBytes, maxPendingPerFunction, maxRunningPerFunction } = asyncCallLimits;
     const bytes = sizeOf(event);

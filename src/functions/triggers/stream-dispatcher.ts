@@ -594,7 +594,7 @@ function namedAsFailed<R extends StreamRecord>(part: readonly Item<R>[], output:
   const named = new Set<Item<R>>();
   for (const one of batchItemFailures) {
     const offset: unknown = (one as { offset?: unknown } | null)?.offset;
-    const item = known.get(Number(offset));
+    const item = typeof offset === 'number' || typeof offset === 'string' ? known.get(Number(offset)) : undefined;
     if (!item) throw wrong(`its batchItemFailures names offset ${String(offset)}, which it was not given`);
     named.add(item);
   }

@@ -63,25 +63,8 @@ export class WasmInstance implements FunctionInstance {
       }
       const { deadline } = context;
       const call = { event: eventText(event, context), deadline, timeoutMs: Math.max(0, deadline - Date.now()) };
-      if (!signal) {
-        this.send({ ...call, resolve, reject });
-        return;
-      }
-      // A guest cannot be told; it runs to its end, or its deadline.
-      const cancel = (): void => reject(this.cancelled());
-      const settle = (): void => signal.removeEventListener('abort', cancel);
-      signal.addEventListener('abort', cancel, { once: true });
-      this.send({
-        ...call,
-        resolve: (reply) => {
-          settle();
-          resolve(reply);
-        },
-        reject: (error) => {
-          settle();
-          reject(error);
-        },
-      });
+      // a guest cannot be told: a call given up holds its place until the guest has ended, or its deadline; the caller has long been told
+      this.send({ ...call, resolve, reject });
     });
   }
 

@@ -35,7 +35,7 @@ function made(more: Partial<AsyncCallsOptions> = {}) {
   const tries: Try[] = [];
   const service = {
     describe: (name: string) => {
-      if (name !== 'f') throw new IguanaError('IGU_FUNCTION_NOT_FOUND', { name });
+      if (name !== 'f' && name !== 'other') throw new IguanaError('IGU_FUNCTION_NOT_FOUND', { name });
       const definition = functionSchema.parse({ name, runtime: 'javascript', code: { inline: 'x' } });
       return { name, version: 1, definition, aliases: {} };
     },
@@ -75,6 +75,15 @@ describe('calls that nobody waits for', () => {
     expect(told).toMatchObject([{ id, state: 'succeeded' }]);
     expect(outcomes).toMatchObject([{ function: 'f', invocationId: id, attempts: 1, result: { output: 42 } }]);
     expect(calls.pending).toBe(0);
+  });
+
+  test('are found by their id by callers of their function alone', () => {
+    const { calls } = made();
+    const first = calls.invokeAsync('f', input, { invocationId: 'one' });
+    expect(calls.invokeAsync('f', input, { invocationId: 'one' })).toMatchObject({ id: first.id, function: 'f' });
+    expect(() => calls.invokeAsync('other', input, { invocationId: 'one' })).toThrow(
+      expect.objectContaining({ code: 'IGU_USAGE' }),
+    );
   });
 
   test('are tried again under the same id, after 1 s, 2 s, then given up', async () => {

@@ -213,13 +213,17 @@ describe('a call that does not end', () => {
     await own.close();
   });
 
-  test('may be given up by its caller, who is not kept', async () => {
+  test('holds its place until it has ended when its caller gives it up', async () => {
     const instance = await start(bytes, 'works');
     const controller = new AbortController();
-    const cancelled = call(instance, null, 5_000, controller.signal);
+    const givenUp = call(instance, null, 5_000, controller.signal);
     controller.abort();
-    await expect(cancelled).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
+    expect((await givenUp).output).toBe(1);
+    await expect(call(instance, null, 5_000, controller.signal)).rejects.toMatchObject({
+      code: 'IGU_FUNCTION_CANCELLED',
+    });
     expect((await call(instance)).output).toBe(1);
+  });
   });
 });
 
