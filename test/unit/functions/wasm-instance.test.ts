@@ -224,7 +224,6 @@ describe('a call that does not end', () => {
     });
     expect((await call(instance)).output).toBe(1);
   });
-  });
 });
 
 test('instances give their memory back', async () => {
