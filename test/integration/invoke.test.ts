@@ -20,7 +20,7 @@ afterEach(async () => {
 });
 
 async function started(options: Parameters<typeof invoke>[0] = {}): Promise<RunningFunctions> {
-  const functions = await invoke({ onError: (error) => errors.push(error), ...options });
+  const functions = await invoke({ usageKey: 'key', onError: (error) => errors.push(error), ...options });
   running.push(functions);
   return functions;
 }
