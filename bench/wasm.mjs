@@ -79,7 +79,9 @@ function aheadOfTime(which) {
   execFileSync(WASM2C, ['-n', 'kernels', `${base}.wasm`, '-o', `${base}.c`]);
   const header = readFileSync(`${base}.h`, 'utf8');
   const prefix = /(\w+?)matmul\(/.exec(header)[1];
-  const start = /void (\w*kernels_instantiate)\((\w+)\*\)/.exec(header);
+  const start = /void (\w*kernels_instantiate)\((\w+)\*(?:, struct (\w+)\*)?\)/.exec(header);
+  // the metered module asks its host whether memory may grow
+  const grow = /u32 (\w+grow)\(struct \w+\*, u32\)/.exec(header)?.[1];
   const setUp = /void (\w*kernels_init_module)\(void\)/.exec(header);
   writeFileSync(
     `${base}-all.h`,
@@ -87,7 +89,8 @@ function aheadOfTime(which) {
       `#include "${base}.h"`,
       `#define PREFIX ${prefix}`,
       `#define INSTANCE ${start[2]}`,
-      `static void START(INSTANCE *instance) { ${setUp ? `${setUp[1]}(); ` : ''}${start[1]}(instance); }`,
+      grow ? `u32 ${grow}(struct ${start[3]} *host, u32 pages) { return 1; }` : '',
+      `static void START(INSTANCE *instance) { ${setUp ? `${setUp[1]}(); ` : ''}${start[1]}(instance${start[3] ? ', 0' : ''}); }`,
       prepared === undefined ? '' : `#define GAS ${/(\w+gas)\(/.exec(header)[1]}`,
       '',
     ].join('\n'),
