@@ -181,17 +181,14 @@ export function followPartition(
 /** Has the cluster know the topic's partitions. */
 function target(cluster: Cluster, topic: string): Promise<void> {
   // what is a target already is not asked for again by itself
-  return patiently(
-    () => cluster.addTargetTopic(topic),
-    () => cluster.refreshMetadata(),
-  );
+  return patiently(() => cluster.addTargetTopic(topic), { before: () => cluster.refreshMetadata() });
 }
 
 /** The first offset of a partition, or the one after its last. */
 async function edge(cluster: Cluster, topic: string, partition: number, first: boolean): Promise<bigint> {
   const found = await patiently(
     () => cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning: first }]),
-    () => cluster.refreshMetadata(),
+    { before: () => cluster.refreshMetadata() },
   );
   return BigInt(found[0]?.partitions[0]?.offset ?? 0);
 }
@@ -219,7 +216,7 @@ async function fetchFrom(
       topics: [{ topic, partitions: [{ partition, fetchOffset: from.toString(), maxBytes: BYTES_PER_FETCH }] }],
     });
   };
-  const { responses } = await patiently(ask, () => cluster.refreshMetadata());
+  const { responses } = await patiently(ask, { before: () => cluster.refreshMetadata() });
   const got = responses[0]?.partitions[0];
   if (!got) return from;
   let next = from;

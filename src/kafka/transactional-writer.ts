@@ -1,5 +1,6 @@
 import type { Kafka, Message, Producer, Transaction } from 'kafkajs';
 import { kafkaLimits } from '../limits.js';
+import { type Patience, patiently } from './patiently.js';
 import type { OutRecord } from './sink.js';
 
 export interface TopicRecord {
@@ -52,10 +53,10 @@ export function transactionalWriter(kafka: Kafka, id: string): TransactionalWrit
       if (!producer) throw new Error(`writer ${id} was not fenced`);
       const transaction = await producer.transaction();
       for (const topicMessages of requests(records)) {
-        await patiently(() => transaction.sendBatch({ acks: -1, topicMessages }));
+        await patiently(() => transaction.sendBatch({ acks: -1, topicMessages }), untilEnded);
       }
       const topics = [{ topic, partitions: [{ partition, offset: String(offset) }] }];
-      await patiently(() => transaction.sendOffsets({ consumerGroupId: groupId, topics }));
+      await patiently(() => transaction.sendOffsets({ consumerGroupId: groupId, topics }), untilEnded);
       await transaction.commit();
     },
     close: end,
@@ -85,17 +86,11 @@ function* requests(records: readonly TopicRecord[]): Generator<NonNullable<Batch
 }
 
 /** The transaction before may not have ended everywhere yet: the broker then refuses the first request of the next one for a moment. */
-async function patiently(request: () => Promise<unknown>): Promise<void> {
-  for (let left: number = kafkaLimits.concurrentTransactionTries; ; left--) {
-    try {
-      await request();
-      return;
-    } catch (error) {
-      if (left === 0 || !isConcurrent(error)) throw error;
-      await new Promise((resolve) => setTimeout(resolve, kafkaLimits.concurrentTransactionMs));
-    }
-  }
-}
+const untilEnded: Patience = {
+  passes: isConcurrent,
+  tries: kafkaLimits.concurrentTransactionTries + 1,
+  waitMs: () => kafkaLimits.concurrentTransactionMs,
+};
 
 function isConcurrent(error: unknown): boolean {
   const { type, cause } = (error ?? {}) as { type?: string; cause?: unknown };

@@ -1,7 +1,4 @@
-import { defined } from '../defined.js';
-import { type TopicTriggers, type TopicTriggersOptions, topicTriggers } from './topic-triggers.js';
-
-const DEFAULT_DEAD_LETTERS = 'dead-letters';
+import { placesOf, type TopicTriggers, type TopicTriggersOptions, topicTriggers } from './topic-triggers.js';
 
 /**
  * Topics as queues (`triggers: [{ type: queue }]`), as docs/functions-streams.md says: each record is a call of its own, as many at once as `parallel`,
@@ -9,22 +6,17 @@ const DEFAULT_DEAD_LETTERS = 'dead-letters';
  * record.
  */
 export function queueTriggers(options: TopicTriggersOptions): TopicTriggers {
-  return topicTriggers(options, ({ name, definition }) => {
-    const to = defined({
-      output: definition.output,
-      onSuccess: definition.onSuccess,
-      onFailure: definition.onFailure,
-    });
-    return definition.triggers.flatMap((trigger) => {
+  return topicTriggers(options, ({ name, definition }) =>
+    definition.triggers.flatMap((trigger) => {
       if (trigger.type !== 'queue') return [];
-      const { topic, visibilityMs: timeoutMs, parallel, deadLetters } = trigger;
+      const { topic, visibilityMs: timeoutMs, parallel } = trigger;
       // one at a time, however large
       const batch = { size: 1, bytes: 1, windowMs: 0 };
       return {
-        ...{ kind: 'queue', name, topic, from: 'earliest', parallel, shared: true, timeoutMs, exactlyOnce: false, to },
+        ...{ kind: 'queue', name, topic, from: 'earliest', parallel, shared: true, timeoutMs, exactlyOnce: false },
+        ...placesOf(definition, trigger, options),
         rules: { ...trigger, batch, order: 'key', bisect: false },
-        deadLetters: deadLetters === DEFAULT_DEAD_LETTERS ? options.deadLetters : deadLetters,
       } as const;
-    });
-  });
+    }),
+  );
 }

@@ -1,4 +1,5 @@
 import { type Clock, wallClock } from '../clock.js';
+import { defined } from '../defined.js';
 import type { DeployedFunction, FunctionService } from '../functions/function-service.js';
 import type { TriggerHost } from '../functions/trigger-host.js';
 import { Slots } from '../functions/triggers/slots.js';
@@ -49,6 +50,22 @@ export interface TopicTriggerStatus {
 export interface TopicTriggers extends TriggerHost {
   /** Of all its triggers. Call it about once a second: the verdict is over the calls of the last five. */
   status(): TopicTriggerStatus[];
+}
+
+/** A trigger that names no topic of its own has this one in its definition; the process's own takes its place. */
+const DEFAULT_DEAD_LETTERS = 'dead-letters';
+
+/** Where what comes of records goes, whatever kind of trigger brought them. */
+export function placesOf(
+  { output, onSuccess, onFailure }: DeployedFunction['definition'],
+  trigger: { readonly deadLetters: string | false },
+  options: Pick<TopicTriggersOptions, 'deadLetters'>,
+): Pick<TopicTrigger, 'to' | 'deadLetters'> {
+  const { deadLetters } = trigger;
+  return {
+    to: defined({ output, onSuccess, onFailure }),
+    deadLetters: deadLetters === DEFAULT_DEAD_LETTERS ? options.deadLetters : deadLetters,
+  };
 }
 
 /** Below this many records a trigger keeps up. */

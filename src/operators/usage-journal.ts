@@ -1,5 +1,6 @@
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectories } from '../make-directories.js';
 
 const SEGMENT = /^usage-(\d+)\.jsonl$/;
 
@@ -13,7 +14,7 @@ export class UsageJournal {
   private number: number;
 
   constructor(private readonly directory: string) {
-    mkdirSync(directory, { recursive: true });
+    makeDirectories(directory);
     this.number = Math.max(-1, ...this.segments()) + 1;
   }
 

@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { IguanaError } from '../../errors.js';
+import { makeDirectories } from '../../make-directories.js';
 import { assemblyscript } from './assemblyscript.js';
 import { c } from './c.js';
 import { javascript } from './javascript.js';
@@ -41,7 +42,7 @@ export function writeTemplate(language: string, directory: string, name: string)
   const files = Object.entries(template.files).map(([file, text]) => [named(file), named(text)] as const);
   const there = files.find(([file]) => existsSync(join(directory, file)));
   if (there) throw new IguanaError('IGU_USAGE', { what: `${join(directory, there[0])} is there already` });
-  mkdirSync(directory, { recursive: true });
+  makeDirectories(directory);
   for (const [file, text] of files) writeFileSync(join(directory, file), text);
   const written = files.map(([file]) => file);
   const { build } = template;

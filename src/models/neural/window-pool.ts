@@ -1,3 +1,4 @@
+import { seededRandom } from '../../stats/seeded-random.js';
 import { AHEAD, INPUTS, type Window } from './window.js';
 
 /** Windows to learn from: row i of `inputs` (INPUTS numbers) should give row i of `targets` (AHEAD numbers). */
@@ -21,7 +22,8 @@ export class WindowPool {
   private readonly inputs: Float32Array;
   private readonly targets: Float32Array;
   private readonly held: Uint8Array;
-  private random: number;
+  /** Uniform in [0, 1). */
+  private readonly next: () => number;
   size = 0;
   /** Windows offered since the pool was made. */
   offered = 0;
@@ -33,7 +35,7 @@ export class WindowPool {
     this.inputs = new Float32Array(capacity * INPUTS);
     this.targets = new Float32Array(capacity * AHEAD);
     this.held = new Uint8Array(capacity);
-    this.random = seed | 0;
+    this.next = seededRandom(seed);
   }
 
   /** Takes a window whose steps ahead came out as `actual(h)`; `held`: to judge by, not to learn from. */
@@ -58,14 +60,5 @@ export class WindowPool {
       targets: this.targets.slice(0, this.size * AHEAD),
       held: this.held.slice(0, this.size),
     };
-  }
-
-  /** Uniform in [0, 1): a 32-bit counter hashed (splitmix32's finalizer). */
-  private next(): number {
-    this.random = (this.random + 0x9e3779b9) | 0;
-    let z = this.random;
-    z = Math.imul(z ^ (z >>> 16), 0x21f0aaad);
-    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
-    return ((z ^ (z >>> 15)) >>> 0) / 4294967296;
   }
 }
