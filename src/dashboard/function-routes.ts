@@ -1,4 +1,3 @@
-import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { z } from 'zod';
@@ -7,10 +6,10 @@ import { functionSchema } from '../functions/definition.js';
 import type { DeployedFunction, Deployment } from '../functions/function-service.js';
 import { assertDepth, readCloudEvents } from '../functions/triggers/cloud-events.js';
 import { httpLimits } from '../limits.js';
+import { type ApiAnswer, answerBy, assertMayAsk, checked, readJson } from './api-requests.js';
 import type { Connections } from './connections.js';
 import type { FunctionApi } from './function-api.js';
 import type { FunctionRequests } from './function-requests.js';
-import { hostName, isLoopback, isThisMachine } from './hosts.js';
 import type { BodyReader } from './read-body.js';
 
 /** Routes of functions with a sentence each, beside those of the page; also in the answer of `GET /api`. */
@@ -50,12 +49,6 @@ const time = z
   .optional();
 const periodSchema = z.object({ start: time, end: time });
 
-/** What an API call answers: JSON with a status, 200 unless it says so. */
-export interface ApiAnswer {
-  readonly status?: number;
-  readonly value: unknown;
-}
-
 /** The JSON API of functions: who may ask, what they say, what it calls. */
 export class FunctionRoutes {
   constructor(
@@ -83,14 +76,8 @@ export class FunctionRoutes {
     assertMayAsk(request, this.token);
     const { functions } = this;
     const body = async <T>(schema: z.ZodType<T>, limit: number): Promise<T> =>
-      checked(schema, await this.json(request, response, limit));
-    const route = (methods: Record<string, () => Promise<ApiAnswer> | ApiAnswer>): Promise<ApiAnswer> | ApiAnswer => {
-      const method = request.method === 'HEAD' ? 'GET' : (request.method ?? '');
-      const chosen = Object.hasOwn(methods, method) ? methods[method] : undefined;
-      if (chosen) return chosen();
-      const allow = Object.keys(methods).flatMap((one) => (one === 'GET' ? ['GET', 'HEAD'] : [one]));
-      throw new IguanaError('IGU_HTTP_METHOD', { method, allow: allow.join(', ') });
-    };
+      checked(schema, await readJson(this.bodies, request, response, limit));
+    const route = (methods: Parameters<typeof answerBy>[1]) => answerBy(request, methods);
 
     if (isEvents) return route({ POST: () => this.publish(request, response) });
     if (name === undefined) {
@@ -208,19 +195,6 @@ export class FunctionRoutes {
     return { status: 202, value: { accepted: events.length } };
   }
 
-  private async json(request: IncomingMessage, response: ServerResponse, limit: number): Promise<unknown> {
-    const bytes = await this.bodies.read(request, response, limit);
-    const type = (request.headers['content-type'] ?? '').split(';', 1)[0]!.trim().toLowerCase();
-    if (type !== 'application/json') {
-      throw new IguanaError('IGU_HTTP_BODY', { what: 'it must be JSON, with content-type application/json' });
-    }
-    try {
-      return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes ?? new Uint8Array()));
-    } catch (error) {
-      throw new IguanaError('IGU_HTTP_BODY', { what: 'it is no JSON in UTF-8' }, { cause: error });
-    }
-  }
-
   /** The code of an inline definition can be large, and is shown only with the function itself. */
   private shown({ name, version, definition, aliases }: DeployedFunction, withCode: boolean): object {
     const { code, ...rest } = definition;
@@ -240,32 +214,6 @@ function noCall(id: string, name: string): IguanaError {
   return new IguanaError('IGU_NOT_FOUND', { what: `call of ${name}`, name: id, fix });
 }
 
-/**
- * Code that runs here can be changed over this API, so more is asked than of the page: a browser must be on the page itself, and who is not on this machine
- * must have the token.
- */
-function assertMayAsk(request: IncomingMessage, token: string | undefined): void {
-  const { host = '', origin, 'sec-fetch-site': site, authorization } = request.headers;
-  const changes = request.method !== 'GET' && request.method !== 'HEAD';
-  const own = origin === undefined || origin === `http://${host}` || origin === `https://${host}`;
-  const fetched = site === undefined || site === 'same-origin' || site === 'none';
-  if (changes && !(own && fetched)) {
-    throw new IguanaError('IGU_HTTP_ORIGIN', { origin: origin ?? `another site (${String(site)})` });
-  }
-  const from = request.socket.remoteAddress ?? 'an unknown address';
-  if (token === undefined ? !isThisMachine(from) : !isToken(authorization, token)) {
-    throw new IguanaError('IGU_HTTP_TOKEN', { from });
-  }
-  // A page elsewhere that points its own name at this machine comes from this machine, and is its own origin.
-  if (token === undefined && !isLoopback(hostName(host))) throw new IguanaError('IGU_HTTP_HOST', { host });
-}
-
-function isToken(authorization: string | undefined, token: string): boolean {
-  const given = Buffer.from(authorization ?? '');
-  const expected = Buffer.from(`Bearer ${token}`);
-  return given.length === expected.length && timingSafeEqual(given, expected);
-}
-
 function deploymentOf({ definition, code }: z.infer<typeof deploySchema>): Deployment {
   if (code === undefined) {
     const parsed = checked(functionSchema, definition);
@@ -279,16 +227,6 @@ function deploymentOf({ definition, code }: z.infer<typeof deploySchema>): Deplo
   const inline = definition.runtime === 'wasm' ? code : bytes.toString();
   // the name of its file tells TypeScript
   return { definition: checked(functionSchema, { code: { inline }, ...definition }), code: bytes };
-}
-
-function checked<T>(schema: z.ZodType<T>, value: unknown): T {
-  const { success, data, error } = schema.safeParse(value);
-  if (success) return data;
-  const what = error.issues
-    .slice(0, 5)
-    .map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message))
-    .join('; ');
-  throw new IguanaError('IGU_HTTP_BODY', { what }, { cause: error });
 }
 
 /** What JSON has no form for is told as it is in the event's convention: bytes as base64. */
