@@ -199,6 +199,11 @@ const table = {
     fix: 'gpuCount is a whole number from 1, memoryMb above 0, computeShare above 0 to 1; see docs/gpu-placement.md',
     retriable: false,
   },
+  IGU_GPU_REFUSED: {
+    message: 'no GPU for {instance}: {what}',
+    fix: 'ask for less, wait for room, or see GPU by GPU why not with `iguana gpu explain`',
+    retriable: true,
+  },
   IGU_GPU_ALLOCATION: {
     message: 'no GPU allocation or reservation {id}',
     fix: 'list them with `iguana gpu list`; its lease may be over: allocate again',

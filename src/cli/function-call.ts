@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import type { InvocationResult } from '../functions/invocation.js';
-import { ask, functionPath, type ServerOptions, serverOptions } from './function-client.js';
 import { timeText } from './function-text.js';
+import { ask, functionPath, type ServerOptions, serverOptions } from './server-client.js';
 import { paint } from './terminal.js';
 import { parseTime } from './wasm-options.js';
 

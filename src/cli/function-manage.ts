@@ -1,6 +1,6 @@
 import { Command } from 'commander';
-import { ask, functionPath, type ServerOptions, serverOptions } from './function-client.js';
 import { parseWeight } from './function-options.js';
+import { ask, functionPath, type ServerOptions, serverOptions } from './server-client.js';
 import { wholeNumber } from './suggest.js';
 
 /** `iguana function delete NAME…`. */

@@ -3,8 +3,8 @@ import { Command, InvalidArgumentError } from 'commander';
 import { parseTime } from '../codec/series-csv.js';
 import type { FunctionMetrics } from '../functions/function-metrics.js';
 import type { PeriodBill } from '../functions/usage-ledger.js';
-import { ask, functionPath, type ServerOptions, serverOptions } from './function-client.js';
 import { costText, type ListedFunction, timeText, triggerText } from './function-text.js';
+import { ask, functionPath, type ServerOptions, serverOptions } from './server-client.js';
 import { wholeNumber } from './suggest.js';
 import { aligned, paint, textTable } from './terminal.js';
 

@@ -13,10 +13,10 @@ import { doctorCommand } from './doctor.js';
 import { enginesCommand } from './engines.js';
 import { forecastCommand } from './forecast.js';
 import { functionCommand } from './function.js';
-import { AnsweredError } from './function-client.js';
 import { gpuCommand } from './gpu.js';
 import { recordCommand } from './record.js';
 import { replayCommand } from './replay.js';
+import { AnsweredError } from './server-client.js';
 import { startCommand } from './start.js';
 import { tailCommand } from './tail.js';
 import { paint } from './terminal.js';
@@ -56,6 +56,7 @@ export function program(): Command {
 const usageErrors: ReadonlySet<string> = new Set([
   'IGU_USAGE',
   'IGU_CONFIG',
+  'IGU_GPU_REQUEST',
   'IGU_WASM_SIGNATURE',
   'IGU_WASM_NOT_FOUND',
 ]);

@@ -13,6 +13,11 @@ export interface ServerOptions {
 const DEFAULT_URL = 'http://127.0.0.1:4480';
 /** Longest wait for an answer that is no function's, ms. */
 const ANSWER_MS = 60_000;
+/** What is served below a path, unless it is turned off there. */
+const parts: readonly (readonly [path: string, missing: string])[] = [
+  ['/api/functions', 'runs no functions (functions.enabled is false)'],
+  ['/api/gpu', 'gives no GPUs (gpu.enabled is false)'],
+];
 /** Of a running Iguana's error, as it says it. */
 interface ErrorBody {
   readonly code?: unknown;
@@ -21,9 +26,11 @@ interface ErrorBody {
 
 /** An error that the server told: its line is shown as it is. */
 export class AnsweredError extends Error {
+  /** @param body all that it told */
   constructor(
     readonly code: string,
     message: string,
+    readonly body: unknown = undefined,
   ) {
     super(message);
   }
@@ -31,10 +38,14 @@ export class AnsweredError extends Error {
 
 /** Options of every command that asks a running Iguana. */
 export function serverOptions(command: Command): Command {
+  return serverAddress(command).option('--json', 'print the answer as JSON');
+}
+
+/** Those of them that say where it is. */
+export function serverAddress(command: Command): Command {
   return command
     .option('--url <url>', 'address of the running Iguana', parseUrl, process.env.IGUANA_URL ?? DEFAULT_URL)
-    .option('--token <token>', 'its dashboard.token, if it has one (default: IGUANA_TOKEN in the environment)')
-    .option('--json', 'print the answer as JSON');
+    .option('--token <token>', 'its dashboard.token, if it has one (default: IGUANA_TOKEN in the environment)');
 }
 
 /**
@@ -70,15 +81,22 @@ export async function ask<T>(
     const why = `: what answers there is something else (status ${status})`;
     throw new IguanaError('IGU_SERVER_UNREACHABLE', { url, why });
   }
-  // the path of a command is there, unless the server has no functions
-  if (code === 'IGU_HTTP_PATH')
-    throw new IguanaError('IGU_USAGE', { what: `the Iguana at ${url} runs no functions (functions.enabled is false)` });
-  throw new AnsweredError(code, message);
+  // the path of a command is there, unless that part is turned off
+  if (code === 'IGU_HTTP_PATH') {
+    const missing = parts.find(([below]) => path.startsWith(below))?.[1] ?? `serves nothing at ${path}`;
+    throw new IguanaError('IGU_USAGE', { what: `the Iguana at ${url} ${missing}` });
+  }
+  throw new AnsweredError(code, message, value);
 }
 
 /** A path below `/api/functions`. */
-export function functionPath(...parts: readonly string[]): string {
-  return ['/api/functions', ...parts.map(encodeURIComponent)].join('/');
+export function functionPath(...below: readonly string[]): string {
+  return ['/api/functions', ...below.map(encodeURIComponent)].join('/');
+}
+
+/** A path below `/api/gpu`. */
+export function gpuPath(...below: readonly string[]): string {
+  return ['/api/gpu', ...below.map(encodeURIComponent)].join('/');
 }
 
 /** Not `fetch`: that gives up after five minutes, and functions may take fifteen. */
