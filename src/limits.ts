@@ -627,3 +627,54 @@ export const gpuLedgerLimits = {
   /** Placement looks at what is asked for anew after so many allocations. */
   mixEvery: 256,
 } as const;
+
+/** Requests for GPUs, and who decides about them. */
+export const gpuSchedulerLimits = {
+  /** Names and ids, characters. */
+  maxNameLength: 256,
+  maxGpusPerRequest: 1_024,
+  maxGangMembers: 1_024,
+  /** Requests that wait at a time; a further one is refused at once. */
+  maxWaiting: 10_000,
+  /** A request waits at most so long, ms: a week. */
+  maxWaitMs: 604_800_000,
+  /** A reservation lasts at most so long, ms: a week. */
+  maxReservationMs: 604_800_000,
+  /** Requests that are decided on and written as one; that many more are taken in meanwhile. */
+  maxBatch: 256,
+  /** Leases, waits and reservations are looked at this often, ms. */
+  tickMs: 1_000,
+  /** A refusal is kept in the topic for so long, ms. */
+  keepRefusalMs: 600_000,
+  /** GPUs whose reasons are told with a refusal that is written. */
+  maxToldGpus: 64,
+  /** An agent tells of its node at least this often, ms. */
+  inventoryEveryMs: 5_000,
+  /** A node whose agent was silent for so long takes nothing new, ms. */
+  nodeSilentMs: 20_000,
+  /** A node whose agent was silent for so long is forgotten, ms: a day. */
+  forgetNodeMs: 86_400_000,
+  /** Longest wait for a scheduler's answer beside the wait that was asked for, ms: a new scheduler begins when the old one's session is over. */
+  answerMs: 30_000,
+  /** Samples of one GPU and metric are published at most this often, ms. */
+  metricsEveryMs: 5_000,
+} as const;
+
+/** GPUs over HTTP: API, page and metrics. */
+export const gpuHttpLimits = {
+  /** GPUs whose reasons are told with a refusal; further ones are counted. */
+  maxRefusals: 50,
+  /** Moves that a plan may be asked for. */
+  maxMoves: 1_000,
+  /** GPUs on the page; further ones are counted, those with something to see first. About 500 bytes each go to every page as often as something changes. */
+  maxShownGpus: 128,
+  /** Tenants and partitions of one GPU on the page. */
+  maxShownTenants: 16,
+  maxShownPartitions: 16,
+  /** Causes of a GPU's health on the page. */
+  maxShownCauses: 4,
+  /** Requests that wait on the page; further ones are counted. */
+  maxShownWaiting: 50,
+  /** GPUs in one answer to Prometheus, about 3 kB each; further ones are counted. */
+  maxMetricGpus: 1_024,
+} as const;

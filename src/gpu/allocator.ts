@@ -66,7 +66,7 @@ export interface GpuGrant {
   readonly preempted: readonly string[];
 }
 
-export type RefusalReason = 'gpus' | 'quota' | 'records' | 'instance';
+export type RefusalReason = 'gpus' | 'quota' | 'records' | 'instance' | 'request';
 
 /** Why there is nothing. */
 export interface GpuDenial {
@@ -157,6 +157,19 @@ export class GpuAllocator {
     for (const { id } of this.nodes.get(node) ?? []) if (this.places.get(id)?.node === node) this.places.delete(id);
     this.nodes.delete(node);
     this.ranking = undefined;
+  }
+
+  /** Follows what another allocator wrote. False: it was known already. */
+  apply(event: LedgerEvent): boolean {
+    const before = this.ledger.get(event.id);
+    if (!this.ledger.apply(event)) return false;
+    for (const { gpuId } of [...(before?.holdings ?? []), ...(event.record?.holdings ?? [])]) this.refresh(gpuId);
+    return true;
+  }
+
+  /** Kinds of demand that were seen so far, or are expected. */
+  get demandMix(): readonly DemandShare[] {
+    return this.demand.mix();
   }
 
   /** Demand to be expected, for placement; undefined: what was asked for so far. */

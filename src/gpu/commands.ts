@@ -1,0 +1,71 @@
+import { z } from 'zod';
+import { IguanaError } from '../errors.js';
+import { gpuSchedulerLimits } from '../limits.js';
+import type { GpuRequest } from './allocator-rules.js';
+
+const name = z.string().min(1).max(gpuSchedulerLimits.maxNameLength);
+
+/** What a request may say, as `GpuRequest` tells it. */
+const requestFields = {
+  gpuCount: z.number().int().min(1).max(gpuSchedulerLimits.maxGpusPerRequest).optional(),
+  memoryMb: z.number().positive().optional(),
+  computeShare: z.number().positive().max(1).optional(),
+  exclusive: z.boolean().optional(),
+  minComputeCapability: z
+    .string()
+    .regex(/^\d+\.\d+$/, 'like 8.0')
+    .optional(),
+  model: name.optional(),
+  vendor: z.enum(['nvidia', 'amd', 'intel']).optional(),
+  mode: z.enum(['exclusive', 'shared', 'time-slicing', 'mps', 'mig', 'partition']).optional(),
+  profile: name.optional(),
+  node: name.optional(),
+  owner: name.optional(),
+  priority: z.number().int().min(-1000).max(1000).optional(),
+  preempt: z.boolean().optional(),
+  leaseMs: z.number().positive().nullable().optional(),
+};
+
+export const gpuRequestSchema = z.strictObject(requestFields);
+
+const waitMs = z.number().min(0).max(gpuSchedulerLimits.maxWaitMs).default(0);
+const member = z.strictObject({ instance: name, request: gpuRequestSchema.default({}) });
+const members = z.array(member).min(1).max(gpuSchedulerLimits.maxGangMembers);
+const ttlMs = z.number().positive().max(gpuSchedulerLimits.maxReservationMs);
+const id = z.string().min(1).max(gpuSchedulerLimits.maxNameLength);
+
+const commandSchema = z.discriminatedUnion('action', [
+  z.strictObject({ action: z.literal('allocate'), id, ...member.shape, waitMs }),
+  z.strictObject({ action: z.literal('allocate-gang'), id, gang: name, members, waitMs }),
+  z.strictObject({ action: z.literal('reserve'), id, owner: name, request: gpuRequestSchema.default({}), ttlMs }),
+  z.strictObject({ action: z.literal('release'), id, allocation: id }),
+  z.strictObject({ action: z.literal('renew'), id, allocation: id }),
+]);
+
+/**
+ * What a scheduler is asked to do: a record of the topic `gpu-requests`. `id` is chosen by whoever asks and names the answer; `allocation` is the id of an allocation or reservation, or
+ * the name of an instance.
+ */
+export type GpuCommand = z.output<typeof commandSchema>;
+
+/**
+ * A command from what came over a wire; null counts as not given, as Avro has it (save `leaseMs`, whose null in JSON means: no lease).
+ * @throws IguanaError `IGU_RECORD_MALFORMED` with the field that is wrong
+ */
+export function readGpuCommand(value: unknown): GpuCommand {
+  const parsed = commandSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new IguanaError('IGU_RECORD_MALFORMED', { what: `gpu-requests: ${complaint(parsed.error)}` });
+}
+
+/** @throws IguanaError `IGU_GPU_REQUEST` with the field that is wrong */
+export function readGpuRequest(instance: string, value: unknown): GpuRequest {
+  const parsed = gpuRequestSchema.safeParse(value);
+  if (parsed.success) return parsed.data as GpuRequest;
+  throw new IguanaError('IGU_GPU_REQUEST', { instance, what: complaint(parsed.error) });
+}
+
+function complaint({ issues }: z.ZodError): string {
+  const { path, message } = issues[0]!;
+  return path.length > 0 ? `${path.join('.')}: ${message}` : message;
+}

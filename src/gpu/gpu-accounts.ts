@@ -1,0 +1,83 @@
+import type { LedgerRecord } from './ledger.js';
+import { WHOLE_GPU } from './placement/demand.js';
+import type { GpuEvent } from './scheduler.js';
+
+const HOUR_MS = 3_600_000;
+
+interface Held {
+  readonly kind: LedgerRecord['kind'];
+  readonly gpus: number;
+}
+
+/** Adds up what events tell: how often, how long, and what was reserved for nothing. Cost: O(GPUs of the record) an event. */
+export class GpuAccounts {
+  granted = 0;
+  refused = 0;
+  expired = 0;
+  preempted = 0;
+  private waitedMs = 0;
+  private readonly held = new Map<string, Held>();
+  private readonly gpus = { allocation: 0, reservation: 0 };
+  private readonly gpuMs = { allocation: 0, reservation: 0 };
+  private at: number | undefined;
+
+  /** Mean over grants, ms. */
+  get averageWaitMs(): number {
+    return this.granted > 0 ? this.waitedMs / this.granted : 0;
+  }
+
+  /** GPUs that are held now, a share counting as its part. */
+  heldBy(kind: LedgerRecord['kind']): number {
+    return this.gpus[kind];
+  }
+
+  /** GPU-hours until now. */
+  hoursOf(kind: LedgerRecord['kind'], now: number): number {
+    this.until(now);
+    return this.gpuMs[kind] / HOUR_MS;
+  }
+
+  /** What is there when counting begins. */
+  begin(records: Iterable<LedgerRecord>, now: number): void {
+    this.at = now;
+    for (const record of records) this.put(record.id, record);
+  }
+
+  observe({ type, id, at, record, waitedMs }: GpuEvent): void {
+    if (type === 'refused') this.refused++;
+    if (type === 'confirmed' || type === 'waiting' || type === 'refused' || type === 'forgotten' || type === 'mark')
+      return;
+    if (type === 'allocated') {
+      this.granted++;
+      this.waitedMs += waitedMs;
+    } else if (type === 'expired') this.expired++;
+    else if (type === 'preempted') this.preempted++;
+    this.until(at);
+    this.put(id, record);
+  }
+
+  private put(id: string, record: LedgerRecord | null): void {
+    const before = this.held.get(id);
+    if (before) {
+      this.gpus[before.kind] -= before.gpus;
+      this.held.delete(id);
+    }
+    if (!record) return;
+    const milli = record.holdings.reduce(
+      (sum, { mode, shareMilli }) => sum + (mode === 'exclusive' ? WHOLE_GPU : shareMilli),
+      0,
+    );
+    this.held.set(id, { kind: record.kind, gpus: milli / WHOLE_GPU });
+    this.gpus[record.kind] += milli / WHOLE_GPU;
+  }
+
+  /** Clocks of several schedulers may differ: time never goes back. */
+  private until(now: number): void {
+    if (this.at === undefined) this.at = now;
+    const span = now - this.at;
+    if (span <= 0) return;
+    this.at = now;
+    this.gpuMs.allocation += this.gpus.allocation * span;
+    this.gpuMs.reservation += this.gpus.reservation * span;
+  }
+}

@@ -1,0 +1,399 @@
+/**
+ * The one that decides: takes commands and time, gives events. Pure, so that the same runs for one machine and over topics. It is longer than others since what waits, what is refused and
+ * what is granted are answers to one question, and each has to be told exactly once.
+ */
+import type { Clock } from '../clock.js';
+import { IguanaError, messageOf } from '../errors.js';
+import { gpuSchedulerLimits } from '../limits.js';
+import { type AllocatorOptions, GpuAllocator, type GpuDenial, type GpuGrant } from './allocator.js';
+import type { GpuRefusal, GpuRequest } from './allocator-rules.js';
+import type { GpuCommand } from './commands.js';
+import type { WaitingRequest } from './gpu-service.js';
+import { Ledger, type LedgerEvent, type LedgerEventType, type LedgerRecord } from './ledger.js';
+import type { MigStep } from './mig/mig-plan.js';
+import type { Gpu } from './types.js';
+
+/** A command that waits, with how it stands. */
+export interface WaitingCommand extends WaitingRequest {
+  readonly command: WaitableCommand;
+}
+
+type WaitableCommand = Extract<GpuCommand, { action: 'allocate' | 'allocate-gang' }>;
+
+export type GpuEventType = LedgerEventType | 'confirmed' | 'waiting' | 'refused' | 'forgotten' | 'mark';
+
+/**
+ * What a scheduler tells: a record of the topic `gpu-allocations`, whose key is `id`. Events of the ledger have its types; `confirmed`: nothing had to change, `record` is as it was; `waiting`, `refused`: the
+ * state of a request, under `waiting/` or `refused/` and who asked; `forgotten`: that state is over; `mark`: the ledger's sequence so far, which outlives compaction.
+ */
+export interface GpuEvent {
+  readonly type: GpuEventType;
+  /** Of the ledger. */
+  readonly sequence: number;
+  readonly id: string;
+  /** ms since 1970. */
+  readonly at: number;
+  /** One sentence. */
+  readonly why: string;
+  /** All of the record after it; null: it is over, or the event is of none. */
+  readonly record: LedgerRecord | null;
+  /** The command that it answers, and how many events do. */
+  readonly request: string | null;
+  readonly answers: number;
+  /** ms that it waited before it was granted. */
+  readonly waitedMs: number;
+  /** What makes the partition that was planned. */
+  readonly steps: readonly MigStep[];
+  /** Allocations that had to go for it. */
+  readonly preempted: readonly string[];
+  readonly waiting: WaitingCommand | null;
+  readonly denial: GpuDenial | null;
+}
+
+/** What a scheduler begins with, and what an event changes of it. */
+export interface SchedulerState {
+  readonly ledger: Ledger;
+  /** By key: `waiting/…`. */
+  readonly waiting: Map<string, WaitingCommand>;
+  /** Key, `refused/…`, and when, ms since 1970. */
+  readonly refused: Map<string, number>;
+}
+
+export type SchedulerOptions = Omit<AllocatorOptions, 'ledger' | 'onEvent' | 'clock'> & {
+  readonly clock: Clock;
+  readonly state?: SchedulerState;
+};
+
+const none = { request: null, answers: 0, waitedMs: 0, steps: [], preempted: [], waiting: null, denial: null } as const;
+
+export function emptySchedulerState(): SchedulerState {
+  return { ledger: new Ledger(), waiting: new Map(), refused: new Map() };
+}
+
+/** Applies an event to what followers keep; false: it changed nothing of the ledger. */
+export function applyGpuEvent(
+  { ledger, waiting, refused }: SchedulerState,
+  event: GpuEvent,
+  apply: (event: LedgerEvent) => boolean = (one) => ledger.apply(one),
+): boolean {
+  switch (event.type) {
+    case 'waiting':
+      if (event.waiting) waiting.set(event.id, event.waiting);
+      return false;
+    case 'refused':
+      refused.set(event.id, event.at);
+      return false;
+    case 'forgotten':
+      waiting.delete(event.id);
+      refused.delete(event.id);
+      return false;
+    case 'confirmed':
+      return false;
+    case 'mark':
+      return ledger.apply({ type: 'released', id: '', sequence: event.sequence, at: event.at, why: '', record: null });
+    default:
+      return apply({ ...event, type: event.type });
+  }
+}
+
+/** Nothing of it needs to be kept: its key may be deleted once all have read it. */
+export function isOver({ type, record, waiting, denial }: GpuEvent): boolean {
+  return type === 'confirmed' || (type !== 'mark' && record === null && waiting === null && denial === null);
+}
+
+/** Decides about GPUs: one command after the other, in the order given. Nothing it does is known to anybody before its events are. */
+export class GpuScheduler {
+  readonly allocator: GpuAllocator;
+  private readonly state: SchedulerState;
+  private readonly clock: Clock;
+  private events: GpuEvent[] = [];
+  /** How the events of the allocator that come now are to be told. */
+  private telling: Partial<GpuEvent> = {};
+  /** Something that waits may fit now. */
+  private changed = true;
+
+  constructor({ clock, state = emptySchedulerState(), ...options }: SchedulerOptions) {
+    this.clock = clock;
+    this.state = state;
+    this.allocator = new GpuAllocator({
+      ...options,
+      clock,
+      ledger: state.ledger,
+      onEvent: (event) => {
+        if (event.record === null || event.type === 'reduced') this.changed = true;
+        const answering = event.type === 'allocated' || event.type === 'reserved' ? this.telling : {};
+        this.events.push({ ...none, ...event, ...answering });
+      },
+    });
+  }
+
+  get waiting(): readonly WaitingCommand[] {
+    return [...this.state.waiting.values()];
+  }
+
+  setNode(node: string, gpus: readonly Gpu[]): void {
+    this.allocator.setNode(node, gpus);
+    this.changed = true;
+    this.adoptPartitions(gpus);
+  }
+
+  removeNode(node: string): void {
+    this.allocator.removeNode(node);
+  }
+
+  /** Does what a command asks for; what came of it is among the events, each command's answer with its id. */
+  take(command: GpuCommand): void {
+    try {
+      if (command.action === 'reserve') this.reserve(command);
+      else if (command.action === 'release') this.release(command);
+      else if (command.action === 'renew') this.renew(command);
+      else this.allocate(command);
+    } catch (error) {
+      if (!(error instanceof IguanaError)) throw error;
+      this.refuse(command.id, keyOf(command), deny('request', messageOf(error)));
+    }
+  }
+
+  /** Ends what is due and tries again what waits. Call it about every second. */
+  tick(): void {
+    const now = this.clock.now();
+    this.allocator.expire();
+    for (const [key, at] of this.state.refused)
+      if (at + gpuSchedulerLimits.keepRefusalMs <= now) this.forget(key, 'it was long ago');
+    const due = [...this.state.waiting].filter(([, { until }]) => until <= now);
+    for (const [key, { command, what }] of due) {
+      this.forget(key, 'its wait is over');
+      this.refuse(command.id, keyOf(command), deny('gpus', `it waited for ${command.waitMs / 1000} s: ${what}`));
+    }
+    if (!this.changed) return;
+    this.changed = false;
+    // the most important first, then who waited longest; smaller ones may pass those that still find no room
+    const order = [...this.state.waiting].sort(
+      ([, a], [, b]) => b.priority - a.priority || a.since - b.since || (a.command.id < b.command.id ? -1 : 1),
+    );
+    for (const [key, waiting] of order) this.tryAgain(key, waiting);
+    this.changed = false;
+  }
+
+  /** What has happened since the last call, in order. */
+  drain(): readonly GpuEvent[] {
+    const events = this.events;
+    this.events = [];
+    return events;
+  }
+
+  private allocate(command: WaitableCommand): void {
+    const key = keyOf(command);
+    const answer = this.grant(command, 0);
+    if (answer.granted) {
+      if (this.state.waiting.has(`waiting/${key}`)) this.forget(`waiting/${key}`, 'it was granted');
+      return;
+    }
+    const full = this.state.waiting.size >= gpuSchedulerLimits.maxWaiting;
+    const mayCome = answer.denial.reason === 'gpus' || answer.denial.reason === 'quota';
+    if (!mayCome || command.waitMs <= 0 || full) {
+      const crowded = deny('records', `${gpuSchedulerLimits.maxWaiting} requests wait already`);
+      this.refuse(command.id, key, mayCome && command.waitMs > 0 ? crowded : answer.denial);
+      return;
+    }
+    const now = this.clock.now();
+    const before = this.state.waiting.get(`waiting/${key}`);
+    const waiting: WaitingCommand = {
+      ...described(command),
+      command,
+      since: before?.since ?? now,
+      until: now + command.waitMs,
+      what: answer.denial.what,
+    };
+    // whoever asks again asks for what it asks now
+    if (before && before.command.id !== command.id)
+      this.refuse(before.command.id, key, deny('instance', `it was asked for again by ${command.id}`));
+    this.push('waiting', `waiting/${key}`, answer.denial.what, { request: command.id, answers: 0, waiting });
+    this.state.waiting.set(`waiting/${key}`, waiting);
+  }
+
+  private tryAgain(key: string, { command, since, what }: WaitingCommand): void {
+    try {
+      const answer = this.grant(command, this.clock.now() - since);
+      if (answer.granted) this.forget(key, 'it was granted');
+      else if (answer.denial.what !== what)
+        this.state.waiting.set(key, { ...this.state.waiting.get(key)!, what: answer.denial.what });
+    } catch (error) {
+      if (!(error instanceof IguanaError)) throw error;
+      this.forget(key, messageOf(error));
+      this.refuse(command.id, keyOf(command), deny('request', messageOf(error)));
+    }
+  }
+
+  /** Nothing of a denial is told. */
+  private grant(
+    command: WaitableCommand,
+    waitedMs: number,
+  ): { readonly granted: true } | { readonly granted: false; readonly denial: GpuDenial } {
+    const answering = { request: command.id, waitedMs };
+    const sequence = this.state.ledger.sequence;
+    if (command.action === 'allocate') {
+      this.telling = { ...answering, answers: 1 };
+      const answer = this.quietly(() => this.allocator.allocate(command.instance, asked(command.request)));
+      if (!answer.granted) return { granted: false, denial: answer };
+      this.tellGrants([answer], sequence, answering);
+      return { granted: true };
+    }
+    const members = command.members.map(({ instance, request }) => ({ instance, request: asked(request) }));
+    this.telling = { ...answering, answers: members.length };
+    const answer = this.quietly(() => this.allocator.allocateGang(command.gang, members));
+    if (!Array.isArray(answer)) return { granted: false, denial: answer as GpuDenial };
+    this.tellGrants(answer as readonly GpuGrant[], sequence, answering);
+    return { granted: true };
+  }
+
+  private quietly<T>(change: () => T): T {
+    try {
+      return change();
+    } finally {
+      this.telling = {};
+    }
+  }
+
+  /** Gives the events of grants what only the answers know, and confirms grants that were there already. */
+  private tellGrants(
+    grants: readonly GpuGrant[],
+    sequence: number,
+    answering: { readonly request: string; readonly waitedMs: number },
+  ): void {
+    const byId = new Map(grants.map((grant) => [grant.allocation.id, grant]));
+    this.events = this.events.map((event) => {
+      const grant = event.sequence > sequence && event.type === 'allocated' ? byId.get(event.id) : undefined;
+      if (!grant) return event;
+      byId.delete(event.id);
+      return { ...event, steps: grant.steps, preempted: grant.preempted };
+    });
+    for (const { allocation } of byId.values())
+      this.push('confirmed', `confirmed/${answering.request}/${allocation.id}`, 'it holds this already', {
+        ...answering,
+        answers: grants.length,
+        record: allocation,
+      });
+    for (const { allocation } of grants) {
+      const refusal = `refused/${allocation.gang ?? allocation.instance}`;
+      if (this.state.refused.has(refusal)) this.forget(refusal, 'it was granted since');
+    }
+  }
+
+  private reserve({ id, owner, request, ttlMs }: Extract<GpuCommand, { action: 'reserve' }>): void {
+    this.telling = { request: id, answers: 1 };
+    const answer = this.quietly(() => this.allocator.reserve(owner, asked(request), ttlMs));
+    if ('granted' in answer) this.refuse(id, owner, answer);
+  }
+
+  private release({ id, allocation }: Extract<GpuCommand, { action: 'release' }>): void {
+    const waiting = this.state.waiting.get(`waiting/${allocation}`);
+    const record = this.find(allocation);
+    if (waiting) {
+      this.forget(`waiting/${allocation}`, 'it is not wanted any more', record ? undefined : id);
+      this.refuse(waiting.command.id, allocation, deny('instance', 'it is not wanted any more'));
+    }
+    if (record) {
+      this.allocator.release(record.id);
+      this.answerLast(id);
+    } else if (!waiting) throw new IguanaError('IGU_GPU_ALLOCATION', { id: allocation });
+  }
+
+  private renew({ id, allocation }: Extract<GpuCommand, { action: 'renew' }>): void {
+    const record = this.find(allocation);
+    if (!record) throw new IguanaError('IGU_GPU_ALLOCATION', { id: allocation });
+    const before = this.state.ledger.sequence;
+    const renewed = this.allocator.renew(record.id);
+    if (this.state.ledger.sequence > before) this.answerLast(id);
+    else this.push('confirmed', `confirmed/${id}`, 'it has no lease', { request: id, answers: 1, record: renewed });
+  }
+
+  private find(idOrInstance: string): LedgerRecord | undefined {
+    const { ledger } = this.state;
+    return ledger.get(idOrInstance) ?? ledger.allocationOf(idOrInstance);
+  }
+
+  /** The newest event answers a command. */
+  private answerLast(request: string): void {
+    this.events.push({ ...this.events.pop()!, request, answers: 1 });
+  }
+
+  private refuse(request: string, who: string, denial: GpuDenial): void {
+    const told = { ...denial, gpus: denial.gpus.slice(0, gpuSchedulerLimits.maxToldGpus) };
+    const id = `refused/${who}`;
+    const oldest = this.state.refused.keys().next();
+    if (this.state.refused.size >= gpuSchedulerLimits.maxWaiting && !oldest.done)
+      this.forget(oldest.value, 'there are too many');
+    this.push('refused', id, denial.what, { request, answers: 1, denial: told });
+    this.state.refused.set(id, this.clock.now());
+  }
+
+  private forget(id: string, why: string, request?: string): void {
+    this.push('forgotten', id, why, request === undefined ? {} : { request, answers: 1 });
+    this.state.waiting.delete(id);
+    this.state.refused.delete(id);
+  }
+
+  private push(type: GpuEventType, id: string, why: string, more: Partial<GpuEvent>): void {
+    const { sequence } = this.state.ledger;
+    this.events.push({ ...none, type, sequence, id, at: this.clock.now(), why, record: null, ...more });
+  }
+
+  /** MIG instances that were planned, and that a node now has, belong to who waits for them. */
+  private adoptPartitions(gpus: readonly Gpu[]): void {
+    for (const gpu of gpus) {
+      const holders = this.state.ledger.holdersOf(gpu.id);
+      const taken = new Set(holders.flatMap(({ holding }) => holding.partition?.id ?? []));
+      for (const { record, holding } of holders) {
+        if (record.kind !== 'allocation' || holding.partition?.id !== null) continue;
+        const { profile, start } = holding.partition;
+        const made = gpu.partitions.find(
+          (one) => !taken.has(one.id) && one.profile.value === profile && one.placement.value?.start === start,
+        );
+        if (!made) continue;
+        taken.add(made.id);
+        this.allocator.partitioned(record.id, new Map([[gpu.id, made.id]]));
+      }
+    }
+  }
+}
+
+/** Under which name a command waits or is refused. */
+function keyOf(command: GpuCommand): string {
+  switch (command.action) {
+    case 'allocate':
+      return command.instance;
+    case 'allocate-gang':
+      return command.gang;
+    case 'reserve':
+      return command.owner;
+    default:
+      return command.allocation;
+  }
+}
+
+function described(command: WaitableCommand): Omit<WaitingRequest, 'since' | 'until' | 'what'> {
+  if (command.action === 'allocate') {
+    const { instance, request } = command;
+    const { owner = instance, gpuCount = 1, priority = 0 } = request;
+    return { instance, gang: null, owner, gpuCount, priority };
+  }
+  const { gang, members } = command;
+  const priorities = members.map(({ request }) => request.priority ?? 0);
+  return {
+    instance: members[0]!.instance,
+    gang,
+    owner: members[0]!.request.owner ?? members[0]!.instance,
+    gpuCount: members.reduce((sum, { request }) => sum + (request.gpuCount ?? 1), 0),
+    priority: Math.max(...priorities),
+  };
+}
+
+/** Without what zod leaves as undefined. */
+function asked(request: object): GpuRequest {
+  return request as GpuRequest;
+}
+
+function deny(reason: GpuDenial['reason'], what: string, gpus: readonly GpuRefusal[] = []): GpuDenial {
+  return { granted: false, reason, what, gpus };
+}

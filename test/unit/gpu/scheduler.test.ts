@@ -1,0 +1,373 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { VirtualClock } from '../../../src/clock.js';
+import { readGpuCommand } from '../../../src/gpu/commands.js';
+import { GpuAccounts } from '../../../src/gpu/gpu-accounts.js';
+import type { Ledger } from '../../../src/gpu/ledger.js';
+import { localGpus } from '../../../src/gpu/local-gpus.js';
+import {
+  applyGpuEvent,
+  emptySchedulerState,
+  type GpuEvent,
+  GpuScheduler,
+  isOver,
+  type SchedulerState,
+} from '../../../src/gpu/scheduler.js';
+import { known } from '../../../src/gpu/types.js';
+import { gpuSchedulerLimits } from '../../../src/limits.js';
+import { gpuOf, healthOf } from './gpu-fixture.js';
+
+function schedulerOf(gpus: number, state?: SchedulerState, clock = new VirtualClock(1_000)) {
+  const scheduler = new GpuScheduler({ clock, ...(state && { state }) });
+  scheduler.setNode(
+    'n1',
+    Array.from({ length: gpus }, (_, i) => gpuOf(`GPU-${i}`)),
+  );
+  let n = 0;
+  const run = (command: Record<string, unknown>): readonly GpuEvent[] => {
+    scheduler.take(readGpuCommand({ id: `c${++n}`, ...command }));
+    return scheduler.drain();
+  };
+  const tick = (ms = 1_000): readonly GpuEvent[] => {
+    clock.advance(ms);
+    scheduler.tick();
+    return scheduler.drain();
+  };
+  return { scheduler, clock, run, tick };
+}
+
+const kinds = (events: readonly GpuEvent[]): string[] => events.map(({ type, id }) => `${type} ${id}`);
+
+describe('a command is answered once', () => {
+  test('by its grant, and the same again by a confirmation', () => {
+    const { run } = schedulerOf(2);
+    const [event, ...others] = run({ action: 'allocate', instance: 'w1' });
+    expect(others).toEqual([]);
+    expect(event).toMatchObject({ type: 'allocated', request: 'c1', answers: 1, record: { instance: 'w1' } });
+    const again = run({ action: 'allocate', instance: 'w1' });
+    expect(again).toMatchObject([{ type: 'confirmed', request: 'c2', answers: 1, record: event!.record }]);
+  });
+
+  test('by as many grants as a gang has members, or one refusal', () => {
+    const { run } = schedulerOf(2);
+    const members = (names: string[]) => names.map((instance) => ({ instance, request: {} }));
+    const refused = run({ action: 'allocate-gang', gang: 'g', members: members(['a', 'b', 'c']) });
+    expect(refused).toMatchObject([{ type: 'refused', id: 'refused/g', request: 'c1', answers: 1 }]);
+    const granted = run({ action: 'allocate-gang', gang: 'g', members: members(['a', 'b']) });
+    expect(granted.filter(({ request }) => request === 'c2')).toHaveLength(2);
+    expect(granted.map(({ answers }) => answers)).toEqual([2, 2, 0]);
+    expect(granted.at(-1)).toMatchObject({ type: 'forgotten', id: 'refused/g' });
+  });
+
+  test('by what is wrong with it', () => {
+    const { run } = schedulerOf(1);
+    expect(run({ action: 'release', allocation: 'nobody' })).toMatchObject([
+      { type: 'refused', request: 'c1', denial: { reason: 'request' } },
+    ]);
+    expect(run({ action: 'renew', allocation: 'nobody' })).toMatchObject([{ type: 'refused', request: 'c2' }]);
+    expect(() => readGpuCommand({ id: 'x', action: 'allocate', instance: 'w', request: { gpus: 1 } })).toThrow(/gpus/);
+    expect(() => readGpuCommand({ id: 'x', action: 'allocate', instance: 'w', request: { computeShare: 2 } })).toThrow(
+      /computeShare/,
+    );
+    expect(() => readGpuCommand({ action: 'allocate', instance: 'w' })).toThrow(/id/);
+    expect(() => readGpuCommand(null)).toThrow(/gpu-requests/);
+  });
+
+  test('a lease that is renewed lasts; one that is not ends, and its GPU goes to who waits', () => {
+    const { run, tick } = schedulerOf(1);
+    run({ action: 'allocate', instance: 'w1', request: { leaseMs: 10_000 } });
+    expect(kinds(run({ action: 'allocate', instance: 'w2', waitMs: 60_000 }))).toEqual(['waiting waiting/w2']);
+    tick(9_000);
+    expect(run({ action: 'renew', allocation: 'w1' })).toMatchObject([{ type: 'renewed', answers: 1 }]);
+    expect(kinds(tick(9_000))).toEqual([]);
+    const events = tick(1_000);
+    expect(kinds(events)).toEqual(['expired w1/1', 'allocated w2/4', 'forgotten waiting/w2']);
+    expect(events[1]).toMatchObject({ request: 'c2', waitedMs: 19_000 });
+  });
+});
+
+describe('waiting', () => {
+  test('goes by priority, then by who waited longest', () => {
+    const { run, tick, scheduler } = schedulerOf(1);
+    run({ action: 'allocate', instance: 'first', request: { leaseMs: null } });
+    run({ action: 'allocate', instance: 'early', waitMs: 100_000 });
+    tick();
+    run({ action: 'allocate', instance: 'late', waitMs: 100_000 });
+    run({ action: 'allocate', instance: 'high', request: { priority: 5 }, waitMs: 100_000 });
+    expect(scheduler.waiting).toHaveLength(3);
+    const got: string[] = [];
+    for (let holder = 'first'; got.length < 3; holder = got.at(-1)!) {
+      run({ action: 'release', allocation: holder });
+      for (const { type, record } of tick())
+        if (type === 'allocated' && record?.kind === 'allocation') got.push(record.instance);
+    }
+    expect(got).toEqual(['high', 'early', 'late']);
+  });
+
+  test('ends with a refusal when its time is over, or it is released', () => {
+    const { run, tick, scheduler } = schedulerOf(0);
+    run({ action: 'allocate', instance: 'w1', waitMs: 5_000 });
+    const over = tick(5_000);
+    expect(kinds(over)).toEqual(['forgotten waiting/w1', 'refused refused/w1']);
+    expect(over[1]).toMatchObject({ request: 'c1', answers: 1 });
+    run({ action: 'allocate', instance: 'w2', waitMs: 5_000 });
+    const released = run({ action: 'release', allocation: 'w2' });
+    expect(released.map(({ request }) => request)).toEqual(['c3', 'c2']);
+    expect(scheduler.waiting).toEqual([]);
+  });
+
+  test('a refusal is forgotten after a while', () => {
+    const { run, tick } = schedulerOf(0);
+    run({ action: 'allocate', instance: 'w1' });
+    expect(kinds(tick(gpuSchedulerLimits.keepRefusalMs))).toEqual(['forgotten refused/w1']);
+  });
+
+  test('GPUs that come are given to who waits', () => {
+    const { run, tick, scheduler } = schedulerOf(0);
+    run({ action: 'allocate', instance: 'w1', waitMs: 60_000 });
+    scheduler.setNode('n2', [gpuOf('GPU-new')]);
+    expect(kinds(tick())).toEqual(['allocated w1/1', 'forgotten waiting/w1']);
+  });
+});
+
+test('a MIG instance that was planned is known when its node has it', () => {
+  const clock = new VirtualClock(0);
+  const scheduler = new GpuScheduler({ clock, sharing: () => ({ mode: 'mig', layout: 'dynamic' }) });
+  const gpu = gpuOf('GPU-1', { partitionMode: known('enabled') });
+  scheduler.setNode('n1', [gpu]);
+  scheduler.take(readGpuCommand({ id: 'c', action: 'allocate', instance: 'w', request: { profile: '3g.20gb' } }));
+  const [event] = scheduler.drain();
+  expect(event?.steps.some(({ kind }) => kind === 'create')).toBe(true);
+  const { start } = event!.record!.holdings[0]!.partition!;
+  const none = known(0);
+  scheduler.setNode('n1', [
+    {
+      ...gpu,
+      partitions: [
+        {
+          id: 'MIG-7',
+          profile: known('3g.20gb'),
+          gpuInstance: none,
+          computeInstance: none,
+          placement: known({ start: start!, size: 4 }),
+          memoryTotalMb: known(19_968),
+          memoryUsedMb: none,
+        },
+      ],
+    },
+  ]);
+  expect(scheduler.drain()).toMatchObject([
+    { type: 'partitioned', record: { environment: { CUDA_VISIBLE_DEVICES: 'MIG-7' } } },
+  ]);
+});
+
+/** A topic that keeps the newest record of each key, and loses those that are over. */
+class CompactedTopic {
+  private readonly kept = new Map<string, GpuEvent>();
+
+  write(events: readonly GpuEvent[]): void {
+    for (const event of events) {
+      this.kept.delete(event.id);
+      if (!isOver(event)) this.kept.set(event.id, event);
+    }
+    const last = events.at(-1);
+    if (!last) return;
+    this.kept.delete('sequence');
+    this.kept.set('sequence', { ...last, type: 'mark', id: 'sequence' });
+  }
+
+  read(): SchedulerState {
+    const state = emptySchedulerState();
+    for (const event of this.kept.values()) applyGpuEvent(state, event);
+    return state;
+  }
+}
+
+test('whatever happens, nothing is given twice, nothing is lost, and the topic rebuilds it', () => {
+  const names = ['a', 'b', 'c', 'd', 'e'];
+  const step = fc.oneof(
+    fc.record({
+      do: fc.constant('allocate' as const),
+      who: fc.constantFrom(...names),
+      gpus: fc.integer({ min: 1, max: 3 }),
+      share: fc.option(fc.constantFrom(0.25, 0.5, 1), { nil: undefined }),
+      wait: fc.constantFrom(0, 5_000),
+      priority: fc.integer({ min: 0, max: 2 }),
+      preempt: fc.boolean(),
+    }),
+    fc.record({ do: fc.constant('release' as const), who: fc.constantFrom(...names) }),
+    fc.record({ do: fc.constant('renew' as const), who: fc.constantFrom(...names) }),
+    fc.record({
+      do: fc.constant('reserve' as const),
+      who: fc.constantFrom(...names),
+      gpus: fc.integer({ min: 1, max: 2 }),
+    }),
+    fc.record({ do: fc.constant('time' as const), ms: fc.constantFrom(500, 3_000, 20_000) }),
+    fc.record({ do: fc.constant('crash' as const), torn: fc.boolean() }),
+    fc.record({ do: fc.constant('sick' as const), gpu: fc.integer({ min: 0, max: 3 }), well: fc.boolean() }),
+    fc.record({ do: fc.constant('node' as const), gone: fc.boolean() }),
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const clock = new VirtualClock(1_000);
+      const topic = new CompactedTopic();
+      const follower = emptySchedulerState();
+      const sick = new Set<number>();
+      let there = true;
+      const nodes = (scheduler: GpuScheduler): void => {
+        const gpus = Array.from({ length: 4 }, (_, i) =>
+          gpuOf(`GPU-${i}`, { health: healthOf(sick.has(i) ? 'draining' : 'ok') }),
+        );
+        if (there) scheduler.setNode('n1', gpus);
+        else scheduler.removeNode('n1');
+        scheduler.setNode('n2', [gpuOf('GPU-8'), gpuOf('GPU-9')]);
+      };
+      let scheduler = new GpuScheduler({ clock });
+      nodes(scheduler);
+      const unanswered = new Map<string, string>();
+      const publish = (): void => {
+        const events = scheduler.drain();
+        topic.write(events);
+        for (const event of events) {
+          applyGpuEvent(follower, event);
+          if (event.request === null || event.answers === 0) continue;
+          expect(unanswered.delete(event.request), `${event.request} is answered twice`).toBe(true);
+        }
+      };
+      steps.forEach((one, i) => {
+        const id = `c${i}`;
+        const take = (command: Record<string, unknown>): void => {
+          unanswered.set(id, one.do);
+          scheduler.take(readGpuCommand({ id, ...command }));
+        };
+        switch (one.do) {
+          case 'allocate':
+            take({
+              action: 'allocate',
+              instance: one.who,
+              request: {
+                ...(one.share === undefined ? { gpuCount: one.gpus } : { computeShare: one.share, exclusive: false }),
+                ...{ priority: one.priority, preempt: one.preempt, leaseMs: 10_000 },
+              },
+              waitMs: one.wait,
+            });
+            break;
+          case 'release':
+          case 'renew':
+            take({ action: one.do, allocation: one.who });
+            break;
+          case 'reserve':
+            take({ action: 'reserve', owner: one.who, request: { gpuCount: one.gpus }, ttlMs: 4_000 });
+            break;
+          case 'time':
+            clock.advance(one.ms);
+            break;
+          case 'sick':
+            if (one.well) sick.delete(one.gpu);
+            else sick.add(one.gpu);
+            nodes(scheduler);
+            break;
+          case 'node':
+            there = !one.gone;
+            nodes(scheduler);
+            break;
+          case 'crash': {
+            // what was decided and not written is as if it had never been: the command comes again
+            if (!one.torn) publish();
+            else
+              for (const { request, answers } of scheduler.drain())
+                if (answers > 0 && request) unanswered.delete(request);
+            const state = topic.read();
+            scheduler = new GpuScheduler({ clock, state });
+            nodes(scheduler);
+            break;
+          }
+        }
+        scheduler.tick();
+        publish();
+        expect(overAllocated(follower.ledger)).toEqual([]);
+        const rebuilt = topic.read();
+        expect(sorted(rebuilt.ledger)).toEqual(sorted(follower.ledger));
+        expect(sorted(rebuilt.ledger)).toEqual(sorted(scheduler.allocator.ledger));
+        expect([...rebuilt.waiting.keys()].sort()).toEqual([...follower.waiting.keys()].sort());
+        expect([...rebuilt.waiting.keys()].sort()).toEqual(
+          scheduler.waiting.map(({ instance }) => `waiting/${instance}`).sort(),
+        );
+        // only what waits has no answer yet
+        for (const [id, what] of unanswered) {
+          expect(what).toBe('allocate');
+          expect(
+            scheduler.waiting.some(({ command }) => command.id === id),
+            `${id} is lost`,
+          ).toBe(true);
+        }
+      });
+    }),
+    { numRuns: 150 },
+  );
+});
+
+function sorted(ledger: Ledger): unknown {
+  return [...ledger.all()].sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/** GPUs of which more is held than there is. */
+function overAllocated(ledger: Ledger): string[] {
+  const held = new Map<string, { exclusive: number; share: number }>();
+  for (const { holdings } of ledger.all())
+    for (const { gpuId, mode, shareMilli } of holdings) {
+      const one = held.get(gpuId) ?? { exclusive: 0, share: 0 };
+      if (mode === 'exclusive') one.exclusive++;
+      else one.share += shareMilli;
+      held.set(gpuId, one);
+    }
+  return [...held]
+    .filter(([, { exclusive, share }]) => exclusive > 1 || (exclusive === 1 && share > 0) || share > 1_000)
+    .map(([id]) => id);
+}
+
+test('what happened is added up', async () => {
+  const clock = new VirtualClock(0);
+  const gpus = await localGpus({ clock, nodes: { n1: [gpuOf('GPU-1'), gpuOf('GPU-2')] } });
+  const grant = await gpus.allocate('w1', { leaseMs: null });
+  expect(grant).toMatchObject({ granted: true, node: 'n1', environment: { CUDA_VISIBLE_DEVICES: expect.any(String) } });
+  expect(await gpus.reserve('w2', {}, 3_600_000)).toMatchObject({ kind: 'reservation' });
+  expect(await gpus.allocate('w3', {})).toMatchObject({ granted: false, reason: 'gpus' });
+  clock.advance(1_800_000);
+  expect(gpus.stats()).toMatchObject({
+    ...{ nodes: 1, gpus: 2, healthy: 2, allocations: 1, reservations: 1, held: 1, reserved: 1, granted: 1, refused: 1 },
+    ...{ idleReservedHours: 0.5, usedHours: 0.5 },
+  });
+  expect(await gpus.allocate('w2', { leaseMs: null })).toMatchObject({ granted: true });
+  expect(gpus.stats()).toMatchObject({ reserved: 0, held: 2 });
+  await gpus.release('w1');
+  await expect(gpus.release('w1')).rejects.toMatchObject({ code: 'IGU_GPU_ALLOCATION' });
+  await expect(gpus.allocate('w4', { computeShare: 7 })).rejects.toMatchObject({ code: 'IGU_RECORD_MALFORMED' });
+  expect(gpus.records().map(({ owner }) => owner)).toEqual(['w2']);
+  await gpus.stop();
+});
+
+test('a plan moves a share beside another and frees a GPU', async () => {
+  const clock = new VirtualClock(0);
+  const gpus = await localGpus({ clock, nodes: { n1: [gpuOf('GPU-1')], n2: [gpuOf('GPU-2')] }, policy: 'spread' });
+  const places = [];
+  for (const who of ['a', 'b']) {
+    const answer = await gpus.allocate(who, { computeShare: 0.5, leaseMs: null });
+    if (answer.granted) places.push(answer.gpuId);
+  }
+  expect(new Set(places).size).toBe(2);
+  const plan = gpus.plan();
+  expect(plan.moves).toHaveLength(1);
+  expect(plan.moves[0]!.from.gpuIds).not.toEqual(plan.moves[0]!.to.gpuIds);
+  expect(plan.unusableAfter).toBeLessThan(plan.unusableBefore);
+  await gpus.stop();
+});
+
+test('accounts count from what is there when they begin', () => {
+  const accounts = new GpuAccounts();
+  const { run } = schedulerOf(2);
+  const [event] = run({ action: 'allocate', instance: 'w1' });
+  accounts.begin([event!.record!], 0);
+  expect(accounts.hoursOf('allocation', 7_200_000)).toBe(2);
+  expect(accounts.heldBy('allocation')).toBe(1);
+});
