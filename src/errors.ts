@@ -206,7 +206,7 @@ const table = {
   },
   IGU_GPU_ALLOCATION: {
     message: 'no GPU allocation or reservation {id}',
-    fix: 'list them with `iguana gpu list`; its lease may be over: allocate again',
+    fix: 'list them with `iguana gpu allocations`; its lease may be over: allocate again',
     retriable: false,
   },
   IGU_SERVER_UNREACHABLE: {

@@ -6,6 +6,8 @@ import { GpuMonitor } from '../gpu/monitor.js';
 import { plainGpu } from '../gpu/plain-gpu.js';
 import { ToolRunner } from '../gpu/tools/run-tool.js';
 import type { Fact, Gpu, HealthState } from '../gpu/types.js';
+import { listCluster } from './gpu-cluster.js';
+import { type ServerOptions, serverAddress } from './server-client.js';
 import { paint, textTable } from './terminal.js';
 import { untilStopped } from './until-stopped.js';
 
@@ -14,13 +16,17 @@ const colours = { ok: 'green', degraded: 'yellow', draining: 'yellow', lost: 're
   string
 >;
 
-/** `iguana gpu list`: the GPUs of this machine, asked once. */
+/** `iguana gpu list`: the GPUs of this machine, asked once; or those of all nodes, from a running Iguana. */
 export function gpuListCommand(): Command {
-  return new Command('list')
+  const command = new Command('list')
     .description('The GPUs of this machine: memory, load, temperature, power, partitions, processes and health')
     .option('--json', 'print an array with a field a fact; null has its reason in "absent" (docs/gpu.md)')
-    .addHelpText('after', '\nExamples:\n  iguana gpu list\n  iguana gpu list --json')
-    .action(async ({ json }: { json?: boolean }) => {
+    .option('--cluster', 'those of all nodes and who holds them, from a running Iguana');
+  return serverAddress(command)
+    .addHelpText('after', '\nExamples:\n  iguana gpu list\n  iguana gpu list --json\n  iguana gpu list --cluster')
+    .action(async (options: ServerOptions & { cluster?: boolean }) => {
+      const { json, cluster } = options;
+      if (cluster) return listCluster(options);
       const inventory = await discover(new ToolRunner().run, wallClock);
       if (json) {
         process.stdout.write(`${JSON.stringify(inventory.gpus.map(plainGpu), null, 2)}\n`);

@@ -1,0 +1,59 @@
+import { type Clock, wallClock } from '../clock.js';
+import { messageOf } from '../errors.js';
+
+export interface LeaseOptions {
+  /** A heartbeat makes it last so long again, ms. */
+  readonly leaseMs: number;
+  /** The heartbeat. */
+  readonly renew: () => Promise<unknown>;
+  /** Whether an error of the heartbeat says that the lease is over; others are tried again while it may last. */
+  readonly isOver: (error: unknown) => boolean;
+  /** Called once, when it is over; no heartbeat follows. */
+  readonly onLost: (why: string) => void;
+  readonly clock?: Clock;
+}
+
+/** Heartbeats in the time of a lease: two may fail. */
+const BEATS = 3;
+
+/**
+ * Renews a lease every third of it. It counts as lost when the one who gave it says so, or when no heartbeat got through for as long as it lasts: then it may have been given to
+ * another already.
+ * @returns ends the heartbeats
+ */
+export function keepLease({ leaseMs, renew, isOver, onLost, clock = wallClock }: LeaseOptions): () => void {
+  let last = clock.now();
+  let why = 'no heartbeat got through';
+  let beating = false;
+  let ended = false;
+  const lose = (): void => {
+    if (ended) return;
+    end();
+    onLost(why);
+  };
+  const beat = (): void => {
+    const now = clock.now();
+    if (now - last >= leaseMs) lose();
+    if (ended || beating) return;
+    beating = true;
+    renew()
+      .then(
+        () => {
+          last = now;
+        },
+        (error: unknown) => {
+          why = messageOf(error);
+          if (isOver(error)) lose();
+        },
+      )
+      .finally(() => {
+        beating = false;
+      });
+  };
+  const stop = clock.every(leaseMs / BEATS, beat);
+  const end = (): void => {
+    ended = true;
+    stop();
+  };
+  return end;
+}
