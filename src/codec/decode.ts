@@ -22,18 +22,28 @@ export function decodeAction(bytes: Buffer): ActionRecord {
   return decodeRecord('actions', bytes) as ActionRecord;
 }
 
-function decodeRecord(wanted: SchemaName, bytes: Buffer): unknown {
-  if (bytes[0] === 0xc3 && bytes[1] === 0x01) {
+/** A record of one schema, checked. Errors: `IGU_SCHEMA_UNKNOWN`, `IGU_RECORD_MALFORMED`. */
+export function decodeRecord(wanted: SchemaName, bytes: Buffer): unknown {
+  const value = parsedRecord(wanted, bytes);
+  return isAvro(bytes) ? value : checked(wanted, value);
+}
+
+/** The same, where JSON is not checked yet. Errors: `IGU_SCHEMA_UNKNOWN`, `IGU_RECORD_MALFORMED`. */
+export function parsedRecord(wanted: SchemaName, bytes: Buffer): unknown {
+  if (isAvro(bytes)) {
     const { name, value } = decodeAvro(bytes);
     if (name !== wanted)
       throw new IguanaError('IGU_RECORD_MALFORMED', { what: `a record of ${name}, not of ${wanted}` });
     return value;
   }
-  let parsed: unknown;
   try {
-    parsed = JSON.parse(bytes.toString('utf8'));
+    return JSON.parse(bytes.toString('utf8'));
   } catch (cause) {
     throw new IguanaError('IGU_RECORD_MALFORMED', { what: messageOf(cause) }, { cause });
   }
-  return checked(wanted, parsed);
+}
+
+/** Whether a message is Avro single-object; else it is JSON. */
+export function isAvro(bytes: Buffer): boolean {
+  return bytes[0] === 0xc3 && bytes[1] === 0x01;
 }

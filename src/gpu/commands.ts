@@ -23,15 +23,15 @@ const requestFields = {
   owner: name.optional(),
   priority: z.number().int().min(-1000).max(1000).optional(),
   preempt: z.boolean().optional(),
-  leaseMs: z.number().positive().nullable().optional(),
+  leaseMs: z.number().int().positive().nullable().optional(),
 };
 
 export const gpuRequestSchema = z.strictObject(requestFields);
 
-const waitMs = z.number().min(0).max(gpuSchedulerLimits.maxWaitMs).default(0);
+const waitMs = z.number().int().min(0).max(gpuSchedulerLimits.maxWaitMs).default(0);
 const member = z.strictObject({ instance: name, request: gpuRequestSchema.default({}) });
 const members = z.array(member).min(1).max(gpuSchedulerLimits.maxGangMembers);
-const ttlMs = z.number().positive().max(gpuSchedulerLimits.maxReservationMs);
+const ttlMs = z.number().int().positive().max(gpuSchedulerLimits.maxReservationMs);
 const id = z.string().min(1).max(gpuSchedulerLimits.maxNameLength);
 
 const commandSchema = z.discriminatedUnion('action', [

@@ -1,4 +1,4 @@
-import type { AbsenceReason, Gpu } from './types.js';
+import { type AbsenceReason, absent, type Fact, type Gpu } from './types.js';
 
 /** A GPU as plain JSON: a field a fact, null where it has no value, and then the reason under the same name in `absent`. */
 export type PlainGpu = Readonly<Record<string, unknown>> & {
@@ -28,4 +28,52 @@ function flat(of: Readonly<Record<string, unknown>>): Record<string, unknown> {
     if (fact?.absent) absent[key] = fact.absent;
   }
   return { ...plain, absent };
+}
+
+/** The other way: what `plainGpu` gave, checked for its shape elsewhere. */
+export function gpuFromPlain(plain: Readonly<Record<string, unknown>>): Gpu {
+  const { partitions, processes, health, seenAt, stale, id, vendor, name, absent: _, ...rest } = plain;
+  const { facts, signals } = sorted(facted(rest, plain.absent as Absences));
+  const inner = (one: Readonly<Record<string, unknown>>, own: 'id' | 'pid') => {
+    const { absent: reasons, [own]: name, ...fields } = one;
+    return { [own]: name, ...facted(fields, reasons as Absences) };
+  };
+  const rows = (value: unknown) => value as readonly Readonly<Record<string, unknown>>[] | null;
+  return {
+    ...{ id, vendor, name, health, seenAt, stale },
+    ...facts,
+    signals,
+    partitions: (rows(partitions) ?? []).map((one) => inner(one, 'id')),
+    processes: rows(processes)?.map((one) => inner(one, 'pid')) ?? null,
+  } as unknown as Gpu;
+}
+
+type Absences = Readonly<Record<string, AbsenceReason>>;
+
+const signalNames: ReadonlySet<string> = new Set([
+  'eccUncorrectedVolatile',
+  'eccUncorrectedTotal',
+  'remapPending',
+  'remapFailed',
+  'retiredPagesPending',
+  'throttleReasons',
+  'recoveryAction',
+] satisfies readonly (keyof Gpu['signals'])[]);
+
+function facted(fields: Readonly<Record<string, unknown>>, absences: Absences): Record<string, Fact<unknown>> {
+  const entries = Object.entries(fields).map(([key, value]): [string, Fact<unknown>] => [
+    key,
+    value === null ? absent(absences[key] ?? 'not-reported') : { value },
+  ]);
+  return Object.fromEntries(entries);
+}
+
+function sorted(all: Readonly<Record<string, Fact<unknown>>>): {
+  readonly facts: Record<string, Fact<unknown>>;
+  readonly signals: Record<string, Fact<unknown>>;
+} {
+  const facts: Record<string, Fact<unknown>> = {};
+  const signals: Record<string, Fact<unknown>> = {};
+  for (const [key, fact] of Object.entries(all)) (signalNames.has(key) ? signals : facts)[key] = fact;
+  return { facts, signals };
 }

@@ -185,8 +185,13 @@ export class GpuScheduler {
   private allocate(command: WaitableCommand): void {
     const key = keyOf(command);
     const answer = this.grant(command, 0);
+    const before = this.state.waiting.get(`waiting/${key}`);
     if (answer.granted) {
-      if (this.state.waiting.has(`waiting/${key}`)) this.forget(`waiting/${key}`, 'it was granted');
+      if (!before) return;
+      this.forget(`waiting/${key}`, 'it was granted');
+      if (before.command.id === command.id) return;
+      this.refuse(before.command.id, key, deny('instance', `${command.id} was granted instead`));
+      this.forget(`refused/${key}`, 'it was granted since');
       return;
     }
     const full = this.state.waiting.size >= gpuSchedulerLimits.maxWaiting;
@@ -197,7 +202,6 @@ export class GpuScheduler {
       return;
     }
     const now = this.clock.now();
-    const before = this.state.waiting.get(`waiting/${key}`);
     const waiting: WaitingCommand = {
       ...described(command),
       command,
