@@ -9,6 +9,7 @@ import {
   type Series,
 } from '../records.js';
 import type { ShownFunction } from './function-rows.js';
+import type { ShownGpus } from './gpu-rows.js';
 import { SeriesHistory } from './series-history.js';
 
 /** What the page shows of a pipeline. */
@@ -66,6 +67,8 @@ export interface Change {
   readonly pipelines: readonly ShownPipeline[];
   /** Null where this process has no functions. */
   readonly functions: readonly ShownFunction[] | null;
+  /** All of it when something changed; never where this process knows of no GPUs. */
+  readonly gpus?: ShownGpus;
   readonly info: PageInfo;
   readonly notShown: number;
 }
@@ -93,6 +96,7 @@ export class LiveModel {
   private readonly desired = new Map<string, DesiredInstances>();
   private readonly statuses = new Map<string, ShownPipeline>();
   private rows: readonly ShownFunction[] | null = null;
+  private shownGpus: { readonly value: ShownGpus; readonly text: string; readonly version: number } | undefined;
   private pageInfo: PageInfo = {};
   private now = 0;
   private readonly refused = new Set<string>();
@@ -170,6 +174,11 @@ export class LiveModel {
   functions(rows: readonly ShownFunction[]): void {
     this.rows = rows;
     this.now++;
+  }
+
+  gpus(value: ShownGpus): void {
+    const text = JSON.stringify(value);
+    if (text !== this.shownGpus?.text) this.shownGpus = { value, text, version: ++this.now };
   }
 
   info(part: PageInfo): void {
@@ -251,6 +260,7 @@ export class LiveModel {
       decisions: this.made.filter((d) => d.version > version).map((d) => d.record),
       pipelines: this.pipelines(),
       functions: this.rows,
+      ...(this.shownGpus && this.shownGpus.version > version && { gpus: this.shownGpus.value }),
       info: this.pageInfo,
       notShown: this.notShown,
     };

@@ -1,7 +1,9 @@
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { GpuService } from '../gpu/gpu-service.js';
 import type { Connections } from './connections.js';
 import type { FunctionApi } from './function-api.js';
 import { functionPrometheus } from './function-prometheus.js';
+import { gpuPrometheus } from './gpu-prometheus.js';
 import type { LiveEvents } from './live-events.js';
 import type { LiveModel } from './live-model.js';
 
@@ -11,6 +13,7 @@ export function dashboardMetrics(
   events: LiveEvents,
   connections: Connections,
   functions?: FunctionApi,
+  gpus?: GpuService,
 ): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -65,5 +68,6 @@ export function dashboardMetrics(
     for (const [how, count] of Object.entries(connections.counts)) set({ how }, count);
   });
   if (functions) functionPrometheus(registry, functions);
+  if (gpus) gpuPrometheus(registry, gpus);
   return registry;
 }

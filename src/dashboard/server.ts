@@ -2,12 +2,15 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net';
 import { type Clock, wallClock } from '../clock.js';
 import { IguanaError } from '../errors.js';
+import type { GpuService } from '../gpu/gpu-service.js';
 import { dashboardLimits, httpLimits } from '../limits.js';
 import { Connections } from './connections.js';
 import type { FunctionApi } from './function-api.js';
 import { FunctionRequests, isFunctionTarget } from './function-requests.js';
 import { FunctionRoutes, functionRoutes } from './function-routes.js';
 import { FunctionRows } from './function-rows.js';
+import { GpuRoutes, gpuRoutes } from './gpu-routes.js';
+import { gpuRows } from './gpu-rows.js';
 import { hostName, isLoopback, urlHost } from './hosts.js';
 import { errorAnswer, sendError } from './http-errors.js';
 import { LiveEvents } from './live-events.js';
@@ -28,9 +31,11 @@ export interface DashboardOptions {
   readonly ready?: () => { readonly ready: boolean; readonly reason: string };
   /** Serves these under `/functions` and `/api/functions`; without them nothing is there. */
   readonly functions?: FunctionApi;
-  /** What requests to `/api/functions` must have; without one only this machine is answered there. */
+  /** Shows these on the page and in the metrics, and serves them under `/api/gpu`; without them nothing is there. */
+  readonly gpus?: GpuService;
+  /** What requests to `/api/functions` and `/api/gpu` must have; without one only this machine is answered there. */
   readonly token?: string;
-  /** Told of HTTP triggers that are not served, as `IGU_FUNCTION_ROUTE`. */
+  /** Told of HTTP triggers that are not served, as `IGU_FUNCTION_ROUTE`, and of waits for GPUs that cannot be ended for who went away. */
   readonly onError?: (error: unknown) => void;
   /** Other bounds than `httpLimits`. */
   readonly limits?: Partial<HttpBounds>;
@@ -80,7 +85,7 @@ const securityHeaders = {
 
 /**
  * Serves the live page, its JSON API, server-sent events, Prometheus metrics and health on one port, read only; with functions, also those with an HTTP
- * trigger and the API that deploys and calls them.
+ * trigger and the API that deploys and calls them; with GPUs, also the API that allocates them.
  * Errors: IGU_PORT_TAKEN. `stop` ends open pages and calls and resolves within half a second.
  */
 export async function startDashboard(options: DashboardOptions): Promise<Dashboard> {
@@ -91,9 +96,9 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
       model.pipelines().length > 0
         ? { ready: true, reason: 'pipelines report' }
         : { ready: false, reason: 'no pipeline has reported yet' });
+  const { functions, gpus, token, onError = () => undefined } = options;
   const events = new LiveEvents(model, clock);
   const loopbackOnly = isLoopback(host);
-  const { functions, token, onError = () => undefined } = options;
   const limits: HttpBounds = { ...httpLimits, ...options.limits };
   const server = createServer({
     maxHeaderSize: httpLimits.maxHeaderBytes,
@@ -110,11 +115,15 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
   const rows = functions && new FunctionRows(functions);
   const stopRows = rows && clock.every(dashboardLimits.tickMs, () => model.functions(rows.read(clock.now())));
   if (rows) model.functions(rows.read(clock.now()));
+  const gpuApi = gpus && new GpuRoutes(gpus, bodies, connections, token, onError);
+  // For pages that are open only: of a large cluster it is some work.
+  const stopGpus = gpus && clock.every(dashboardLimits.tickMs, () => events.size > 0 && model.gpus(gpuRows(gpus)));
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     for (const [name, value] of Object.entries(securityHeaders)) response.setHeader(name, value);
     const { path, query } = target(request.url ?? '/');
-    const answered = await api?.answer(request, response, path, query);
+    const answered =
+      (await api?.answer(request, response, path, query)) ?? (await gpuApi?.answer(request, response, path, query));
     if (answered) return sendJson(request, response, answered.value, answered.status);
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       throw new IguanaError('IGU_HTTP_METHOD', { method: request.method ?? '', allow: 'GET, HEAD' });
@@ -124,7 +133,11 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
     if (file) return send(request, response, 200, file.type, file.body);
     switch (path) {
       case '/api':
-        return sendJson(request, response, functions ? { ...routes, ...functionRoutes } : routes);
+        return sendJson(request, response, {
+          ...routes,
+          ...(functions && functionRoutes),
+          ...(gpus && gpuRoutes),
+        });
       case '/api/info':
         return sendJson(request, response, {
           ...model.pageInformation(),
@@ -151,6 +164,7 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
       }
       case '/events':
         if (request.method === 'HEAD') return send(request, response, 200, 'text/event-stream; charset=utf-8', '');
+        if (gpus) model.gpus(gpuRows(gpus));
         if (!events.add(response, query.get('series') ?? model.defaultSeries())) {
           throw new IguanaError('IGU_LIMIT', { limit: 'open pages', value: dashboardLimits.maxClients });
         }
@@ -180,7 +194,7 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
     throw new IguanaError('IGU_HTTP_PATH', { path });
   };
 
-  const metrics = dashboardMetrics(model, events, connections, functions);
+  const metrics = dashboardMetrics(model, events, connections, functions, gpus);
   const take = (request: IncomingMessage, response: ServerResponse): void => {
     connections.began(request, response);
     const refused = refusal(request, loopbackOnly);
@@ -205,6 +219,7 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
     events.stop();
     requests?.stop();
     stopRows?.();
+    stopGpus?.();
     throw error;
   }
   const bound = (server.address() as AddressInfo).port;
@@ -215,6 +230,7 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
       events.stop();
       requests?.stop();
       stopRows?.();
+      stopGpus?.();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       const late = setTimeout(() => server.closeAllConnections(), dashboardLimits.stopMs);

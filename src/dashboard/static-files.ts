@@ -20,6 +20,7 @@ const files: Readonly<Record<string, readonly [string, string]>> = {
   '/app.js': [join(publicDir, 'app.js'), js],
   '/chart.js': [join(publicDir, 'chart.js'), js],
   '/format.js': [join(publicDir, 'format.js'), js],
+  '/gpus.js': [join(publicDir, 'gpus.js'), js],
   '/style.css': [join(publicDir, 'style.css'), css],
   '/icon.svg': [join(publicDir, 'icon.svg'), 'image/svg+xml'],
   '/node_modules/uplot/dist/uPlot.esm.js': [join(plotDir, 'uPlot.esm.js'), js],

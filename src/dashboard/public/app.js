@@ -1,5 +1,6 @@
 import { createChart, levelsOf } from './chart.js';
 import { dollars, duration, element, labelText, milliseconds, number, share, sparkline, time } from './format.js';
+import { gpuNode, gpuSummary, waitingRow } from './gpus.js';
 
 const byId = (id) => document.getElementById(id);
 const MAX_SAMPLES = 4096;
@@ -13,6 +14,8 @@ const state = {
   decisions: new Map(),
   pipelines: [],
   functions: null,
+  gpus: null,
+  gpusDrawn: null,
   info: {},
   notShown: 0,
   chosen: new URLSearchParams(location.search).get('series'),
@@ -93,6 +96,7 @@ function take(change, first) {
   forgetOldest(state.decisions, 500);
   state.pipelines = change.pipelines;
   state.functions = change.functions;
+  if (change.gpus) state.gpus = change.gpus;
   state.info = change.info;
   state.notShown = change.notShown;
   if (change.chart) {
@@ -118,6 +122,7 @@ function render() {
   renderPipelines();
   renderSeries();
   renderChart();
+  renderGpus();
   renderFunctions();
   renderDecisions();
   renderAnomalies();
@@ -228,6 +233,21 @@ function renderChart() {
   byId('chart-facts').textContent = facts.join('  ·  ');
   byId('chart').setAttribute('aria-label', `History and forecast of ${s.name}: ${facts.join(', ')}`);
   chart.show({ ...state.chart, spanMs: state.spanMs });
+}
+
+/** Only when something changed: tooltips go away when what they are of is drawn anew. */
+function renderGpus() {
+  const all = state.gpus;
+  if (all === state.gpusDrawn) return;
+  state.gpusDrawn = all;
+  byId('gpus-panel').hidden = all.totals.gpus === 0 && all.waiting.length === 0;
+  byId('gpus-count').textContent = gpuSummary(all);
+  replace(byId('gpus'), all.nodes.map(gpuNode));
+  byId('gpu-slices-key').hidden = !all.nodes.some(({ gpus }) => gpus.some(({ slices }) => slices?.computeSlots));
+  byId('gpus-waiting').hidden = all.waiting.length === 0;
+  const more = all.moreWaiting ? `, first ${all.waiting.length} listed` : '';
+  byId('gpus-waiting-count').textContent = `${all.waiting.length + all.moreWaiting}${more}`;
+  replace(byId('gpus-waiting-rows'), all.waiting.map(waitingRow));
 }
 
 function renderFunctions() {

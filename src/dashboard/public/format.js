@@ -26,6 +26,12 @@ export function milliseconds(ms) {
   return ms < 1 ? `${number(ms * 1000)} µs` : ms < 1000 ? `${number(ms)} ms` : `${number(ms / 1000)} s`;
 }
 
+/** Memory of a device, from MiB. */
+export function memory(mb) {
+  if (mb === null) return '–';
+  return mb >= 1024 ? `${number(mb / 1024)} GiB` : `${number(mb)} MiB`;
+}
+
 /** A part of a whole, per cent. */
 export function share(part) {
   if (part === null) return '–';
