@@ -32,7 +32,7 @@ const waitMs = z.number().min(0).max(gpuSchedulerLimits.maxWaitMs).default(0);
 const gangSchema = z.strictObject({
   gang: name,
   members: z
-    .array(z.strictObject({ instance: name, request: z.unknown() }))
+    .array(z.strictObject({ instance: name, request: z.unknown().optional() }))
     .min(1)
     .max(gpuSchedulerLimits.maxGangMembers),
   waitMs,
