@@ -10,6 +10,7 @@ import { startDashboard } from '../../dist/src/dashboard/server.js';
 import { functionSchema } from '../../dist/src/functions/definition.js';
 import { FunctionService } from '../../dist/src/functions/function-service.js';
 import { WarmWorkers } from '../../dist/src/functions/javascript/warm-workers.js';
+import { usageLimits } from '../../dist/src/limits.js';
 
 const [way] = process.argv.slice(2);
 
@@ -28,14 +29,20 @@ if (way === 'plain') {
 } else {
   const code = 'export function handle({ body: { a, b } }) { return { sum: a + b }; }';
   const workers = new WarmWorkers(0);
+  // As on the way to a topic: each call has its signed record of usage, encoded together with others a few times a second.
+  let usage = [];
+  setInterval(() => {
+    const records = usage;
+    usage = [];
+    for (const record of records) Buffer.from(JSON.stringify(record));
+  }, usageLimits.flushMs);
   const functions = new FunctionService({
     clock: wallClock,
     factory: ({ definition }, env) => {
       const { name, handler, memoryMb, isolation } = definition;
       return workers.factory({ name, handler, env, code }, memoryMb, isolation);
     },
-    // As in `iguana start`: each call has its signed record of usage.
-    onUsage: () => undefined,
+    onUsage: (record) => usage.push(record),
     usageKey: 'benchmark',
   });
   const definition = functionSchema.parse({

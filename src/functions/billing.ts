@@ -61,25 +61,49 @@ export function usageRecord(
   },
   key: string | Uint8Array,
 ): UsageRecord {
-  // Field by field: made of the rest of another object it takes as long as its signature.
-  const { invocationId, attempt = 1, function: name, version, startedAt, memoryMb, gasUsed, success } = call;
-  const billedMs = wholeMs(call.durationMs);
-  const initMs = wholeMs(call.initMs);
-  const record = {
-    invocationId,
-    attempt,
-    function: name,
-    version,
-    startedAt,
-    billedMs,
-    initMs,
-    memoryMb,
-    gasUsed,
-    success,
-    signature: '',
+  return new SignedUsage(call, key);
+}
+
+/** A signature takes longer than the rest of a short call's accounts: it is made when somebody looks at it, as whoever sends the record elsewhere does. */
+class SignedUsage implements UsageRecord {
+  readonly invocationId: string;
+  readonly attempt: number;
+  readonly function: string;
+  readonly version: number;
+  readonly startedAt: number;
+  readonly billedMs: number;
+  readonly initMs: number;
+  readonly memoryMb: number;
+  readonly gasUsed: number;
+  readonly success: boolean;
+  declare readonly signature: string;
+  readonly #key: string | Uint8Array;
+  #signature: string | undefined;
+
+  constructor(call: Parameters<typeof usageRecord>[0], key: string | Uint8Array) {
+    this.invocationId = call.invocationId;
+    this.attempt = call.attempt ?? 1;
+    this.function = call.function;
+    this.version = call.version;
+    this.startedAt = call.startedAt;
+    this.billedMs = wholeMs(call.durationMs);
+    this.initMs = wholeMs(call.initMs);
+    this.memoryMb = call.memoryMb;
+    this.gasUsed = call.gasUsed;
+    this.success = call.success;
+    this.#key = key;
+    // of its own, so that a copy and its JSON have it too
+    Object.defineProperty(this, 'signature', SignedUsage.signatureProperty);
+  }
+
+  private static readonly signatureProperty: PropertyDescriptor & ThisType<SignedUsage> = {
+    configurable: true,
+    enumerable: true,
+    get() {
+      this.#signature ??= sign(this, this.#key);
+      return this.#signature;
+    },
   };
-  record.signature = sign(record, key);
-  return record;
 }
 
 function sign(record: Omit<UsageRecord, 'signature'>, key: string | Uint8Array): string {

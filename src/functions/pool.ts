@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import { IguanaError } from '../errors.js';
 import { functionLimits } from '../limits.js';
+import { AbortListener } from './abort-listeners.js';
 import type {
   AnswerSink,
   ColdStartCause,
@@ -161,14 +162,26 @@ export class FunctionPool {
     answer?: AnswerSink,
     onBegin?: (start: Omit<PoolReply, 'reply'>) => void,
   ): Promise<PoolReply> {
+    const { name, maxConcurrency } = this.options;
+    if (this.closed) return Promise.reject(new IguanaError('IGU_FUNCTION_NOT_FOUND', { name }));
+    if (signal?.aborted) return Promise.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name }));
     return new Promise((resolve, reject) => {
-      const { name, maxConcurrency } = this.options;
-      if (this.closed) {
-        reject(new IguanaError('IGU_FUNCTION_NOT_FOUND', { name }));
-        return;
-      }
-      if (signal?.aborted) {
-        reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name }));
+      // Most calls run at once, and hear of their signal and their deadline in the instance.
+      const copy = this.fullestWithRoom();
+      const waitedForStart = copy === undefined;
+      const call: Call = {
+        event,
+        context,
+        signal,
+        answer,
+        onBegin,
+        settle: undefined,
+        waitedForStart,
+        resolve,
+        reject,
+      };
+      if (copy && this.queue.length === 0) {
+        void this.call(copy, call);
         return;
       }
       const busy = () =>
@@ -177,31 +190,19 @@ export class FunctionPool {
         reject(busy());
         return;
       }
-      const call: Call = {
-        event,
-        context,
-        signal,
-        answer,
-        onBegin,
-        settle: undefined,
-        waitedForStart: !this.copies.some((copy) => this.hasRoom(copy)),
-        resolve,
-        reject,
-      };
       this.queue.push(call);
       this.serve();
-      // Most calls run at once, and hear of their signal and their deadline in the instance.
       if (this.queue.at(-1) !== call) return;
       const leave = (error: IguanaError) => {
         this.queue.splice(this.queue.indexOf(call), 1);
         refuse(call, error);
       };
-      const cancel = () => leave(new IguanaError('IGU_FUNCTION_CANCELLED', { name }));
       const stopWaiting = this.clock.after(context.deadline - this.clock.now(), () => leave(busy()));
-      signal?.addEventListener('abort', cancel, { once: true });
+      const cancel =
+        signal && new AbortListener(signal, () => leave(new IguanaError('IGU_FUNCTION_CANCELLED', { name })));
       call.settle = () => {
         stopWaiting();
-        signal?.removeEventListener('abort', cancel);
+        cancel?.end();
       };
     });
   }
@@ -247,14 +248,19 @@ export class FunctionPool {
     return instance.usable && running < this.options.concurrency && this.running < this.options.maxConcurrency;
   }
 
+  private fullestWithRoom(): Copy | undefined {
+    let best: Copy | undefined;
+    for (const copy of this.copies) {
+      if (this.hasRoom(copy) && (best === undefined || copy.running > best.running)) best = copy;
+    }
+    return best;
+  }
+
   private serve(): void {
     while (this.queue.length > 0) {
-      let best: Copy | undefined;
-      for (const copy of this.copies) {
-        if (this.hasRoom(copy) && (best === undefined || copy.running > best.running)) best = copy;
-      }
-      if (!best) break;
-      void this.call(best, this.queue.shift()!);
+      const copy = this.fullestWithRoom();
+      if (!copy) break;
+      void this.call(copy, this.queue.shift()!);
     }
     if (this.queue.length === 0) return;
     this.dropBroken();
@@ -327,15 +333,18 @@ export class FunctionPool {
     const start = { cold: waitedFor?.cause ?? false, initMs: waitedFor?.initMs ?? 0 } as const;
     call.onBegin?.(start);
     // Whoever gave it up waits no longer; its place is taken until nothing of it runs.
-    const cancel = () => call.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.options.name }));
-    call.signal?.addEventListener('abort', cancel, { once: true });
+    const cancel =
+      call.signal &&
+      new AbortListener(call.signal, () => {
+        call.reject(new IguanaError('IGU_FUNCTION_CANCELLED', { name: this.options.name }));
+      });
     try {
       const reply = await copy.instance.invoke(call.event, call.context, call.signal, call.answer);
-      call.resolve({ reply, ...start });
+      call.resolve({ reply, cold: start.cold, initMs: start.initMs });
     } catch (error) {
       call.reject(error);
     } finally {
-      call.signal?.removeEventListener('abort', cancel);
+      cancel?.end();
       copy.running--;
       this.running--;
       copy.idleSince = this.clock.now();

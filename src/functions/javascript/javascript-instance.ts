@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { IguanaError } from '../../errors.js';
 import { functionLimits } from '../../limits.js';
 import { workerUrl } from '../../worker-url.js';
+import { AbortListener } from '../abort-listeners.js';
 import type { AnswerSink, FunctionEvent, FunctionInstance, InstanceReply, InvocationContext } from '../invocation.js';
 import { MessageBatch } from '../message-batch.js';
 import type { FromWorker, ToWorker, WorkerReply } from './protocol.js';
@@ -28,12 +29,17 @@ const PROGRAM = workerUrl(import.meta.url, './javascript-worker.js');
 /** What a child process may read: this program's own code. */
 const OWN_FILES = fileURLToPath(new URL('../../*', PROGRAM));
 const MB = 2 ** 20;
+const NO_LOGS: readonly string[] = [];
 
 interface Waiting {
   readonly resolve: (reply: InstanceReply) => void;
   readonly reject: (error: IguanaError) => void;
-  readonly settle: () => void;
   readonly answer: AnswerSink | undefined;
+  /** When the call is stopped, by `performance.now`; and how long after its beginning that is. */
+  readonly stopAt: number;
+  readonly ms: number;
+  /** Hears of the caller's signal. */
+  listener: AbortListener | undefined;
   cancelled: boolean;
   /** Pieces that are being given to `answer`. */
   writing: Promise<void> | undefined;
@@ -54,6 +60,8 @@ export class JavaScriptInstance implements FunctionInstance {
   private onLoad: { resolve: (ms: number) => void; reject: (error: IguanaError) => void } | undefined;
   private onStart: (() => void) | undefined;
   private closing = false;
+  private timer: NodeJS.Timeout | undefined;
+  private timerAt = Number.POSITIVE_INFINITY;
 
   private constructor(
     private readonly memoryMb: number,
@@ -113,43 +121,77 @@ export class JavaScriptInstance implements FunctionInstance {
         reject(this.ended);
         return;
       }
-      const ms = Math.max(0, context.deadline - Date.now());
-      const timer = setTimeout(() => this.end(this.timeoutError(ms), id), ms);
-      // its time goes on: a handler that does not heed the signal is stopped at the deadline like any other
-      const cancel = () => {
-        const waiting = this.waiting.get(id);
-        if (waiting) waiting.cancelled = true;
-        this.host.send({ type: 'cancel', id });
-      };
-      const settle = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', cancel);
-      };
-      const id = this.waiting.add({ resolve, reject, settle, answer, cancelled: false, writing: undefined });
       if (signal?.aborted) {
-        this.take(id)?.reject(this.cancelledError());
+        reject(this.cancelledError());
         return;
       }
-      signal?.addEventListener('abort', cancel, { once: true });
-      this.host.send({ type: 'invoke', id, event: packed(event), context, pieces: answer !== undefined });
+      const ms = Math.max(0, context.deadline - Date.now());
+      const stopAt = performance.now() + ms;
+      const pieces = answer !== undefined;
+      const waiting: Waiting = {
+        resolve,
+        reject,
+        answer,
+        stopAt,
+        ms,
+        listener: undefined,
+        cancelled: false,
+        writing: undefined,
+      };
+      const id = this.waiting.add(waiting);
+      // its time goes on: a handler that does not heed the signal is stopped at the deadline like any other
+      if (signal) {
+        waiting.listener = new AbortListener(signal, () => {
+          waiting.cancelled = true;
+          this.host.send({ type: 'cancel', id });
+        });
+      }
+      this.stopAt(stopAt);
+      const invoke = { type: 'invoke', id, event, context, pieces } as const;
+      this.host.send(isJson(event) ? JSON.stringify(invoke) : invoke);
     });
   }
 
   async close(): Promise<void> {
     this.closing = true;
+    clearTimeout(this.timer);
     await this.host.stop();
   }
 
   private take(id: number): Waiting | undefined {
     const waiting = this.waiting.take(id);
-    waiting?.settle();
+    waiting?.listener?.end();
     return waiting;
+  }
+
+  /** One timer for all calls, at the deadline that comes first: it is seldom set anew, since that of a call which is done is left where it is. */
+  private stopAt(at: number): void {
+    if (at >= this.timerAt) return;
+    clearTimeout(this.timer);
+    this.timerAt = at;
+    // the thread or process is what keeps the program going
+    this.timer = setTimeout(() => this.stopLate(), Math.ceil(Math.max(0, at - performance.now()))).unref();
+  }
+
+  private stopLate(): void {
+    this.timerAt = Number.POSITIVE_INFINITY;
+    const now = performance.now();
+    let next = Number.POSITIVE_INFINITY;
+    for (const id of this.waiting.all()) {
+      const { stopAt, ms } = this.waiting.get(id)!;
+      if (stopAt <= now) {
+        this.end(this.timeoutError(ms), id);
+        return;
+      }
+      next = Math.min(next, stopAt);
+    }
+    if (next < Number.POSITIVE_INFINITY) this.stopAt(next);
   }
 
   private unsendable(message: ToWorker, error: unknown): void {
     const what = `its event cannot be sent: ${error instanceof Error ? error.message : String(error)}`;
     const failed = new IguanaError('IGU_FUNCTION_FAILED', { name: this.name, what }, { cause: error });
-    if ('id' in message) this.take(message.id)?.reject(failed);
+    if (typeof message === 'object' && 'id' in message) this.take(message.id)?.reject(failed);
   }
 
   private receiveAll(messages: readonly FromWorker[]): void {
@@ -162,7 +204,8 @@ export class JavaScriptInstance implements FunctionInstance {
   }
 
   private receive(message: FromWorker): void {
-    if (message.type === 'reply') this.reply(message.id, message);
+    if (!('type' in message)) this.shortReply(...message);
+    else if (message.type === 'reply') this.reply(message.id, message);
     else if (message.type === 'started') this.onStart?.();
     else if (message.type === 'loaded') this.onLoad?.resolve(message.ms);
     else if (message.type === 'load-failed') this.onLoad?.reject(this.codeError(message.what));
@@ -187,6 +230,10 @@ export class JavaScriptInstance implements FunctionInstance {
       this.host.send({ type: 'cancel', id });
       this.take(id)?.reject(error);
     });
+  }
+
+  private shortReply(id: number, output: unknown, durationMs: number, heapBytes: number): void {
+    this.reply(id, { output, durationMs, heapBytes, logs: NO_LOGS, logsTruncated: false });
   }
 
   private reply(id: number, reply: WorkerReply): void {
@@ -216,6 +263,7 @@ export class JavaScriptInstance implements FunctionInstance {
   private end(error: IguanaError, culprit?: number): void {
     if (this.ended) return;
     this.ended = error;
+    clearTimeout(this.timer);
     this.onLoad?.reject(error);
     for (const id of this.waiting.all()) {
       const own = culprit === undefined || id === culprit;
@@ -319,8 +367,9 @@ export class JavaScriptInstance implements FunctionInstance {
 }
 
 /** Of a request all but bytes is text, or was JSON when it came. */
-function packed(event: FunctionEvent): FunctionEvent | string {
-  return event.trigger === 'http' && !ArrayBuffer.isView(event.body) ? JSON.stringify(event) : event;
+function isJson(event: FunctionEvent): boolean {
+  if (event.trigger === 'http') return !ArrayBuffer.isView(event.body);
+  return event.trigger === 'timer' || (event.trigger === 'call' && typeof event.input === 'string');
 }
 
 /** Memory of a process, bytes; 0 where the system does not tell, or it is gone. */

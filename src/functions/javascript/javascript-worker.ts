@@ -14,7 +14,10 @@ import type { AnswerHead, FromWorker, ToWorker, WorkerReply } from './protocol.j
 
 type Level = 'debug' | 'info' | 'warn' | 'error';
 type Logger = Readonly<Record<Level, (...values: unknown[]) => void>>;
-type Handler = (event: FunctionEvent, context: InvocationContext & { signal: AbortSignal; log: Logger }) => unknown;
+type Handler = (event: FunctionEvent, context: GivenContext) => unknown;
+
+/** How old what is said of the heap may be, after calls that took less. */
+const HEAP_EVERY_MS = 1;
 
 /** Log lines of one call. */
 class Log {
@@ -52,10 +55,19 @@ const post: (messages: readonly FromWorker[], moved?: readonly ArrayBuffer[]) =>
   ? (messages, moved) => parentPort!.postMessage(messages, moved)
   : (messages) => process.send?.(messages);
 const replies = new MessageBatch<FromWorker>(post, (message, error) => {
-  if (message.type !== 'reply') return;
-  const { output: _unsendable, ...rest } = message;
+  const reply = longReply(message);
+  if (reply === undefined) return;
+  const { output: _unsendable, ...rest } = reply;
   post([{ ...rest, error: { message: `what it returned cannot be sent: ${described(error).message}`, stack: '' } }]);
 });
+
+function longReply(message: FromWorker): Extract<FromWorker, { type: 'reply' }> | undefined {
+  if (!('type' in message)) {
+    const [id, output, durationMs, heapBytes] = message;
+    return { type: 'reply', id, output, durationMs, heapBytes, logs: [], logsTruncated: false };
+  }
+  return message.type === 'reply' ? message : undefined;
+}
 
 /** At once, and after the replies before it. */
 function send(message: FromWorker, moved?: readonly ArrayBuffer[]): void {
@@ -100,56 +112,110 @@ async function load({ code, handler: name, env }: Extract<ToWorker, { type: 'loa
   }
 }
 
-async function invoke({ id, event: sent, context, pieces }: Extract<ToWorker, { type: 'invoke' }>): Promise<void> {
-  // Making one takes longer than all else here, and few functions look at theirs.
-  const signal = (): AbortSignal => {
-    let controller = signals.get(id);
-    if (!controller) {
-      controller = new AbortController();
-      signals.set(id, controller);
-      if (cancelled.has(id)) controller.abort();
-    }
-    return controller.signal;
-  };
-  const event: FunctionEvent = typeof sent === 'string' ? JSON.parse(sent) : sent;
+function invoke({ id, event, context, pieces }: Extract<ToWorker, { type: 'invoke' }>): void {
   const lines = new Log();
   running++;
   const started = performance.now();
-  let result: Pick<WorkerReply, 'output' | 'error'>;
-  try {
-    result = await current.run(lines, async () => {
-      const output = await handler!(event, {
-        ...context,
-        get signal() {
-          return signal();
-        },
-        log,
-      });
+  const failed = (error: unknown) => answer(id, lines, started, undefined, described(error));
+  const done = (output: unknown): void => {
+    try {
       const streamed = pieces ? streamOf(output) : undefined;
-      if (!streamed) return { output };
-      await stream(id, streamed, signal());
-      return {};
-    });
-  } catch (error) {
-    result = { error: described(error) };
-  }
-  signals.delete(id);
-  running--;
-  if (running === 0) cancelled.clear();
-  const bytes = answerSize(result.output, functionLimits.maxAnswerBytes);
-  if (bytes > functionLimits.maxAnswerBytes) {
-    const message = `it answered ${bytes} bytes or more, more than ${functionLimits.maxAnswerBytes}`;
-    result = { error: { message, stack: '' } };
-  }
-  replies.send({
-    type: 'reply',
-    id,
-    ...result,
-    durationMs: performance.now() - started,
-    heapBytes: getHeapStatistics().used_heap_size,
-    logs: lines.lines,
-    logsTruncated: lines.truncated,
+      if (streamed) stream(id, streamed, signalOf(id)).then(() => answer(id, lines, started, undefined), failed);
+      else {
+        assertSize(output);
+        answer(id, lines, started, output);
+      }
+    } catch (error) {
+      // it may throw when it is looked at
+      failed(error);
+    }
+  };
+  const given = contextOf(id, context);
+  current.run(lines, () => {
+    try {
+      const output = handler!(event, given);
+      // what is no promise needs none
+      if (isPromise(output)) Promise.resolve(output).then(done, failed);
+      else done(output);
+    } catch (error) {
+      failed(error);
+    }
   });
+}
+
+/** The number of a context's call. */
+const CALL = Symbol('call');
+
+type GivenContext = InvocationContext & { readonly [CALL]: number; readonly signal: AbortSignal; readonly log: Logger };
+
+/**
+ * A getter that is the same for all calls: one for each would be a hidden class for each, which is what the collector then has most work with. A property
+ * of the context's own, so that a copy of it has the signal.
+ */
+const signalProperty: PropertyDescriptor & ThisType<GivenContext> = {
+  configurable: true,
+  enumerable: true,
+  get() {
+    return signalOf(this[CALL]);
+  },
+};
+
+function contextOf(id: number, context: InvocationContext): GivenContext {
+  const { function: name, version, invocationId, attempt, deadline } = context;
+  const given = { [CALL]: id, function: name, version, invocationId, attempt, deadline, log };
+  return Object.defineProperty(given, 'signal', signalProperty) as GivenContext;
+}
+
+/** Making one takes longer than all else here, and few functions look at theirs. */
+function signalOf(id: number): AbortSignal {
+  let controller = signals.get(id);
+  if (!controller) {
+    controller = new AbortController();
+    signals.set(id, controller);
+    if (cancelled.has(id)) controller.abort();
+  }
+  return controller.signal;
+}
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return (
+    ((typeof value === 'object' && value !== null) || typeof value === 'function') &&
+    typeof (value as { then?: unknown }).then === 'function'
+  );
+}
+
+function answer(id: number, lines: Log, started: number, output: unknown, error?: WorkerReply['error']): void {
+  if (signals.size > 0) signals.delete(id);
+  running--;
+  // an empty one is not cleared: each time is a new table that the one before leads to, and so it outlives many collections
+  if (running === 0 && cancelled.size > 0) cancelled.clear();
+  const durationMs = performance.now() - started;
+  const heapBytes = usedHeap(durationMs);
+  const { lines: logs, truncated: logsTruncated } = lines;
+  if (error) replies.send({ type: 'reply', id, error, durationMs, heapBytes, logs, logsTruncated });
+  else if (logs.length > 0 || logsTruncated) {
+    replies.send({ type: 'reply', id, output, durationMs, heapBytes, logs, logsTruncated });
+  } else replies.send([id, output, durationMs, heapBytes]);
+}
+
+function assertSize(output: unknown): void {
+  const { maxAnswerBytes } = functionLimits;
+  const bytes = answerSize(output, maxAnswerBytes);
+  if (bytes <= maxAnswerBytes) return;
+  throw Object.assign(new Error(`it answered ${bytes} bytes or more, more than ${maxAnswerBytes}`), { stack: '' });
+}
+
+let heapBytes = 0;
+let heapSeenAt = Number.NEGATIVE_INFINITY;
+
+/** To ask takes as long as a short call: after those it is asked now and then, after longer ones each time. */
+function usedHeap(durationMs: number): number {
+  const now = performance.now();
+  if (durationMs >= HEAP_EVERY_MS || now - heapSeenAt >= HEAP_EVERY_MS) {
+    heapBytes = getHeapStatistics().used_heap_size;
+    heapSeenAt = now;
+  }
+  return heapBytes;
 }
 
 type Pieces = AsyncIterable<unknown>;
@@ -233,10 +299,10 @@ function described(error: unknown): { message: string; stack: string } {
 }
 
 function receive(messages: readonly ToWorker[]): void {
-  for (const message of messages) take(message);
+  for (const message of messages) take(typeof message === 'string' ? JSON.parse(message) : message);
 }
 
-function take(message: ToWorker): void {
+function take(message: Exclude<ToWorker, string>): void {
   if (message.type === 'load') void load(message);
   else if (message.type === 'invoke') void invoke(message);
   else if (message.type === 'more') windows.get(message.id)?.give(message.bytes);

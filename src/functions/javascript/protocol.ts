@@ -10,21 +10,28 @@ export type ToWorker =
       readonly handler: string;
       readonly env: Readonly<Record<string, string>>;
     }
-  | {
-      readonly type: 'invoke';
-      readonly id: number;
-      /** As JSON where JSON has it all: that takes half as long to send. */
-      readonly event: FunctionEvent | string;
-      readonly context: InvocationContext;
-      /** The answer may come piece by piece. */
-      readonly pieces?: boolean;
-    }
+  | Invoke
+  /** JSON of an `Invoke`, where JSON has all of it: that takes half as long to send. */
+  | string
   /** So many bytes of pieces were taken. */
   | { readonly type: 'more'; readonly id: number; readonly bytes: number }
   | { readonly type: 'cancel'; readonly id: number };
 
+interface Invoke {
+  readonly type: 'invoke';
+  readonly id: number;
+  readonly event: FunctionEvent;
+  readonly context: InvocationContext;
+  /** The answer may come piece by piece. */
+  readonly pieces: boolean;
+}
+
+/** A reply without an error and without logs, as nearly all are: half as long to send as by names. */
+type ShortReply = readonly [id: number, output: unknown, durationMs: number, heapBytes: number];
+
 /** What it answers. */
 export type FromWorker =
+  | ShortReply
   | { readonly type: 'started' }
   | { readonly type: 'loaded'; readonly ms: number }
   | { readonly type: 'load-failed'; readonly what: string }

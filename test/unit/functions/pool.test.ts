@@ -275,15 +275,17 @@ describe('a pool', () => {
     expect(stage.pool.state).toMatchObject({ waiting: 0, running: 0 });
   });
 
-  test('calls that waited leave nothing on their signal', async () => {
+  test('calls that share a signal have one listener on it, and hear nothing of it when they are over', async () => {
     const stage = new Stage({ maxInstances: 1 });
-    const { signal } = new AbortController();
+    const ending = new AbortController();
+    const { signal } = ending;
     const listeners = () => getEventListeners(signal, 'abort').length;
-    stage.call('a', signal);
-    stage.call('b', signal);
-    expect(listeners()).toBe(2);
+    const failed = ['a', 'b'].map((name) => stage.call(name, signal));
+    expect(listeners()).toBe(1);
     stage.starts[0]!.fail(new Error('no code'));
     await settled();
+    ending.abort();
+    for (const call of failed) await expect(call).rejects.toThrow('no code');
     expect(listeners()).toBe(0);
     const aborted = stage.call('c', AbortSignal.abort());
     await expect(aborted).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
