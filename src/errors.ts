@@ -204,6 +204,16 @@ const table = {
     fix: 'ask for less, wait for room, or see GPU by GPU why not with `iguana gpu explain`',
     retriable: true,
   },
+  IGU_GPU_SCHEDULER: {
+    message: 'no GPU scheduler answered: {what}',
+    fix: 'see that an Iguana of the same group runs and reaches the broker; asking again is safe',
+    retriable: true,
+  },
+  IGU_GPU_TOPIC: {
+    message: 'the topic {topic} has {partitions} partitions',
+    fix: 'GPU topics have one each, since the order of requests decides: make it anew with one',
+    retriable: false,
+  },
   IGU_GPU_ALLOCATION: {
     message: 'no GPU allocation or reservation {id}',
     fix: 'list them with `iguana gpu allocations`; its lease may be over: allocate again',

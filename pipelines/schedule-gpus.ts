@@ -1,0 +1,200 @@
+import { type Clock, wallClock } from '../src/clock.js';
+import { encodeGpuCommand } from '../src/codec/gpu-records.js';
+import { defined } from '../src/defined.js';
+import { IguanaError } from '../src/errors.js';
+import type { GpuCommand } from '../src/gpu/commands.js';
+import { GpuDiscovery } from '../src/gpu/discovery.js';
+import { commandedService, GpuAnswers } from '../src/gpu/gpu-answers.js';
+import type { GpuService } from '../src/gpu/gpu-service.js';
+import type { GpuChange, GpuInventory } from '../src/gpu/inventory.js';
+import type { GpuEvent } from '../src/gpu/scheduler.js';
+import { ToolRunner } from '../src/gpu/tools/run-tool.js';
+import { ensureTopics } from '../src/kafka/admin.js';
+import { type ConnectionOptions, kafkaClient } from '../src/kafka/client.js';
+import { type PartitionConsumer, partitionConsumer } from '../src/kafka/partition-consumer.js';
+import { sink as openSink } from '../src/kafka/sink.js';
+import { transactionalWriter } from '../src/kafka/transactional-writer.js';
+import { gpuSchedulerLimits } from '../src/limits.js';
+import { type GpuAgent, gpuAgent } from '../src/operators/gpu-agent.js';
+import { gpuDemand } from '../src/operators/gpu-demand.js';
+import { type GpuRules, gpuReplica } from '../src/operators/gpu-replica.js';
+import { GpuSchedulerPartition, type PreallocationRule } from '../src/operators/gpu-scheduler-partition.js';
+
+export interface ScheduleGpusOptions {
+  readonly connection: ConnectionOptions;
+  /** Consumer group prefix: of the processes with the same one, one decides. */
+  readonly group: string;
+  readonly metrics: string;
+  readonly forecasts: string;
+  readonly deadLetters: string;
+  /** Topics of one partition: `gpu-inventory`, `gpu-requests`, `gpu-allocations` by default. */
+  readonly topics?: { readonly inventory: string; readonly requests: string; readonly allocations: string };
+  /** The same for all processes of the group. */
+  readonly rules?: GpuRules;
+  readonly preallocate?: readonly PreallocationRule[];
+  /** This machine's GPUs, told of under its name; without it none are. */
+  readonly agent?: {
+    readonly node: string;
+    /** Between two looks, ms. */
+    readonly everyMs?: number;
+    /** Default the tools of this machine. */
+    readonly discovery?: Pick<GpuDiscovery, 'look' | 'inventory'>;
+    readonly onChange?: (change: GpuChange) => void;
+  };
+  /** Whether this process may become the one that decides (default true); else it asks and knows. */
+  readonly decide?: boolean;
+  /** A process silent for so long is decided for no more, ms (default 15,000). */
+  readonly sessionTimeoutMs?: number;
+  readonly clock?: Clock;
+  readonly onError?: (error: unknown) => void;
+}
+
+export interface ScheduledGpus extends GpuService {
+  /** The newest look at this machine's own GPUs. */
+  inventory(): GpuInventory | undefined;
+}
+
+const defaultTopics = { inventory: 'gpu-inventory', requests: 'gpu-requests', allocations: 'gpu-allocations' };
+
+/** Agents tell of GPUs, requests and forecasts come in, one scheduler of the group decides, and all know what it decided. */
+export async function scheduleGpus(options: ScheduleGpusOptions): Promise<ScheduledGpus> {
+  const stops: (() => unknown)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const one of stops.splice(0).reverse()) await one();
+  };
+  try {
+    return await assemble(options, stops, stop);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** @param stops takes how to end each part; the last comes first */
+async function assemble(
+  options: ScheduleGpusOptions,
+  stops: (() => unknown)[],
+  stop: () => Promise<void>,
+): Promise<ScheduledGpus> {
+  const { connection, group, metrics, forecasts, deadLetters, rules = {}, preallocate = [] } = options;
+  const { topics = defaultTopics, clock = wallClock, decide = true, sessionTimeoutMs } = options;
+  const { onError = () => undefined } = options;
+  await makeTopics(connection, topics);
+  const kafka = kafkaClient(connection);
+  const sink = openSink(kafka);
+  stops.push(() => sink.close());
+  await sink.connect();
+
+  // what there is, and who has it
+  const replica = await gpuReplica({ connection, ...topics, rules, clock, onError });
+  stops.push(replica.stop);
+  const answers = new GpuAnswers();
+  replica.onEvent((event) => answers.take(event));
+
+  // who decides
+  let acting: GpuSchedulerPartition | undefined;
+  const isActing = (): boolean => acting !== undefined;
+  const common = { connection, sink, metrics, forecasts, clock, onError };
+  const demand = preallocate.length > 0 ? gpuDemand({ ...common, pairs: preallocate, acting: isActing }) : undefined;
+  stops.push(() => demand?.stop());
+  if (demand) replica.onEvent(demand.observe);
+  const groupId = `${group}-gpu-scheduler`;
+  const deciding = (): PartitionConsumer =>
+    partitionConsumer(kafka, {
+      ...{ groupId, topic: topics.requests, from: 'earliest', onError },
+      ...defined({ sessionTimeoutMs }),
+      async open(_partition, position, lost) {
+        const writer = transactionalWriter(kafka, groupId);
+        try {
+          await writer.fence();
+          const start = await position();
+          await replica.settled();
+          const opened = new GpuSchedulerPartition({
+            ...{ groupId, ...topics, deadLetters, writer, start, replica, rules, preallocate, clock, onError },
+            forecast: demand?.forecast ?? (() => undefined),
+            lost,
+            ended: () => {
+              if (acting === opened) acting = undefined;
+            },
+          });
+          acting = opened;
+          return opened;
+        } catch (error) {
+          await writer.close();
+          throw error;
+        }
+      },
+    });
+  const consumer = decide ? deciding() : undefined;
+  stops.push(() => consumer?.stop());
+
+  // this machine's own
+  const { agent } = options;
+  let own: GpuAgent | undefined;
+  if (agent) {
+    const { discovery = new GpuDiscovery(new ToolRunner().run, clock), ...rest } = agent;
+    own = gpuAgent({ ...rest, discovery, sink, inventory: topics.inventory, metrics, clock, onError });
+    stops.push(own.stop);
+  }
+
+  const ask = askOver({ answers, clock, write: (value, key) => sink.write(topics.requests, [{ key, value }]) });
+  stops.push(ask.stop);
+  const service = commandedService({
+    ...{ view: replica.view, ask: ask.ask, stop },
+    role: () => (acting ? 'acting' : 'standing-by'),
+    preallocation: () => acting?.preallocation ?? [],
+  });
+  return Object.defineProperty(service as ScheduledGpus, 'inventory', { value: () => own?.latest, enumerable: true });
+}
+
+/** The order of requests is what decides, so each of these topics has one partition. */
+async function makeTopics(
+  connection: ConnectionOptions,
+  { inventory, requests, allocations }: typeof defaultTopics,
+): Promise<void> {
+  const configs = { 'cleanup.policy': 'compact' };
+  const found = await ensureTopics(connection, [
+    { topic: inventory, partitions: 1, configs },
+    { topic: requests, partitions: 1 },
+    { topic: allocations, partitions: 1, configs },
+  ]);
+  for (const topic of [inventory, requests, allocations]) {
+    const partitions = found.get(topic) ?? 1;
+    if (partitions !== 1) throw new IguanaError('IGU_GPU_TOPIC', { topic, partitions });
+  }
+}
+
+interface Asking {
+  readonly answers: GpuAnswers;
+  readonly clock: Clock;
+  readonly write: (value: Buffer, key: string) => Promise<void>;
+}
+
+/** Puts requests on the topic and waits for their answers. */
+function askOver({ answers, clock, write }: Asking): {
+  readonly ask: (command: GpuCommand, waitMs: number) => Promise<readonly GpuEvent[]>;
+  readonly stop: () => void;
+} {
+  const waiting = new Set<(error: unknown) => void>();
+  const unanswered = (what: string) => new IguanaError('IGU_GPU_SCHEDULER', { what });
+  return {
+    ask: (command, waitMs) =>
+      new Promise((resolve, reject) => {
+        const patience = waitMs + gpuSchedulerLimits.answerMs;
+        const end = (settle: () => void): void => {
+          cancel();
+          waiting.delete(fail);
+          answers.forget(command.id);
+          settle();
+        };
+        const fail = (error: unknown): void => end(() => reject(error));
+        const cancel = clock.after(patience, () => fail(unanswered(`no answer came within ${patience / 1000} s`)));
+        waiting.add(fail);
+        answers.expect(command.id, (events) => end(() => resolve(events)));
+        write(encodeGpuCommand(command), command.id).catch(fail);
+      }),
+    stop() {
+      for (const fail of [...waiting]) fail(unanswered('this process ends'));
+    },
+  };
+}

@@ -1,0 +1,133 @@
+import type { Clock } from '../clock.js';
+import { decodeGpuEvent, decodeGpuInventory } from '../codec/gpu-records.js';
+import { defined } from '../defined.js';
+import { GpuAllocator } from '../gpu/allocator.js';
+import { GpuAccounts } from '../gpu/gpu-accounts.js';
+import type { GpuNode } from '../gpu/gpu-service.js';
+import { GpuView } from '../gpu/gpu-view.js';
+import {
+  applyGpuEvent,
+  emptySchedulerState,
+  type GpuEvent,
+  type SchedulerOptions,
+  type SchedulerState,
+} from '../gpu/scheduler.js';
+import type { Gpu } from '../gpu/types.js';
+import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
+import { followPartition, type StoredRecord } from '../kafka/partition-reader.js';
+import { gpuSchedulerLimits } from '../limits.js';
+
+/** How GPUs are given: the same for all processes of a group. */
+export type GpuRules = Pick<SchedulerOptions, 'sharing' | 'quotas' | 'policy'>;
+
+export interface GpuReplicaOptions {
+  readonly connection: ConnectionOptions;
+  /** Topics. */
+  readonly inventory: string;
+  readonly allocations: string;
+  readonly rules: GpuRules;
+  readonly clock: Clock;
+  readonly onError: (error: unknown) => void;
+}
+
+/** What the topics say of GPUs and of who has them, in this process. */
+export interface GpuReplica {
+  readonly state: SchedulerState;
+  readonly nodes: ReadonlyMap<string, GpuNode>;
+  readonly view: GpuView;
+  /** Resolves when all that was written to the allocations is known here. */
+  settled(): Promise<void>;
+  /** Called with each event, after it was applied. The returned function ends that. */
+  onEvent(listener: (event: GpuEvent) => void): () => void;
+  /** Called when a node's GPUs are told of; without GPUs: it is silent, or gone. */
+  onNode(listener: (node: string, gpus: readonly Gpu[] | undefined) => void): () => void;
+  stop(): Promise<void>;
+}
+
+/** Follows inventory and allocations; what was there before is known when it resolves. Memory: all records and GPUs of the cluster. */
+export async function gpuReplica(options: GpuReplicaOptions): Promise<GpuReplica> {
+  const { connection, inventory, allocations, rules, clock, onError } = options;
+  const kafka = kafkaClient(connection);
+  const state = emptySchedulerState();
+  const allocator = new GpuAllocator({ ...rules, clock, ledger: state.ledger });
+  const accounts = new GpuAccounts();
+  const nodes = new Map<string, GpuNode>();
+  const eventListeners = new Set<(event: GpuEvent) => void>();
+  const nodeListeners = new Set<(node: string, gpus: readonly Gpu[] | undefined) => void>();
+  /** From then on what comes is news. */
+  let live = false;
+
+  const takeEvent = ({ value }: StoredRecord): void => {
+    if (value === null) return;
+    try {
+      const event = decodeGpuEvent(value);
+      applyGpuEvent(state, event, (one) => allocator.apply(one));
+      if (!live) return;
+      accounts.observe(event);
+      for (const listener of eventListeners) listener(event);
+    } catch (error) {
+      // anybody may write to the topic
+      onError(error);
+    }
+  };
+  const set = (node: string, gpus: readonly Gpu[], at: number): void => {
+    const silent = clock.now() - at > gpuSchedulerLimits.nodeSilentMs;
+    nodes.set(node, { node, gpus, at, silent });
+    if (silent) allocator.removeNode(node);
+    else allocator.setNode(node, gpus);
+    for (const listener of nodeListeners) listener(node, silent ? undefined : gpus);
+  };
+  const forget = (node: string): void => {
+    if (!nodes.delete(node)) return;
+    allocator.removeNode(node);
+    for (const listener of nodeListeners) listener(node, undefined);
+  };
+  const takeInventory = ({ key, value }: StoredRecord): void => {
+    try {
+      if (value === null) {
+        forget(key?.toString() ?? '');
+        return;
+      }
+      const { node, timestamp, gpus } = decodeGpuInventory(value);
+      // clocks of nodes may differ: what comes now was told now
+      set(node, gpus, live ? clock.now() : timestamp);
+    } catch (error) {
+      onError(error);
+    }
+  };
+  const look = (): void => {
+    const now = clock.now();
+    for (const { node, gpus, at, silent } of [...nodes.values()]) {
+      if (now - at > gpuSchedulerLimits.forgetNodeMs) forget(node);
+      else if (!silent && now - at > gpuSchedulerLimits.nodeSilentMs) set(node, gpus, at);
+    }
+  };
+
+  const events = followPartition(kafka, allocations, 0, takeEvent, onError);
+  const inventories = followPartition(kafka, inventory, 0, takeInventory, onError);
+  await Promise.all([events.caughtUp(), inventories.caughtUp()]);
+  live = true;
+  accounts.begin(state.ledger.all(), clock.now());
+  const stopLooking = clock.every(gpuSchedulerLimits.tickMs, look);
+  return {
+    state,
+    nodes,
+    view: new GpuView({
+      ...{ clock, allocator, nodes, accounts, waiting: () => state.waiting.values() },
+      ...defined({ sharing: rules.sharing }),
+    }),
+    settled: () => events.settled(),
+    onEvent(listener) {
+      eventListeners.add(listener);
+      return () => eventListeners.delete(listener);
+    },
+    onNode(listener) {
+      nodeListeners.add(listener);
+      return () => nodeListeners.delete(listener);
+    },
+    async stop() {
+      stopLooking();
+      await Promise.all([events.stop(), inventories.stop()]);
+    },
+  };
+}

@@ -1,0 +1,236 @@
+import type { KafkaMessage } from 'kafkajs';
+import type { Clock } from '../clock.js';
+import { deadLetter } from '../codec/dead-letter.js';
+import { decodeGpuCommand, encodeGpuEvent } from '../codec/gpu-records.js';
+import { IguanaError } from '../errors.js';
+import { Ledger } from '../gpu/ledger.js';
+import {
+  type GpuForecaster,
+  Preallocation,
+  type PreallocationCosts,
+  type PreallocationReport,
+} from '../gpu/preallocation.js';
+import { type GpuEvent, GpuScheduler, isOver, type SchedulerState } from '../gpu/scheduler.js';
+import type { PartitionReader } from '../kafka/partition-consumer.js';
+import type { TopicRecord, TransactionalWriter } from '../kafka/transactional-writer.js';
+import { gpuSchedulerLimits } from '../limits.js';
+import type { GpuReplica, GpuRules } from './gpu-replica.js';
+
+/** Whose GPUs are reserved before they are asked for. */
+export interface PreallocationRule extends PreallocationCosts {
+  readonly owner: string;
+  readonly model: string;
+}
+
+export interface GpuSchedulerPartitionOptions {
+  readonly groupId: string;
+  /** Topics. */
+  readonly requests: string;
+  readonly allocations: string;
+  readonly deadLetters: string;
+  /** Fenced. */
+  readonly writer: TransactionalWriter;
+  /** Offset of the first request to come. */
+  readonly start: number;
+  /** It has all that was written since the fence. */
+  readonly replica: GpuReplica;
+  readonly rules: GpuRules;
+  readonly preallocate: readonly PreallocationRule[];
+  readonly forecast: GpuForecaster;
+  readonly clock: Clock;
+  /** What it decides can be written no more: another one acts, or the broker is gone. */
+  readonly lost: () => void;
+  /** It decides no more, for whatever reason. */
+  readonly ended: () => void;
+  readonly onError: (error: unknown) => void;
+}
+
+const MAX_QUEUE = 4 * gpuSchedulerLimits.maxBatch;
+
+/**
+ * The scheduler that acts: whoever has the one partition of the requests. Requests, what comes of them and how far they are read are one transaction, so that each is decided once,
+ * whatever ends in between; a transaction that fails ends this one, and the next begins with what the topic has.
+ */
+export class GpuSchedulerPartition implements PartitionReader {
+  readonly committable = undefined;
+  private readonly scheduler: GpuScheduler;
+  private readonly preallocations: readonly { readonly rule: PreallocationRule; readonly kept: Preallocation }[];
+  private reports: readonly PreallocationReport[] = [];
+  private readonly reviewed = new Map<PreallocationRule, number>();
+  private readonly queue: KafkaMessage[] = [];
+  private next: number;
+  private committed: number;
+  private held = false;
+  private ended = false;
+  private due = true;
+  private working: Promise<void> | undefined;
+  private roomWanted: (() => void)[] = [];
+  private readonly stops: (() => void)[] = [];
+
+  constructor(private readonly options: GpuSchedulerPartitionOptions) {
+    const { start, replica, rules, clock, preallocate, forecast } = options;
+    this.next = start;
+    this.committed = start;
+    this.scheduler = new GpuScheduler({ ...rules, clock, state: copyOf(replica.state) });
+    for (const { node, gpus, silent } of replica.nodes.values()) if (!silent) this.scheduler.setNode(node, gpus);
+    this.preallocations = preallocate.map((rule) => ({
+      rule,
+      kept: new Preallocation(this.scheduler.allocator, forecast, rule),
+    }));
+    this.stops.push(
+      replica.onNode((node, gpus) => {
+        if (gpus) this.scheduler.setNode(node, gpus);
+        else this.scheduler.removeNode(node);
+        this.wake();
+      }),
+      clock.every(gpuSchedulerLimits.tickMs, () => this.wake()),
+    );
+    this.wake();
+  }
+
+  get preallocation(): readonly PreallocationReport[] {
+    return this.reports;
+  }
+
+  offer(messages: readonly KafkaMessage[]): number {
+    const taken = Math.max(0, Math.min(messages.length, MAX_QUEUE - this.queue.length));
+    if (taken === 0) return 0;
+    this.queue.push(...messages.slice(0, taken));
+    this.next = Number(messages[taken - 1]!.offset) + 1;
+    this.wake();
+    return taken;
+  }
+
+  room(): Promise<void> {
+    if (this.ended || this.queue.length <= MAX_QUEUE / 2) return Promise.resolve();
+    return new Promise((resolve) => this.roomWanted.push(resolve));
+  }
+
+  reach(offset: number): void {
+    this.next = Math.max(this.next, offset);
+  }
+
+  get nextOffset(): number {
+    return this.next;
+  }
+
+  hold(): void {
+    this.held = true;
+  }
+
+  resume(): void {
+    this.held = false;
+    this.wake();
+  }
+
+  async drain(): Promise<void> {
+    this.held = true;
+    await this.working;
+  }
+
+  close(): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.options.ended();
+    for (const stop of this.stops) stop();
+    this.roomAgain();
+    void this.options.writer.close().catch(this.options.onError);
+  }
+
+  private wake(): void {
+    this.due = true;
+    if (this.held || this.ended || this.working) return;
+    this.working = this.work()
+      .catch((error: unknown) => {
+        this.options.onError(error);
+        this.close();
+        this.options.lost();
+      })
+      .finally(() => {
+        this.working = undefined;
+      });
+  }
+
+  /** Until nothing is left to do. */
+  private async work(): Promise<void> {
+    const { writer, groupId, requests } = this.options;
+    while (this.due && !this.held && !this.ended) {
+      this.due = false;
+      const batch = this.queue.splice(0, gpuSchedulerLimits.maxBatch);
+      if (this.queue.length > 0) this.due = true;
+      const letters = batch.flatMap((message) => this.take(message));
+      this.scheduler.tick();
+      this.review();
+      const records = [...letters, ...this.recordsOf(this.scheduler.drain())];
+      const last = batch.at(-1);
+      const offset = last ? Number(last.offset) + 1 : this.committed;
+      if (records.length === 0 && offset === this.committed) continue;
+      await writer.commit(records, { groupId, topic: requests, partition: 0, offset });
+      this.committed = offset;
+      this.roomAgain();
+    }
+  }
+
+  private take(message: KafkaMessage): readonly TopicRecord[] {
+    const { requests, deadLetters, onError } = this.options;
+    const { offset, key, value } = message;
+    if (value === null) return [];
+    try {
+      this.scheduler.take(decodeGpuCommand(value));
+      return [];
+    } catch (error) {
+      if (!(error instanceof IguanaError)) throw error;
+      onError(error);
+      const letter = deadLetter({ topic: requests, partition: 0, offset, key, value }, error.code, error.message);
+      return [{ topic: deadLetters, record: letter }];
+    }
+  }
+
+  private review(): void {
+    const now = this.options.clock.now();
+    const due = this.preallocations.filter(
+      ({ rule }) => now - (this.reviewed.get(rule) ?? 0) >= (rule.reviewMs ?? gpuSchedulerLimits.reviewMs),
+    );
+    if (due.length === 0) return;
+    const fresh = due.flatMap(({ rule, kept }) => {
+      this.reviewed.set(rule, now);
+      return kept.review(now, [[rule.owner, rule.model]]);
+    });
+    const same = (a: PreallocationReport, b: PreallocationReport) => a.owner === b.owner && a.model === b.model;
+    this.reports = [...this.reports.filter((old) => !fresh.some((one) => same(old, one))), ...fresh];
+  }
+
+  private recordsOf(events: readonly GpuEvent[]): TopicRecord[] {
+    const topic = this.options.allocations;
+    const last = events.at(-1);
+    if (!last) return [];
+    const records = events.flatMap((event): TopicRecord[] => {
+      const { id: key } = event;
+      const told = { topic, record: { key, value: encodeGpuEvent(event), partition: 0 } };
+      return isOver(event) ? [told, { topic, record: { key, value: null, partition: 0 } }] : [told];
+    });
+    const mark = encodeGpuEvent({
+      ...{ type: 'mark', id: 'sequence', sequence: last.sequence, at: last.at, why: 'the sequence so far' },
+      ...{
+        record: null,
+        request: null,
+        answers: 0,
+        waitedMs: 0,
+        steps: [],
+        preempted: [],
+        waiting: null,
+        denial: null,
+      },
+    });
+    return [...records, { topic, record: { key: 'sequence', value: mark, partition: 0 } }];
+  }
+
+  private roomAgain(): void {
+    if (!this.ended && this.queue.length > MAX_QUEUE / 2) return;
+    for (const resolve of this.roomWanted.splice(0)) resolve();
+  }
+}
+
+function copyOf({ ledger, waiting, refused }: SchedulerState): SchedulerState {
+  return { ledger: Ledger.restore(ledger.save()), waiting: new Map(waiting), refused: new Map(refused) };
+}

@@ -1,0 +1,217 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { type ScheduledGpus, type ScheduleGpusOptions, scheduleGpus } from '../../pipelines/schedule-gpus.js';
+import { encodeGpuInventory } from '../../src/codec/gpu-records.js';
+import type { GpuInventory } from '../../src/gpu/inventory.js';
+import type { Gpu } from '../../src/gpu/types.js';
+import { known } from '../../src/gpu/types.js';
+import { ensureTopics } from '../../src/kafka/admin.js';
+import { kafkaClientFor, kafkaUnderTest, uniqueName, until } from '../support/kafka.js';
+import { uniform } from '../support/random.js';
+import { gpuOf, healthOf } from '../unit/gpu/gpu-fixture.js';
+
+let broker: Awaited<ReturnType<typeof kafkaUnderTest>>;
+const stopping: (() => unknown)[] = [];
+beforeAll(async () => {
+  broker = await kafkaUnderTest();
+});
+afterEach(async () => {
+  for (const stop of stopping.splice(0).reverse()) await stop();
+});
+afterAll(() => broker.stop());
+
+function placeOf() {
+  const name = uniqueName('gpus');
+  const topics = { inventory: `${name}-inventory`, requests: `${name}-requests`, allocations: `${name}-allocations` };
+  return {
+    topics,
+    group: name,
+    metrics: `${name}-metrics`,
+    forecasts: `${name}-forecasts`,
+    deadLetters: `${name}-dead`,
+    connection: { brokers: [broker.brokers] },
+  };
+}
+
+async function start(place: ReturnType<typeof placeOf>, more: Partial<ScheduleGpusOptions> = {}) {
+  const { metrics, forecasts, deadLetters } = place;
+  await ensureTopics(
+    place.connection,
+    [metrics, forecasts, deadLetters].map((topic) => ({ topic, partitions: 1 })),
+  );
+  const errors: unknown[] = [];
+  const gpus = await scheduleGpus({
+    ...place,
+    sessionTimeoutMs: 6_000,
+    onError: (error) => errors.push(error),
+    ...more,
+  });
+  stopping.push(() => gpus.stop());
+  return { gpus, errors };
+}
+
+function agentOf(gpus: readonly Gpu[], node = 'n1') {
+  let told = gpus;
+  const inventory = (): GpuInventory => ({
+    ...{ gpus: told, tools: [], takenAt: Date.now(), summary: '', problems: [] },
+  });
+  return {
+    agent: { node, everyMs: 100, discovery: { look: async () => inventory(), inventory } },
+    tell: (next: readonly Gpu[]) => {
+      told = next;
+    },
+  };
+}
+
+const there = (gpus: ScheduledGpus, count: number) => until('GPUs', () => gpus.stats().gpus === count);
+
+test('a GPU is told of, given, seen by all processes and given back', async () => {
+  const place = placeOf();
+  const { agent, tell } = agentOf([gpuOf('GPU-1', { utilization: known(3) }), gpuOf('GPU-2')]);
+  const first = await start(place, { agent });
+  const second = await start(place);
+  await there(second.gpus, 2);
+  const grant = await second.gpus.allocate('w1', {});
+  expect(grant).toMatchObject({ granted: true, node: 'n1', environment: { CUDA_VISIBLE_DEVICES: expect.any(String) } });
+  await until('the other one knows', () => first.gpus.find('w1'));
+  expect(first.gpus.records()).toEqual(second.gpus.records());
+  expect(first.gpus.canAllocate('w2', { gpuCount: 2 })).toMatchObject({ granted: false });
+  expect(await first.gpus.allocate('w2', { gpuCount: 2 })).toMatchObject({ granted: false, reason: 'gpus' });
+  expect([first.gpus.role, second.gpus.role].sort()).toEqual(['acting', 'standing-by']);
+
+  const waiting = first.gpus.allocate('w2', { gpuCount: 2 }, { waitMs: 20_000 });
+  await until('it waits', () => second.gpus.waiting().some(({ instance }) => instance === 'w2'));
+  await second.gpus.release('w1');
+  expect(await waiting).toMatchObject({ granted: true, gpuIds: expect.arrayContaining(['GPU-1', 'GPU-2']) });
+  await expect(second.gpus.release('w1')).rejects.toMatchObject({ code: 'IGU_GPU_ALLOCATION' });
+  expect((await second.gpus.renew('w2')).instance).toBe('w2');
+
+  await first.gpus.release('w2');
+  tell([gpuOf('GPU-1', { health: healthOf('lost') }), gpuOf('GPU-2')]);
+  await until('its health is known', () => second.gpus.explain({}).gpus.some(({ code }) => code === 'health'));
+  expect(await second.gpus.allocate('w3', {})).toMatchObject({ granted: true, gpuId: 'GPU-2' });
+  expect([...first.errors, ...second.errors]).toEqual([]);
+});
+
+test('any Kafka client may ask and listen; what is no request goes to the dead letters', async () => {
+  const place = placeOf();
+  const { agent } = agentOf([gpuOf('GPU-1')]);
+  const { gpus, errors } = await start(place, { agent });
+  await there(gpus, 1);
+  const kafka = kafkaClientFor(broker.brokers);
+  const producer = kafka.producer();
+  const consumer = kafka.consumer({ groupId: `${place.group}-listener` });
+  await Promise.all([producer.connect(), consumer.connect()]);
+  stopping.push(() => Promise.all([producer.disconnect(), consumer.disconnect()]));
+  const events: { type: string; request: string; record: { environment: Record<string, string> } | null }[] = [];
+  const letters: (string | undefined)[] = [];
+  await consumer.subscribe({ topics: [place.topics.allocations, place.deadLetters], fromBeginning: true });
+  await consumer.run({
+    eachMessage: async ({ topic, message: { value, headers } }) => {
+      if (topic === place.deadLetters) letters.push(headers?.['iguana-code']?.toString());
+      else if (value) events.push(JSON.parse(value.toString()));
+    },
+  });
+  const send = (value: string) => producer.send({ topic: place.topics.requests, messages: [{ key: 'w', value }] });
+  await send('{"id":"r1","action":"allocate","instance":"train","request":{"memoryMb":1000,"leaseMs":null}}');
+  await send('{"id":"r2","action":"allocate","instance":"other","request":{"gpus":1}}');
+  await send('no JSON');
+  await send('{"id":"r3","action":"release","allocation":"train"}');
+  const answer = await until('the last answer', () => events.find(({ request }) => request === 'r3'));
+  expect(answer.type).toBe('released');
+  expect(events.find(({ request }) => request === 'r1')).toMatchObject({
+    type: 'allocated',
+    record: { instance: 'train', environment: { CUDA_VISIBLE_DEVICES: 'GPU-1' } },
+  });
+  await until('dead letters', () => letters.length === 2);
+  expect(letters).toEqual(['IGU_RECORD_MALFORMED', 'IGU_RECORD_MALFORMED']);
+  expect(errors).toHaveLength(2);
+});
+
+test('a node that is silent takes nothing new', async () => {
+  const place = placeOf();
+  const { gpus } = await start(place);
+  const producer = kafkaClientFor(broker.brokers).producer();
+  await producer.connect();
+  stopping.push(() => producer.disconnect());
+  const value = encodeGpuInventory({ node: 'old', timestamp: Date.now(), gpus: [gpuOf('GPU-1')] });
+  await producer.send({ topic: place.topics.inventory, messages: [{ key: 'old', value }] });
+  await there(gpus, 1);
+  expect(gpus.nodes()).toMatchObject([{ node: 'old', silent: false }]);
+  // another process, for which it is as if it had been told long ago
+  const ago = encodeGpuInventory({ node: 'ago', timestamp: Date.now() - 3_600_000, gpus: [gpuOf('GPU-2')] });
+  await producer.send({ topic: place.topics.inventory, messages: [{ key: 'ago', value: ago }] });
+  const late = await start(place);
+  expect(late.gpus.nodes()).toMatchObject([
+    { node: 'ago', silent: true },
+    { node: 'old', silent: false },
+  ]);
+  expect(late.gpus.canAllocate('w', { gpuCount: 1, node: 'ago' })).toMatchObject({ granted: false });
+});
+
+test('topics with more than one partition are refused', async () => {
+  const place = placeOf();
+  await ensureTopics(place.connection, [{ topic: place.topics.requests, partitions: 2 }]);
+  await expect(scheduleGpus(place)).rejects.toMatchObject({ code: 'IGU_GPU_TOPIC' });
+});
+
+const program = path.join(import.meta.dirname, 'gpu-scheduler-killed.mjs');
+
+/** Another process that may decide; resolves when it does, or, standing by, when it runs. */
+async function another(place: ReturnType<typeof placeOf>, when: 'acting' | 'running'): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [program, JSON.stringify(place), when], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  stopping.push(() => child.kill('SIGKILL'));
+  await once(child.stdout!, 'data');
+  return child;
+}
+
+test('when the scheduler is killed another one goes on: nothing is lost and nothing is given twice', async () => {
+  const place = placeOf();
+  const { agent } = agentOf(Array.from({ length: 6 }, (_, i) => gpuOf(`GPU-${i}`)));
+  const { gpus } = await start(place, { agent, decide: false });
+  const first = await another(place, 'acting');
+  await Promise.all([another(place, 'running'), there(gpus, 6)]);
+  const random = uniform(7);
+  const whole = (below: number) => Math.floor(random() * below);
+  const held = new Map<string, readonly string[]>();
+  let granted = 0;
+  const ask = async (name: string): Promise<void> => {
+    if (held.delete(name)) return gpus.release(name);
+    const share = random() < 0.5;
+    const request = share ? { computeShare: 0.5, leaseMs: null } : { gpuCount: 1 + whole(2), leaseMs: null };
+    const answer = await gpus.allocate(name, request);
+    if (!answer.granted) return;
+    granted++;
+    held.set(name, answer.gpuIds);
+  };
+  for (let round = 0; round < 30; round++) {
+    const names = new Set(Array.from({ length: 4 }, () => `w${whole(12)}`));
+    const asking = [...names].map(ask);
+    // in the middle of its work
+    if (round === 15) first.kill('SIGKILL');
+    await Promise.all(asking);
+  }
+  expect(granted).toBeGreaterThan(10);
+  expect(gpus.role).toBe('standing-by');
+  const records = gpus.records();
+  const inLedger = records.flatMap((record) =>
+    record.kind === 'allocation' ? [[record.instance, record.holdings.map(({ gpuId }) => gpuId)]] : [],
+  );
+  expect(Object.fromEntries(inLedger)).toEqual(Object.fromEntries(held));
+  const milli = new Map<string, number>();
+  for (const { holdings } of records)
+    for (const { gpuId, shareMilli } of holdings) milli.set(gpuId, (milli.get(gpuId) ?? 0) + shareMilli);
+  for (const [gpu, sum] of milli) expect(sum, gpu).toBeLessThanOrEqual(1_000);
+  // whoever reads the topic from its beginning sees the same
+  const late = await start(place, { decide: false });
+  expect(
+    late.gpus
+      .records()
+      .map(({ id }) => id)
+      .sort(),
+  ).toEqual(records.map(({ id }) => id).sort());
+}, 60_000);
