@@ -5,11 +5,11 @@ import { IguanaError } from '../errors.js';
 import { hostName, isLoopback, isThisMachine } from './hosts.js';
 import type { BodyReader } from './read-body.js';
 
-/** What an API call answers: JSON with a status, 200 unless it says so. */
-export interface ApiAnswer {
-  readonly status?: number;
-  readonly value: unknown;
-}
+/** What an API call answers: a value, or JSON that was made already since it is large, with a status, 200 unless it says so. */
+export type ApiAnswer = { readonly status?: number } & (
+  | { readonly value: unknown; readonly json?: undefined }
+  | { readonly json: string }
+);
 
 /**
  * What runs here can be changed over these APIs, so more is asked than of the page: a browser must be on the page itself, and who is not on this machine must

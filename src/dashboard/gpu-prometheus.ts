@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { GpuService } from '../gpu/gpu-service.js';
-import { gpuSamples } from '../gpu/inventory.js';
+import { type GpuSample, gpuSamples } from '../gpu/inventory.js';
 import { gpuHttpLimits } from '../limits.js';
 import { heldByGpu } from './gpu-holders.js';
 
@@ -57,22 +57,31 @@ export const gpuMetrics: Readonly<Record<string, Shown>> = {
   },
 };
 
+/** Values as they are, not set one by one: those of one GPU share their labels, which are written out once. Cost: a tenth of setting them. */
+class ReadGauge extends Gauge {
+  constructor(
+    private readonly shown: { readonly name: string; readonly help: string },
+    labelNames: string[],
+    registers: Registry[],
+    private readonly read: () => readonly Value[],
+  ) {
+    super({ ...shown, labelNames, registers });
+  }
+
+  /** What the registry asks for. */
+  async getForPromString() {
+    const values = this.read().map(([sharedLabels, value]) => ({ labels: {}, sharedLabels, value }));
+    return { ...this.shown, type: 'gauge', aggregator: 'sum', values };
+  }
+}
+
 const ofGpu = ['gpu', 'vendor', 'model', 'node'];
 
 /** Adds the metrics of GPUs to a registry; they are read when scraped, once for all. What is not known is left out. */
 export function gpuPrometheus(registry: Registry, gpus: GpuService): void {
   const registers = [registry];
   const gauge = (name: string, help: string, labelNames: string[], read: () => readonly Value[]) =>
-    new Gauge({
-      name: `iguana_gpu_${name}`,
-      help,
-      labelNames,
-      registers,
-      collect() {
-        this.reset();
-        for (const [labels, value] of read()) this.set(labels, value);
-      },
-    });
+    new ReadGauge({ name: `iguana_gpu_${name}`, help }, labelNames, registers, read);
   const counter = (name: string, help: string, read: () => number) =>
     new Counter({
       name: `iguana_gpu_${name}`,
@@ -156,6 +165,7 @@ interface Snapshot {
 
 function snapshotOf(gpus: GpuService): Snapshot {
   const samples = new Map<string, Value[]>();
+  const withNode = new Map<GpuSample['labels'], Value[0]>();
   const held: Value[] = [];
   const reserved: Value[] = [];
   const health = { ok: 0, degraded: 0, draining: 0, lost: 0 };
@@ -180,7 +190,9 @@ function snapshotOf(gpus: GpuService): Snapshot {
     })) {
       const { times = 1, per = 1 } = gpuMetrics[name] ?? {};
       const others = samples.get(name);
-      const one: Value = [{ ...labels, node }, (value * times) / per];
+      const full = withNode.get(labels) ?? { ...labels, node };
+      withNode.set(labels, full);
+      const one: Value = [full, (value * times) / per];
       if (others) others.push(one);
       else samples.set(name, [one]);
     }

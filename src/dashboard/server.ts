@@ -73,6 +73,8 @@ const routes = {
   '/readyz': '200 when the pipelines read their input, else 503 with the reason',
 } as const;
 
+const jsonType = 'application/json; charset=utf-8';
+
 /** The page needs nothing from elsewhere, so everything else is forbidden to it. */
 const securityHeaders = {
   'content-security-policy':
@@ -124,7 +126,10 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
     const { path, query } = target(request.url ?? '/');
     const answered =
       (await api?.answer(request, response, path, query)) ?? (await gpuApi?.answer(request, response, path, query));
-    if (answered) return sendJson(request, response, answered.value, answered.status);
+    if (answered) {
+      const json = answered.json ?? JSON.stringify(answered.value);
+      return send(request, response, answered.status ?? 200, jsonType, `${json}\n`);
+    }
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       throw new IguanaError('IGU_HTTP_METHOD', { method: request.method ?? '', allow: 'GET, HEAD' });
     }
@@ -313,5 +318,5 @@ function send(
 }
 
 function sendJson(request: IncomingMessage, response: ServerResponse, value: unknown, status = 200): void {
-  send(request, response, status, 'application/json; charset=utf-8', `${JSON.stringify(value)}\n`);
+  send(request, response, status, jsonType, `${JSON.stringify(value)}\n`);
 }

@@ -146,6 +146,16 @@ test('a refusal tells of a bounded number of GPUs and counts the others', async 
   expect([denial.gpus.length, denial.gpusLeftOut]).toEqual([most, Math.min(60, gpuSchedulerLimits.maxToldGpus) - most]);
 });
 
+test('nodes of a large cluster are all told, each once', async () => {
+  const names = Array.from({ length: 40 }, (_, n) => `node-${String(n).padStart(2, '0')}`);
+  const nodes = names.map((node) => [node, Array.from({ length: 8 }, (_, i) => gpuOf(`GPU-${node}-${i}`))] as const);
+  const { page } = await start(Object.fromEntries(nodes));
+  const [, told] = (await ask(page, 'GET', '/nodes')) as [number, { node: string; gpus: { id: string }[] }[]];
+  expect(told.map(({ node, gpus }) => [node, gpus.map(({ id }) => id)])).toEqual(
+    nodes.map(([node, gpus]) => [node, gpus.map(({ id }) => id)]),
+  );
+});
+
 test('a gang gets all or nothing, and a reservation keeps GPUs for its owner', async () => {
   const { page } = await start();
   const members = (n: number) => Array.from({ length: n }, (_, i) => ({ instance: `m${i}`, request: {} }));
