@@ -1,5 +1,4 @@
 import { type Clock, wallClock } from '../src/clock.js';
-import { encodeGpuCommand } from '../src/codec/gpu-records.js';
 import { defined } from '../src/defined.js';
 import { IguanaError } from '../src/errors.js';
 import type { GpuCommand } from '../src/gpu/commands.js';
@@ -17,6 +16,7 @@ import { transactionalWriter } from '../src/kafka/transactional-writer.js';
 import { gpuSchedulerLimits } from '../src/limits.js';
 import { type GpuAgent, gpuAgent } from '../src/operators/gpu-agent.js';
 import { gpuDemand } from '../src/operators/gpu-demand.js';
+import { encodeGpuCommand } from '../src/operators/gpu-records.js';
 import { type GpuRules, gpuReplica } from '../src/operators/gpu-replica.js';
 import { GpuSchedulerPartition, type PreallocationRule } from '../src/operators/gpu-scheduler-partition.js';
 

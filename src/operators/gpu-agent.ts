@@ -1,11 +1,11 @@
 import type { Clock } from '../clock.js';
 import { encodeSamplesJson } from '../codec/encode.js';
-import { encodeGpuInventory } from '../codec/gpu-records.js';
 import type { GpuDiscovery } from '../gpu/discovery.js';
 import { type GpuChange, type GpuInventory, gpuSamples } from '../gpu/inventory.js';
 import { GpuMonitor } from '../gpu/monitor.js';
 import type { Sink } from '../kafka/sink.js';
 import { gpuSchedulerLimits } from '../limits.js';
+import { encodeGpuInventory } from './gpu-records.js';
 
 export interface GpuAgentOptions {
   /** Name of this machine, the same after a restart. */

@@ -1,5 +1,4 @@
 import type { Clock } from '../clock.js';
-import { decodeGpuEvent, decodeGpuInventory } from '../codec/gpu-records.js';
 import { defined } from '../defined.js';
 import { GpuAllocator } from '../gpu/allocator.js';
 import { GpuAccounts } from '../gpu/gpu-accounts.js';
@@ -16,6 +15,7 @@ import type { Gpu } from '../gpu/types.js';
 import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
 import { followPartition, type StoredRecord } from '../kafka/partition-reader.js';
 import { gpuSchedulerLimits } from '../limits.js';
+import { decodeGpuEvent, decodeGpuInventory } from './gpu-records.js';
 
 /** How GPUs are given: the same for all processes of a group. */
 export type GpuRules = Pick<SchedulerOptions, 'sharing' | 'quotas' | 'policy'>;

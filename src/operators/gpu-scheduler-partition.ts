@@ -1,7 +1,5 @@
-import type { KafkaMessage } from 'kafkajs';
 import type { Clock } from '../clock.js';
 import { deadLetter } from '../codec/dead-letter.js';
-import { decodeGpuCommand, encodeGpuEvent } from '../codec/gpu-records.js';
 import { IguanaError } from '../errors.js';
 import { Ledger } from '../gpu/ledger.js';
 import {
@@ -11,9 +9,10 @@ import {
   type PreallocationReport,
 } from '../gpu/preallocation.js';
 import { type GpuEvent, GpuScheduler, isOver, type SchedulerState } from '../gpu/scheduler.js';
-import type { PartitionReader } from '../kafka/partition-consumer.js';
+import type { PartitionReader, ReceivedMessage } from '../kafka/partition-consumer.js';
 import type { TopicRecord, TransactionalWriter } from '../kafka/transactional-writer.js';
 import { gpuSchedulerLimits } from '../limits.js';
+import { decodeGpuCommand, encodeGpuEvent } from './gpu-records.js';
 import type { GpuReplica, GpuRules } from './gpu-replica.js';
 
 /** Whose GPUs are reserved before they are asked for. */
@@ -57,7 +56,7 @@ export class GpuSchedulerPartition implements PartitionReader {
   private readonly preallocations: readonly { readonly rule: PreallocationRule; readonly kept: Preallocation }[];
   private reports: readonly PreallocationReport[] = [];
   private readonly reviewed = new Map<PreallocationRule, number>();
-  private readonly queue: KafkaMessage[] = [];
+  private readonly queue: ReceivedMessage[] = [];
   private next: number;
   private committed: number;
   private held = false;
@@ -92,7 +91,7 @@ export class GpuSchedulerPartition implements PartitionReader {
     return this.reports;
   }
 
-  offer(messages: readonly KafkaMessage[]): number {
+  offer(messages: readonly ReceivedMessage[]): number {
     const taken = Math.max(0, Math.min(messages.length, MAX_QUEUE - this.queue.length));
     if (taken === 0) return 0;
     this.queue.push(...messages.slice(0, taken));
@@ -171,7 +170,7 @@ export class GpuSchedulerPartition implements PartitionReader {
     }
   }
 
-  private take(message: KafkaMessage): readonly TopicRecord[] {
+  private take(message: ReceivedMessage): readonly TopicRecord[] {
     const { requests, deadLetters, onError } = this.options;
     const { offset, key, value } = message;
     if (value === null) return [];

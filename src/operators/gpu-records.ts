@@ -1,12 +1,12 @@
+import { encodeAvro, type SchemaName } from '../codec/avro.js';
+import { decodeRecord, isAvro, parsedRecord } from '../codec/decode.js';
+import { encodeJson, type OutputFormat } from '../codec/encode.js';
 import { IguanaError } from '../errors.js';
 import { type GpuCommand, readGpuCommand } from '../gpu/commands.js';
 import type { LedgerRecord } from '../gpu/ledger.js';
 import { gpuFromPlain, plainGpu } from '../gpu/plain-gpu.js';
 import type { GpuEvent, WaitingCommand } from '../gpu/scheduler.js';
 import type { Gpu } from '../gpu/types.js';
-import { encodeAvro, type SchemaName } from './avro.js';
-import { decodeRecord, isAvro, parsedRecord } from './decode.js';
-import { encodeJson, type OutputFormat } from './encode.js';
 
 /** The GPUs of one node at one time. */
 export interface GpuInventoryRecord {

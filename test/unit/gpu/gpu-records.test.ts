@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../../../src/clock.js';
 import { encodeAvro } from '../../../src/codec/avro.js';
+import { readGpuCommand } from '../../../src/gpu/commands.js';
+import { type GpuEvent, GpuScheduler } from '../../../src/gpu/scheduler.js';
+import { absent, type Gpu, known } from '../../../src/gpu/types.js';
 import {
   decodeGpuCommand,
   decodeGpuEvent,
@@ -8,11 +11,8 @@ import {
   encodeGpuCommand,
   encodeGpuEvent,
   encodeGpuInventory,
-} from '../../../src/codec/gpu-records.js';
-import { readGpuCommand } from '../../../src/gpu/commands.js';
-import { type GpuEvent, GpuScheduler } from '../../../src/gpu/scheduler.js';
-import { absent, type Gpu, known } from '../../../src/gpu/types.js';
-import { gpuOf, healthOf } from '../gpu/gpu-fixture.js';
+} from '../../../src/operators/gpu-records.js';
+import { gpuOf, healthOf } from './gpu-fixture.js';
 
 const formats = ['json', 'avro'] as const;
 
