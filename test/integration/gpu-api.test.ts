@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
 import { afterEach, expect, test } from 'vitest';
 import { VirtualClock } from '../../src/clock.js';
@@ -325,7 +326,10 @@ test('only who has the token may ask, and no page elsewhere', async () => {
 test('GET /api lists the routes where there are GPUs, and nothing is there without', async () => {
   const { page } = await start();
   const listed = Object.keys((await (await fetch(`${page.url}/api`)).json()) as object);
-  expect(listed).toEqual(expect.arrayContaining(['/api/gpu/nodes', '/api/gpu/allocations/{idOrInstance}/renew']));
+  const ours = listed.filter((route) => route.startsWith('/api/gpu/'));
+  expect(ours).toEqual(expect.arrayContaining(['/api/gpu/nodes', '/api/gpu/allocations/{idOrInstance}/renew']));
+  const guide = await readFile(new URL('../../docs/gpu-api.md', import.meta.url), 'utf8');
+  for (const route of ours) expect(guide).toMatch(new RegExp(`(GET|POST) ${route.replace(/[{}]/g, '\\$&')}\``));
   const without = await startDashboard({ port: 0, model: new LiveModel() });
   stops.push(() => without.stop());
   expect(Object.keys((await (await fetch(`${without.url}/api`)).json()) as object).join()).not.toContain('gpu');
