@@ -2,7 +2,19 @@
 
 export { type Alert, type AlertOptions, alert, type SinkOptions } from './api/alert.js';
 export { type Anomaly, anomaly, type DetectorHandle, type DetectorOptions, type RuleOptions } from './api/anomaly.js';
-export { constellation } from './api/constellation.js';
+export {
+  type ClusterHandle,
+  type ClusterOptions,
+  constellation,
+  type Deployed,
+  type DeployOptions,
+  type PreallocateOptions,
+} from './api/constellation.js';
+export { type GpuAllocateOptions, type GpuConnectOptions, type GpuOptions, type GpuRef, gpu } from './api/gpu.js';
+export type { DiscoveredGpu, DiscoveredPartition, DiscoveredProcess } from './api/gpu-discovered.js';
+export type { GpuReadiness } from './api/gpu-forecast.js';
+export type { GpuNeeds } from './api/gpu-needs.js';
+export { GpuRefusedError } from './api/gpu-refused.js';
 export {
   type Prediction,
   Predictor,
@@ -42,6 +54,11 @@ export type {
   InvocationContext,
   InvocationResult,
 } from './functions/invocation.js';
+export type { GangMember, GpuDenial, GpuGrant } from './gpu/allocator.js';
+export type { GpuRefusal, GpuRequest, GpuSharing } from './gpu/allocator-rules.js';
+export type { GpuPlan, GpuStats, WaitingRequest } from './gpu/gpu-service.js';
+export type { Allocation, LedgerRecord, Reservation, SharingMode } from './gpu/ledger.js';
+export type { Gpu } from './gpu/types.js';
 export { modelNames } from './models/registry.js';
 export { SeriesForecaster, type SeriesForecasterOptions } from './models/series-forecaster.js';
 export * from './records.js';

@@ -1,3 +1,4 @@
+import { refusalsByReason } from '../api/gpu-refused.js';
 import type { GpuDenial, GpuGrant } from '../gpu/allocator.js';
 import type { GpuRefusal } from '../gpu/allocator-rules.js';
 import type { GpuHolding } from '../gpu/ledger.js';
@@ -50,20 +51,12 @@ export function tellRefusal(error: unknown, json: boolean | undefined): void {
   process.exitCode = 1;
 }
 
-/** For each reason how many GPUs, and one of them; the most frequent first. */
+/** For each reason how many GPUs, and one of them. */
 function reasonLines(refusals: readonly GpuRefusal[]): string[] {
-  const byCode = new Map<string, GpuRefusal[]>();
-  for (const refusal of refusals) {
-    const alike = byCode.get(refusal.code);
-    if (alike) alike.push(refusal);
-    else byCode.set(refusal.code, [refusal]);
-  }
-  return [...byCode]
-    .sort((a, b) => b[1].length - a[1].length)
-    .map(([code, alike]) => {
-      const { node, gpuId, what } = alike[0]!;
-      return `  ${code}: ${gpusText(alike.length)}, such as ${gpuId} of ${node}: ${what}`;
-    });
+  return refusalsByReason(refusals).map(
+    ({ code, count, example: { gpuId, node, what } }) =>
+      `  ${code}: ${gpusText(count)}, such as ${gpuId} of ${node}: ${what}`,
+  );
 }
 
 /** What was given, and what it holds to. */

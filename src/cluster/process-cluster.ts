@@ -21,6 +21,12 @@ export interface ProcessClusterOptions {
   readonly logDir?: string;
   /** Takes what instances print, piece by piece as it comes. */
   readonly onOutput?: (id: string, text: string) => void;
+  /** Further environment of one instance, asked for before each start; it wins over `env`. When it rejects, the instance does not start. Default: none. */
+  readonly environmentOf?: (id: string) => Promise<Readonly<Record<string, string>>>;
+  /** Called when an instance is gone for good, or never started: what `environmentOf` got for it can be given back. */
+  readonly onRemoved?: (id: string) => Promise<void>;
+  /** Id of the instance in a slot, from 0. Default: name and slot. */
+  readonly idOf?: (slot: number) => string;
   readonly clock?: Clock;
 }
 
@@ -33,6 +39,8 @@ interface Running {
   restarts: number;
   startedAt: number;
   cancelRestart: (() => void) | undefined;
+  /** Counts starts and stops: a start that finds another number after a pause is out of date. */
+  turn: number;
 }
 
 /**
@@ -81,6 +89,7 @@ export class ProcessCluster implements Cluster {
         });
       one.cancelRestart?.();
       one.stopping = true;
+      one.turn++;
       await this.end(one);
       one.stopping = false;
       await this.start(one).catch((error: unknown) => {
@@ -109,30 +118,49 @@ export class ProcessCluster implements Cluster {
     const taken = new Set(this.running.map((r) => r.slot));
     let slot = 0;
     while (taken.has(slot)) slot++;
+    const id = this.options.idOf?.(slot) ?? `${this.name}-${slot}`;
     const one: Running = {
-      id: `${this.name}-${slot}`,
+      id,
       slot,
       child: undefined,
-      log: this.openLog(`${this.name}-${slot}`),
+      log: this.openLog(id),
       stopping: false,
       restarts: 0,
       startedAt: 0,
       cancelRestart: undefined,
+      turn: 0,
     };
     try {
       await this.start(one);
     } catch (error) {
       one.log?.close();
+      try {
+        await this.options.onRemoved?.(id);
+      } catch (cause) {
+        const what = `${messageOf(error)}; then: ${messageOf(cause)}`;
+        throw new IguanaError('IGU_ACTUATOR', { name: this.name, what }, { cause });
+      }
       throw error;
     }
     this.running.push(one);
   }
 
   private async start(one: Running): Promise<void> {
-    const { command, args = [], env = {}, basePort, onOutput } = this.options;
+    const { command, args = [], env = {}, basePort, onOutput, environmentOf } = this.options;
     const port = basePort === undefined ? {} : { PORT: String(basePort + one.slot) };
+    const turn = ++one.turn;
+    let own: Readonly<Record<string, string>> = {};
+    if (environmentOf) {
+      try {
+        own = await environmentOf(one.id);
+      } catch (error) {
+        if (one.turn === turn) throw error;
+      }
+      // stopped meanwhile, or started by another call
+      if (one.turn !== turn) return;
+    }
     const child = spawn(command, [...args], {
-      env: { ...process.env, ...env, ...port, INSTANCE: one.id },
+      env: { ...process.env, ...env, ...port, INSTANCE: one.id, ...own },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     // known from the first moment on, so that a stop that comes meanwhile finds it
@@ -191,11 +219,13 @@ export class ProcessCluster implements Cluster {
 
   private async remove(one: Running): Promise<void> {
     one.stopping = true;
+    one.turn++;
     one.cancelRestart?.();
     await this.end(one);
     one.log?.close();
     one.log = undefined;
     this.running.splice(this.running.indexOf(one), 1);
+    await this.options.onRemoved?.(one.id);
   }
 
   private async end(one: Running): Promise<void> {

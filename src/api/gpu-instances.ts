@@ -1,0 +1,121 @@
+import { type Clock, wallClock } from '../clock.js';
+import { IguanaError } from '../errors.js';
+import type { GpuGrant } from '../gpu/allocator.js';
+import type { GpuRequest } from '../gpu/allocator-rules.js';
+import { readGpuRequest } from '../gpu/commands.js';
+import { isOver, usedGpus } from './gpu.js';
+import { keepLease } from './gpu-lease.js';
+import { GpuRefusedError } from './gpu-refused.js';
+
+export interface GpuInstancesOptions {
+  readonly request: GpuRequest;
+  readonly waitMs: number;
+  /** Told when an instance has its GPUs no more, while it runs. */
+  readonly onLost: (instance: string, why: string) => void;
+  readonly clock?: Clock;
+}
+
+interface Held {
+  readonly grant: GpuGrant;
+  readonly endLease: () => void;
+}
+
+/** GPUs of the instances of one cluster: got before an instance starts, kept over its restarts, given back when it is gone. */
+export class GpuInstances {
+  private readonly held = new Map<string, Held>();
+  private readonly asking = new Map<string, Promise<GpuGrant>>();
+
+  constructor(private readonly options: GpuInstancesOptions) {}
+
+  /** What an instance has now. */
+  grantOf(instance: string): GpuGrant | undefined {
+    return this.held.get(instance)?.grant;
+  }
+
+  /**
+   * Environment for the process of an instance, with GPUs that it has already or gets now.
+   * @throws GpuRefusedError when there are none; IguanaError `IGU_GPU_REFUSED` when they cannot be shown to a process yet, which would see all of them without
+   */
+  async prepare(instance: string): Promise<Readonly<Record<string, string>>> {
+    const asking = this.ask(instance);
+    this.asking.set(instance, asking);
+    try {
+      const { environment, allocation } = await asking;
+      return { ...environment, IGUANA_GPU_ALLOCATION: allocation.id };
+    } finally {
+      if (this.asking.get(instance) === asking) this.asking.delete(instance);
+    }
+  }
+
+  /** Gives back what an instance has or waits for. */
+  async release(instance: string): Promise<void> {
+    const { service } = await usedGpus();
+    const pending = this.asking.get(instance);
+    if (!this.held.has(instance) && !pending) return;
+    await releaseIfThere(service, instance);
+    // what it waited for is over by that; what came just before is given back
+    if (pending && (await pending.then(() => true, isRefusal))) await releaseIfThere(service, instance);
+    this.forget(instance);
+  }
+
+  private async ask(instance: string): Promise<GpuGrant> {
+    const { request, waitMs } = this.options;
+    const { service, node } = await usedGpus();
+    const here = node === undefined || request.node !== undefined ? request : { ...request, node };
+    const answer = await service.allocate(instance, readGpuRequest(instance, here), { waitMs });
+    if (!answer.granted) throw new GpuRefusedError(instance, answer);
+    if (Object.keys(answer.environment).length === 0) {
+      await service.release(answer.allocation.id);
+      const what =
+        answer.steps.length > 0
+          ? `its partition is still to be made on ${answer.node}; \`iguana gpu plan\` tells how`
+          : `the number of ${answer.gpuIds.join(', ')} is not known, by which its runtime names GPUs`;
+      throw new IguanaError('IGU_GPU_REFUSED', { instance, what });
+    }
+    this.keep(instance, answer);
+    return answer;
+  }
+
+  private keep(instance: string, grant: GpuGrant): void {
+    const { id, leaseMs } = grant.allocation;
+    if (this.held.get(instance)?.grant.allocation.id === id) return;
+    this.forget(instance);
+    const { clock = wallClock, onLost } = this.options;
+    const endLease =
+      leaseMs === null
+        ? () => undefined
+        : keepLease({
+            leaseMs,
+            clock,
+            renew: async () => (await usedGpus()).service.renew(id),
+            isOver,
+            onLost: (why) => {
+              this.held.delete(instance);
+              onLost(instance, why);
+            },
+          });
+    this.held.set(instance, { grant, endLease });
+  }
+
+  private forget(instance: string): void {
+    this.held.get(instance)?.endLease();
+    this.held.delete(instance);
+  }
+}
+
+async function releaseIfThere(
+  service: Awaited<ReturnType<typeof usedGpus>>['service'],
+  instance: string,
+): Promise<void> {
+  try {
+    await service.release(instance);
+  } catch (error) {
+    if (!isOver(error)) throw error;
+  }
+}
+
+/** It has nothing then. */
+function isRefusal(error: unknown): boolean {
+  if (error instanceof IguanaError && error.code === 'IGU_GPU_REFUSED') return false;
+  throw error;
+}
