@@ -50,8 +50,10 @@ export interface ScheduleGpusOptions {
 }
 
 export interface ScheduledGpus extends GpuService {
-  /** The newest look at this machine's own GPUs. */
+  /** The newest look at this machine's own GPUs; undefined before the first one. */
   inventory(): GpuInventory | undefined;
+  /** Resolves when the first look has been taken. */
+  looked(): Promise<void>;
 }
 
 const defaultTopics = { inventory: 'gpu-inventory', requests: 'gpu-requests', allocations: 'gpu-allocations' };
@@ -144,7 +146,10 @@ async function assemble(
     role: () => (acting ? 'acting' : 'standing-by'),
     preallocation: () => acting?.preallocation ?? [],
   });
-  return Object.defineProperty(service as ScheduledGpus, 'inventory', { value: () => own?.latest, enumerable: true });
+  return Object.defineProperties(service as ScheduledGpus, {
+    inventory: { value: () => own?.latest, enumerable: true },
+    looked: { value: async () => own?.looked, enumerable: true },
+  });
 }
 
 /** The order of requests is what decides, so each of these topics has one partition. */

@@ -3,6 +3,8 @@ import { z } from 'zod';
 import { ruleSchema } from '../detectors/rule.js';
 import { IguanaError } from '../errors.js';
 import { priceTableSchema } from '../functions/billing.js';
+import { type PlacementPolicyName, placementPolicies } from '../gpu/placement/inflation.js';
+import { sharingRuleSchema } from '../gpu/sharing-rules.js';
 import { policySchema } from '../scaling/policy.js';
 import { logLevels } from './log.js';
 import { checkedYaml, textOf } from './yaml-file.js';
@@ -74,6 +76,40 @@ export const configSchema = z.strictObject({
       prices: priceTableSchema.prefault({}),
       /** Where JavaScript runs, whatever definitions say; default: as they say. */
       isolation: z.enum(['thread', 'process']).optional(),
+    })
+    .prefault({}),
+  /** GPUs: those of this machine are told of, those of the group are given to workloads. */
+  gpu: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      /** Name of this machine; default its host name. */
+      node: z.string().min(1).optional(),
+      /** Between two looks at the GPUs, ms. */
+      everyMs: z.number().int().min(100).default(1000),
+      /** How nodes and GPUs are chosen. */
+      policy: z.enum(Object.keys(placementPolicies) as PlacementPolicyName[]).default('fragmentation-gradient'),
+      /** GPUs that an owner may hold at a time. The same for all processes of a group. */
+      quotas: z.record(z.string(), z.number().positive()).default({}),
+      /** How GPUs may be used; without a rule exclusively or in shares, as it is asked for. */
+      sharing: z.array(sharingRuleSchema).default([]),
+      /** Whose GPUs are reserved before they are asked for, by forecasts of their demand. */
+      preallocation: z
+        .array(
+          z.strictObject({
+            owner: z.string().min(1),
+            /** Model, as requests name it. */
+            model: z.string().min(1),
+            /** Of an hour of waiting, in idle GPU-hours (default 5). */
+            waiting: z.number().positive().optional(),
+            /** Idle reserved GPU-hours at most, as a part of those used (default 0.05). */
+            idleBudget: z.number().min(0).optional(),
+            /** What it takes to get a GPU that was not reserved, ms (default 240,000). */
+            leadMs: z.number().positive().optional(),
+            /** Between two looks, ms (default 60,000). */
+            reviewMs: z.number().min(1000).optional(),
+          }),
+        )
+        .default([]),
     })
     .prefault({}),
   /** What is to be called an anomaly beside what the detectors find. */

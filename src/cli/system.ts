@@ -32,6 +32,7 @@ import { connectionOf } from './connection.js';
 import { anomalyLine, decisionLine, forecastLine, noteLine } from './event-lines.js';
 import { functionDirectory } from './function-directory.js';
 import { passingUsageKey, secrets, usageKey } from './function-secrets.js';
+import { gpusRow, startGpus, withGpuRules } from './gpu-part.js';
 import { type Producing, produceGeneratedService, produceHostMetrics } from './producers.js';
 import { repeatedErrors } from './repeated-errors.js';
 import { topicNames, topics } from './topics.js';
@@ -119,11 +120,12 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   const common = { connection, group: config.group, input: topics.metrics, deadLetters: topics.deadLetters, onError };
   const actuators = new Actuators(clustersOf(policies, config.data), onError);
   stops.clients.push(() => actuators.stop());
-  const [functions, pipelines] = await Promise.all([
+  const [functions, gpus, pipelines] = await Promise.all([
     startFunctions(config, connection, stops, onError),
+    startGpus(config, connection, note, onError),
     Promise.all([
       forecast({ ...common, output: topics.forecasts, ...(network ? { shared: network.shared } : {}) }),
-      detect({ ...common, output: topics.anomalies, rules: config.rules }),
+      detect({ ...common, output: topics.anomalies, rules: withGpuRules(config) }),
       scale({
         ...common,
         forecasts: topics.forecasts,
@@ -133,12 +135,13 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
       }),
     ]),
   ]);
+  stops.clients.push(async () => gpus?.stop());
   stops.clients.push(async () => {
     await Promise.all(pipelines.map((one) => one.stop()));
   });
 
   const { host, port, token = process.env.IGUANA_TOKEN } = config.dashboard;
-  const dashboard = await startDashboard({ host, port, model, onError, ...defined({ token, functions }) });
+  const dashboard = await startDashboard({ host, port, model, onError, ...defined({ token, functions, gpus }) });
   stops.clients.push(() => dashboard.stop());
   const dataRow = config.kafka.brokers.length > 0 ? 'on the cluster' : (config.data ?? 'in memory, lost at the end');
   model.info({ broker: brokerRow, dataDir: dataRow, backend: await backend });
@@ -183,6 +186,7 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
         `${policies.length} ${policies.length === 1 ? 'policy' : 'policies'}, ${policies.every((p) => p.dryRun) ? 'dry run' : 'acting'}`,
       ],
       ['functions', functions ? functionsRow(functions, config.functions.directory) : 'not used'],
+      ['gpus', gpus ? gpusRow(gpus) : 'not used'],
       ['stop', 'q or Ctrl-C'],
     ],
     json,

@@ -1,6 +1,13 @@
 /** What to look at first, by what the metric's name says it measures; later rows are more general. */
 const rows: readonly [RegExp, string, string][] = [
   [
+    /^gpu_idle_memory/,
+    'a job holds memory and does nothing: look at its processes (iguana gpu list), restart it when it hangs',
+    'check that the job still runs',
+  ],
+  [/^gpu_health/, 'see the cause and what to do about it with iguana gpu list', 'check that its agent still reports'],
+  [/^gpu_throttled/, 'look at cooling, power and the reason that iguana gpu list tells', 'check the sensor'],
+  [
     /error|fail|5xx/,
     'look at the last deployment and the dependencies that fail',
     'check that errors are still counted',

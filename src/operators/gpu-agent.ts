@@ -23,7 +23,10 @@ export interface GpuAgentOptions {
 }
 
 export interface GpuAgent {
-  readonly latest: GpuInventory;
+  /** Resolves when the first look has been taken. */
+  readonly looked: Promise<void>;
+  /** Undefined before the first look. */
+  readonly latest: GpuInventory | undefined;
   stop(): Promise<void>;
 }
 
@@ -37,6 +40,7 @@ export function gpuAgent(options: GpuAgentOptions): GpuAgent {
   let told = Number.NEGATIVE_INFINITY;
   let measured = Number.NEGATIVE_INFINITY;
   let hadSome = false;
+  let latest: GpuInventory | undefined;
   let due: GpuInventory | undefined;
   let telling: Promise<void> | undefined;
 
@@ -67,6 +71,7 @@ export function gpuAgent(options: GpuAgentOptions): GpuAgent {
     }
   };
   monitor.onLook((inventory, changes) => {
+    latest = inventory;
     for (const change of changes) onChange?.(change);
     hadSome ||= inventory.gpus.length > 0;
     if (!hadSome) return;
@@ -79,13 +84,14 @@ export function gpuAgent(options: GpuAgentOptions): GpuAgent {
       });
   });
   // a driver that hangs must not hold up whoever starts this
-  const starting = monitor.start().catch(onError);
+  const looked = monitor.start().then(() => undefined, onError);
   return {
+    looked,
     get latest() {
-      return monitor.inventory;
+      return latest;
     },
     async stop() {
-      await Promise.all([monitor.stop(), starting]);
+      await Promise.all([monitor.stop(), looked]);
       await telling;
     },
   };
