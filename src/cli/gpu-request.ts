@@ -25,7 +25,7 @@ export interface ClaimOptions {
   readonly owner?: string;
   readonly priority?: number;
   readonly preempt?: boolean;
-  readonly lease?: number | null;
+  readonly lease?: number | 'none';
 }
 
 const vendors = ['nvidia', 'amd', 'intel'] as const satisfies readonly GpuVendor[];
@@ -70,7 +70,7 @@ export function requestOf(options: NeedOptions & ClaimOptions): GpuRequest {
     memoryMb: memory,
     computeShare: share,
     minComputeCapability: minCompute,
-    leaseMs: lease,
+    leaseMs: lease === 'none' ? null : lease,
     exclusive,
     model,
     vendor,
@@ -107,8 +107,8 @@ export function checked<T>(option: string, parse: (given: string) => T): (given:
   };
 }
 
-function lease(given: string): number | null {
-  return given === 'none' ? null : timeOf('--lease')(given);
+function lease(given: string): number | 'none' {
+  return given === 'none' ? given : timeOf('--lease')(given);
 }
 
 function memory(given: string): number {
