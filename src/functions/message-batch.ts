@@ -1,10 +1,17 @@
+/** Turns without several messages until the first of a turn goes at once again. */
+const BUSY_TURNS = 16;
+
 /**
- * Sends messages in lists: what a turn of the event loop sends first goes at once, all that follows in the same turn goes together at its end. A single
- * call is not held up, and many at once cost one wake-up of the other thread in place of one each.
+ * Sends messages in lists. The first of a turn of the event loop goes at once and what follows it goes together at the turn's end: a call alone is not held
+ * up. Once a turn has sent several, all of the next turns go together: each list costs two system calls and wakes the other thread, which on few processors
+ * takes the place of this one.
  */
 export class MessageBatch<M> {
   private waiting: M[] = [];
   private inTurn = false;
+  /** Messages of this turn. */
+  private sent = 0;
+  private busyTurns = 0;
 
   /** @param post throws when a message cannot be sent. @param onUnsendable told of a message that could not be sent with the others. */
   constructor(
@@ -13,17 +20,24 @@ export class MessageBatch<M> {
   ) {}
 
   send(message: M): void {
+    this.sent++;
     if (this.inTurn) {
       this.waiting.push(message);
       return;
     }
     this.inTurn = true;
-    setImmediate(() => {
-      this.inTurn = false;
-      this.flush();
-    });
-    this.sendAll([message]);
+    setImmediate(this.endTurn);
+    if (this.busyTurns > 0) this.waiting.push(message);
+    else this.sendAll([message]);
   }
+
+  private readonly endTurn = (): void => {
+    this.inTurn = false;
+    if (this.sent > 1) this.busyTurns = BUSY_TURNS;
+    else if (this.busyTurns > 0) this.busyTurns--;
+    this.sent = 0;
+    this.flush();
+  };
 
   /** Sends what waits: before a message that must not overtake it. */
   flush(): void {
