@@ -10,7 +10,14 @@ export {
   type DeployOptions,
   type PreallocateOptions,
 } from './api/constellation.js';
-export { type GpuAllocateOptions, type GpuConnectOptions, type GpuOptions, type GpuRef, gpu } from './api/gpu.js';
+export {
+  type GpuAllocateOptions,
+  type GpuConnectOptions,
+  type GpuOptions,
+  type GpuRef,
+  type GpuSharingRule,
+  gpu,
+} from './api/gpu.js';
 export type { DiscoveredGpu, DiscoveredPartition, DiscoveredProcess } from './api/gpu-discovered.js';
 export type { GpuReadiness } from './api/gpu-forecast.js';
 export type { GpuNeeds } from './api/gpu-needs.js';

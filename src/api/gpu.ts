@@ -1,5 +1,6 @@
 import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
 import { type ScheduleGpusOptions, scheduleGpus } from '../../pipelines/schedule-gpus.js';
 import type { Clock } from '../clock.js';
 import { defined } from '../defined.js';
@@ -10,14 +11,19 @@ import { readGpuRequest } from '../gpu/commands.js';
 import type { AllocateOptions, GpuPlan, GpuService, GpuStats, WaitingRequest } from '../gpu/gpu-service.js';
 import type { Allocation, LedgerRecord, Reservation } from '../gpu/ledger.js';
 import { type LocalGpusOptions, localGpus } from '../gpu/local-gpus.js';
+import { sharingBy, sharingRuleSchema } from '../gpu/sharing-rules.js';
+import type { Gpu } from '../gpu/types.js';
 import type { ConnectionOptions } from '../kafka/client.js';
 import { type DiscoveredGpu, type DiscoveredProcess, discoveredGpu } from './gpu-discovered.js';
 import { keepLease } from './gpu-lease.js';
 import { GpuRefusedError } from './gpu-refused.js';
 
+/** As `gpu.sharing` of iguana.yaml: `mode` with what belongs to it; `node` and `gpu` (id or product) may have `*` for any characters. */
+export type GpuSharingRule = z.input<typeof sharingRuleSchema>;
+
 export type GpuOptions = Pick<LocalGpusOptions, 'quotas' | 'policy' | 'node' | 'nodes' | 'everyMs' | 'clock'> & {
-  /** How GPUs may be used: all of them, or each by node and what it is (default `open`). */
-  readonly sharing?: GpuSharing | LocalGpusOptions['sharing'];
+  /** How GPUs may be used (default `open`): one way for all, rules by node and GPU of which the first that meets one counts, or a function. */
+  readonly sharing?: GpuSharingRule | readonly GpuSharingRule[] | ((node: string, gpu: Gpu) => GpuSharing);
 };
 
 export interface GpuConnectOptions extends Pick<GpuOptions, 'sharing' | 'quotas' | 'policy' | 'everyMs'> {
@@ -95,18 +101,24 @@ async function beginConnected(options: GpuConnectOptions): Promise<UsedGpus> {
     ...(agent && { agent: { node, ...defined({ everyMs }) } }),
     ...defined({ preallocate, onError }),
   });
-  const settled = (): boolean => {
-    const own = service.inventory();
-    const none = own?.gpus.length === 0 && own.tools.every(({ state }) => state !== 'waiting');
-    return none || service.nodes().some((told) => told.node === node);
-  };
-  const deadline = Date.now() + OWN_NODE_MS;
-  while (agent && !settled() && Date.now() < deadline) await sleep(OWN_NODE_LOOK_MS);
+  if (agent) {
+    // so that what is asked next sees this machine
+    const deadline = Date.now() + OWN_NODE_MS;
+    await Promise.race([service.looked(), sleep(OWN_NODE_MS, undefined, { ref: false })]);
+    const told = (): boolean => service.nodes().some((one) => one.node === node);
+    while ((service.inventory()?.gpus.length ?? 0) > 0 && !told() && Date.now() < deadline)
+      await sleep(OWN_NODE_LOOK_MS);
+  }
   return { service, clock: backgroundClock, node };
 }
 
 function sharingOf(sharing: GpuOptions['sharing']): LocalGpusOptions['sharing'] {
-  return typeof sharing === 'object' ? () => sharing : sharing;
+  if (sharing === undefined || typeof sharing === 'function') return sharing;
+  const parsed = z.array(sharingRuleSchema).safeParse(Array.isArray(sharing) ? sharing : [sharing]);
+  if (parsed.success) return sharingBy(parsed.data);
+  const { path, message } = parsed.error.issues[0]!;
+  const fix = 'see sharing modes in docs/gpu-placement.md';
+  throw new IguanaError('IGU_CONFIG', { where: ['sharing', ...path].join('.'), what: message, fix });
 }
 
 /** The GPUs that `gpu` gives, for what else of the library hands them out. */

@@ -119,6 +119,20 @@ describe('gpu', () => {
     const { environment } = await gpu.allocate('client', { computeShare: 0.25 });
     expect(environment).toMatchObject({ CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: '25' });
     await gpu.close();
+    await expect(gpu.configure({ nodes, sharing: { mode: 'mps', replicas: 0 } })).rejects.toThrow(
+      /IGU_CONFIG sharing\.0\.replicas: /,
+    );
+    await gpu.configure({
+      nodes,
+      sharing: [
+        { node: 'th*', mode: 'exclusive' },
+        { mode: 'time-slicing', replicas: 2 },
+      ],
+    });
+    expect((await gpu.explain({ computeShare: 0.5 })).gpus.map(({ gpuId, code }) => [gpuId, code])).toEqual([
+      ['GPU-3', 'mode'],
+    ]);
+    await gpu.close();
     await gpu.configure({ nodes: {} });
     expect(await gpu.discover()).toEqual([]);
     await expect(gpu.allocate('none')).rejects.toThrow(/IGU_GPU_REFUSED no GPU for none: there are no GPUs/);
