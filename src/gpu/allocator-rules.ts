@@ -88,7 +88,19 @@ export interface GpuOffer {
   readonly mig?: { readonly table: MigTable; readonly layout: number; readonly places: readonly number[] };
 }
 
-export type Verdict = { readonly offer: GpuOffer } | { readonly code: RefusalCode; readonly what: string };
+/** Its words are made when somebody reads them: of thousands of GPUs that will not do, most are never told. */
+class Refused {
+  constructor(
+    readonly code: RefusalCode,
+    private readonly say: () => string,
+  ) {}
+
+  get what(): string {
+    return this.say();
+  }
+}
+
+export type Verdict = { readonly offer: GpuOffer } | Refused;
 
 /** A GPU with what is known and held of it. */
 export interface GpuCandidate {
@@ -112,18 +124,28 @@ export function wantsWhole({ exclusive, memoryMb, computeShare, mode, profile }:
 
 /** Whether a GPU can serve a request now. */
 export function judge(request: GpuRequest, candidate: GpuCandidate): Verdict {
-  const { gpu, node } = candidate;
-  if (request.node !== undefined && request.node !== node) return no('node', `it is on ${node}`);
-  if (request.vendor !== undefined && request.vendor !== gpu.vendor) return no('vendor', `it is of ${gpu.vendor}`);
-  if (request.model !== undefined && !matchesModel(gpu.name, request.model)) return no('model', `it is a ${gpu.name}`);
-  const incapable = lacksCapability(request, gpu);
-  if (incapable) return incapable;
-  if (gpu.health.state === 'draining' || gpu.health.state === 'lost')
+  return lacks(request, candidate) ?? judgeNow(request, candidate);
+}
+
+/** Why a GPU will never do, by what it is and where. */
+export function lacks(request: GpuRequest, { gpu, node }: GpuCandidate): Refused | undefined {
+  if (request.node !== undefined && request.node !== node) return no('node', () => `it is on ${node}`);
+  if (request.vendor !== undefined && request.vendor !== gpu.vendor)
+    return no('vendor', () => `it is of ${gpu.vendor}`);
+  if (request.model !== undefined && !matchesModel(gpu.name, request.model))
+    return no('model', () => `it is a ${gpu.name}`);
+  return lacksCapability(request, gpu);
+}
+
+/** Whether a GPU of the right kind can serve a request now. */
+export function judgeNow(request: GpuRequest, candidate: GpuCandidate): Verdict {
+  const { gpu } = candidate;
+  if (!isWell(gpu))
     return no(
       'health',
-      `it is ${gpu.health.state}: ${gpu.health.causes.map(({ what }) => what).join(', ') || 'no cause told'}`,
+      () => `it is ${gpu.health.state}: ${gpu.health.causes.map(({ what }) => what).join(', ') || 'no cause told'}`,
     );
-  if (gpu.stale) return no('stale', 'what is known of it is too old');
+  if (gpu.stale) return no('stale', () => 'what is known of it is too old');
   return byMode(request, candidate);
 }
 
@@ -132,11 +154,15 @@ function byMode(request: GpuRequest, candidate: GpuCandidate): Verdict {
   const whole = wantsWhole(request);
   const offered: SharingMode = sharing.mode === 'open' ? (whole ? 'exclusive' : 'shared') : sharing.mode;
   if (request.mode !== undefined && request.mode !== offered)
-    return no('mode', `it is set to ${sharing.mode}, not ${request.mode}`);
-  if (whole && offered !== 'exclusive') return no('mode', `it is set to ${sharing.mode}: others may use it`);
-  if (!whole && offered === 'exclusive') return no('mode', 'it is given as a whole only');
+    return no('mode', () => `it is set to ${sharing.mode}, not ${request.mode}`);
+  if (whole && offered !== 'exclusive') return no('mode', () => `it is set to ${sharing.mode}: others may use it`);
+  if (!whole && offered === 'exclusive') return no('mode', () => 'it is given as a whole only');
+  const { value: compute } = candidate.gpu.computeMode;
+  if (compute === 'Prohibited') return no('mode', () => 'its compute mode is Prohibited: no process may use it');
+  if (compute === 'Exclusive_Process' && (offered === 'shared' || offered === 'time-slicing'))
+    return no('mode', () => 'its compute mode is Exclusive_Process: a second process could not use it');
   if (migEnabled(candidate.gpu) && offered !== 'mig')
-    return no('mode', `MIG is on: CUDA sees its instances only, and it is set to ${sharing.mode}`);
+    return no('mode', () => `MIG is on: CUDA sees its instances only, and it is set to ${sharing.mode}`);
   switch (offered) {
     case 'exclusive':
       return exclusive(request, candidate);
@@ -157,12 +183,12 @@ function byMode(request: GpuRequest, candidate: GpuCandidate): Verdict {
 function exclusive({ memoryMb }: GpuRequest, candidate: GpuCandidate): Verdict {
   const { gpu, holders } = candidate;
   if (holders.length > 0) return heldBy(holders);
-  if (gpu.processes !== null && gpu.processes.length > 0)
-    return no('foreign-process', `process ${gpu.processes[0]!.pid} uses it, which no allocation accounts for`);
+  const foreign = gpu.processes?.[0];
+  if (foreign) return no('foreign-process', () => `process ${foreign.pid} uses it, which no allocation accounts for`);
   const room = roomOf(candidate);
   if (memoryMb !== undefined) {
     if (room === null) return unknownMemory(gpu);
-    if (memoryMb > room) return no('memory', `${memoryMb} MiB are asked for, ${room} are free`);
+    if (memoryMb > room) return no('memory', () => `${memoryMb} MiB are asked for, ${room} are free`);
   }
   return offer(candidate, { mode: 'exclusive', memoryMb: gpu.memoryTotalMb.value ?? 0, shareMilli: WHOLE_GPU });
 }
@@ -170,62 +196,67 @@ function exclusive({ memoryMb }: GpuRequest, candidate: GpuCandidate): Verdict {
 /** Bookkeeping: what is not said of memory or share follows from the other. */
 function shared(request: GpuRequest, candidate: GpuCandidate): Verdict {
   const { gpu, holders } = candidate;
-  const whole = holders.filter(({ holding }) => holding.mode !== 'shared');
-  if (whole.length > 0) return heldBy(whole);
+  const others = holdersBut(holders, 'shared');
+  if (others) return heldBy(others);
   const total = gpu.memoryTotalMb.value;
   const room = roomOf(candidate);
   if (total === null || room === null) return unknownMemory(gpu);
   const memoryMb = request.memoryMb ?? Math.ceil(total * (request.computeShare ?? 1));
   const shareMilli = Math.ceil(WHOLE_GPU * (request.computeShare ?? Math.min(1, memoryMb / total)));
-  if (memoryMb > room) return no('memory', `${memoryMb} MiB are asked for, ${room} are free`);
+  if (memoryMb > room) return no('memory', () => `${memoryMb} MiB are asked for, ${room} are free`);
   const free = WHOLE_GPU - sum(holders, ({ shareMilli: milli }) => milli);
   if (shareMilli > free)
-    return no('share', `a share of ${shareMilli / WHOLE_GPU} is asked for, ${free / WHOLE_GPU} is free`);
+    return no('share', () => `a share of ${shareMilli / WHOLE_GPU} is asked for, ${free / WHOLE_GPU} is free`);
   return offer(candidate, { mode: 'shared', memoryMb, shareMilli });
 }
 
 function replicated(request: GpuRequest, candidate: GpuCandidate, mode: 'time-slicing' | 'mps'): Verdict {
   const { gpu, holders, sharing } = candidate;
-  if (gpu.vendor !== 'nvidia') return no('mode', `${mode} is for NVIDIA GPUs, it is of ${gpu.vendor}`);
+  if (gpu.vendor !== 'nvidia') return no('mode', () => `${mode} is for NVIDIA GPUs, it is of ${gpu.vendor}`);
   const replicas = sharing.mode === 'time-slicing' || sharing.mode === 'mps' ? sharing.replicas : 1;
-  const others = holders.filter(({ holding }) => holding.mode !== mode);
-  if (others.length > 0) return heldBy(others);
+  const others = holdersBut(holders, mode);
+  if (others) return heldBy(others);
   const most = mode === 'mps' ? Math.min(replicas, mpsClients(gpu)) : replicas;
-  if (holders.length >= most) return no('clients', `all ${most} places are taken`);
+  if (holders.length >= most) return no('clients', () => `all ${most} places are taken`);
   const shareMilli = Math.floor(WHOLE_GPU / replicas);
   if (request.computeShare !== undefined && request.computeShare * replicas > 1)
     return no(
       'share',
-      `${request.computeShare} is asked for, each of ${replicas} places has 1/${replicas}; more places give no more`,
+      () =>
+        `${request.computeShare} is asked for, each of ${replicas} places has 1/${replicas}; more places give no more`,
     );
   const total = gpu.memoryTotalMb.value;
   if (mode === 'time-slicing') {
     if (request.memoryMb === undefined) return offer(candidate, { mode, memoryMb: 0, shareMilli });
     const room = roomOf(candidate);
     if (room === null) return unknownMemory(gpu);
-    if (request.memoryMb > room) return no('memory', `${request.memoryMb} MiB are asked for, ${room} are free`);
+    if (request.memoryMb > room) return no('memory', () => `${request.memoryMb} MiB are asked for, ${room} are free`);
     return offer(candidate, { mode, memoryMb: request.memoryMb, shareMilli });
   }
   if (total === null) return unknownMemory(gpu);
   const memoryMb = Math.floor(total / replicas);
   if (request.memoryMb !== undefined && request.memoryMb > memoryMb)
-    return no('memory', `${request.memoryMb} MiB are asked for, each of ${replicas} MPS clients may use ${memoryMb}`);
+    return no(
+      'memory',
+      () => `${request.memoryMb} MiB are asked for, each of ${replicas} MPS clients may use ${memoryMb}`,
+    );
   const room = roomOf(candidate)!;
-  if (memoryMb > room) return no('memory', `an MPS client may use ${memoryMb} MiB, ${room} are free`);
+  if (memoryMb > room) return no('memory', () => `an MPS client may use ${memoryMb} MiB, ${room} are free`);
   return offer(candidate, { mode, memoryMb, shareMilli });
 }
 
 /** Instances that are there: the smallest free one that will do. */
 function existing(request: GpuRequest, candidate: GpuCandidate, mode: 'mig' | 'partition'): Verdict {
   const { gpu, holders } = candidate;
-  if (mode === 'mig' && gpu.vendor !== 'nvidia') return no('mode', `MIG is for NVIDIA GPUs, it is of ${gpu.vendor}`);
+  if (mode === 'mig' && gpu.vendor !== 'nvidia')
+    return no('mode', () => `MIG is for NVIDIA GPUs, it is of ${gpu.vendor}`);
   if (mode === 'partition' && gpu.vendor !== 'amd')
-    return no('mode', `compute partitions are of AMD, it is of ${gpu.vendor}`);
-  if ((request.gpuCount ?? 1) > 1 && mode === 'mig') return no('mode', 'a process sees one MIG instance only');
+    return no('mode', () => `compute partitions are of AMD, it is of ${gpu.vendor}`);
+  if ((request.gpuCount ?? 1) > 1 && mode === 'mig') return no('mode', () => 'a process sees one MIG instance only');
   const taken = new Set(holders.map(({ holding }) => holding.partition?.id));
-  const whole = holders.filter(({ holding }) => holding.mode !== mode);
-  if (whole.length > 0) return heldBy(whole);
-  if (gpu.partitions.length === 0) return no('no-partition', 'it has no partition');
+  const others = holdersBut(holders, mode);
+  if (others) return heldBy(others);
+  if (gpu.partitions.length === 0) return no('no-partition', () => 'it has no partition');
   let unknown = false;
   const fitting = gpu.partitions.filter((partition) => {
     if (taken.has(partition.id) || inUse(gpu, partition)) return false;
@@ -241,8 +272,8 @@ function existing(request: GpuRequest, candidate: GpuCandidate, mode: 'mig' | 'p
   });
   if (fitting.length === 0)
     return unknown
-      ? no('memory-unknown', 'the memory of its free partitions is not known')
-      : no('no-partition', `no free partition of ${gpu.partitions.length} will do`);
+      ? no('memory-unknown', () => 'the memory of its free partitions is not known')
+      : no('no-partition', () => `no free partition of ${gpu.partitions.length} will do`);
   const best = fitting.reduce((a, b) => {
     const larger = (a.memoryTotalMb.value ?? 0) - (b.memoryTotalMb.value ?? 0);
     return larger > 0 || (larger === 0 && shareOf(gpu, a) > shareOf(gpu, b)) ? b : a;
@@ -261,29 +292,29 @@ function existing(request: GpuRequest, candidate: GpuCandidate, mode: 'mig' | 'p
 
 function dynamicMig(request: GpuRequest, candidate: GpuCandidate): Verdict {
   const { gpu, holders, sharing } = candidate;
-  if ((request.gpuCount ?? 1) > 1) return no('mode', 'a process sees one MIG instance only');
+  if ((request.gpuCount ?? 1) > 1) return no('mode', () => 'a process sees one MIG instance only');
   const model = gpu.vendor === 'nvidia' ? migModelOf(gpu.name) : undefined;
-  if (!model) return no('mode', `no MIG profiles of a ${gpu.name} are known`);
-  const whole = holders.filter(({ holding }) => holding.mode !== 'mig');
-  if (whole.length > 0) return heldBy(whole);
+  if (!model) return no('mode', () => `no MIG profiles of a ${gpu.name} are known`);
+  const others = holdersBut(holders, 'mig');
+  if (others) return heldBy(others);
   const table = migTableOf(model);
   const listed = sharing.mode === 'mig' ? sharing.memoryMb : undefined;
   const profile = smallest(request, model.profiles, model.computeSlices, listed);
   if (!('name' in profile)) return profile;
   const instances = instancesOf(gpu, holders);
-  if (!instances) return no('plan', 'where its instances are is not known');
+  if (!instances) return no('plan', () => 'where its instances are is not known');
   const enabled = migEnabled(gpu) || holders.length > 0;
   const idle = holders.length === 0 && gpu.processes !== null && gpu.processes.length === 0;
   const used = instances.filter(({ busy }) => busy).map((one) => table.positionOf(one.profile, one.start));
   const layout = table.layoutOf(used);
-  if (layout < 0) return no('plan', 'it tells of instances that cannot be there together');
+  if (layout < 0) return no('plan', () => 'it tells of instances that cannot be there together');
   const places = table.placements.flatMap((one, p) =>
     one.profile.name === profile.name && table.with(layout, p) >= 0 ? [p] : [],
   );
-  if (places.length === 0) return no('no-partition', `it has no room for a ${profile.name}`);
+  if (places.length === 0) return no('no-partition', () => `it has no room for a ${profile.name}`);
   // The place is chosen later, over all GPUs; here only whether there is one.
   const plan = planMig(table, { id: gpu.id, enabled, idle, instances }, [{ profile: profile.name }]);
-  if (!plan.steps) return no('plan', plan.refused);
+  if (!plan.steps) return no('plan', () => plan.refused);
   const made = offer(candidate, {
     mode: 'mig',
     memoryMb: listed?.[profile.name] ?? profile.memoryMb ?? 0,
@@ -328,9 +359,11 @@ function smallest(
   if (unknown)
     return no(
       'memory-unknown',
-      'the memory of its MIG profiles is not known; `nvidia-smi mig -lgip` on the node tells',
+      () => 'the memory of its MIG profiles is not known; `nvidia-smi mig -lgip` on the node tells',
     );
-  return no('profile', wanted === undefined ? 'no MIG profile is large enough' : `it has no MIG profile ${wanted}`);
+  return no('profile', () =>
+    wanted === undefined ? 'no MIG profile is large enough' : `it has no MIG profile ${wanted}`,
+  );
 }
 
 /** Those that exist and those that are held but still to be made; undefined: a place is not known. */
@@ -383,15 +416,65 @@ function shareOf(gpu: Gpu, partition: GpuPartition): number {
 function roomOf({ gpu, holders }: GpuCandidate): number | null {
   const total = gpu.memoryTotalMb.value;
   if (total === null) return null;
-  const held = sum(holders, ({ memoryMb }) => memoryMb);
-  const foreign = Math.max(0, (gpu.memoryUsedMb.value ?? 0) - held);
-  return Math.max(0, total - (gpu.memoryReservedMb.value ?? 0) - held - foreign);
+  return Math.max(0, total - (gpu.memoryReservedMb.value ?? 0) - heldMb(holders) - foreignMb(gpu, holders));
+}
+
+/** MiB that the driver says are used and nobody holds. */
+export function foreignMb(gpu: Gpu, holders: readonly GpuHolder[]): number {
+  return Math.max(0, (gpu.memoryUsedMb.value ?? 0) - heldMb(holders));
+}
+
+function heldMb(holders: readonly GpuHolder[]): number {
+  let total = 0;
+  for (const { holding } of holders) total += holding.memoryMb;
+  return total;
+}
+
+/**
+ * All that verdicts, their words and what is free depend on of a GPU, as text, beside `foreignMb` and what makes GPUs alike (vendor, name, capability, memory). Temperatures, loads and the
+ * memory of who holds it change from second to second and are not in it.
+ */
+export function factsOf(gpu: Gpu): string {
+  const { health, partitions, processes } = gpu;
+  return JSON.stringify([
+    isWell(gpu) || [health.state, health.causes.map(({ what }) => what)],
+    gpu.stale,
+    gpu.partitionMode.value,
+    gpu.computeMode.value,
+    gpu.memoryReservedMb.value,
+    gpu.memoryTotalMb.absent,
+    partitions.map(({ id, profile, placement, memoryTotalMb }) => [
+      id,
+      profile.value,
+      placement.value?.start,
+      memoryTotalMb.value,
+    ]),
+    processes && [processes[0]?.pid, partitions.length > 0 ? processes.map(({ partition }) => partition.value) : []],
+  ]);
+}
+
+/** The same for GPUs of one kind that serve the same requests now. Those of partitions are each by themselves. */
+export function standingOf({ gpu, holders, sharing }: GpuCandidate): string {
+  if (sharing.mode === 'mig' || sharing.mode === 'partition') return gpu.id;
+  return JSON.stringify([
+    isWell(gpu) && !gpu.stale,
+    gpu.partitionMode.value,
+    gpu.computeMode.value,
+    gpu.memoryReservedMb.value,
+    gpu.processes && gpu.processes.length > 0,
+    foreignMb(gpu, holders),
+    holders.map(({ holding: { mode, memoryMb, shareMilli } }) => [mode, memoryMb, shareMilli]),
+  ]);
+}
+
+function isWell({ health }: Gpu): boolean {
+  return health.state === 'ok' || health.state === 'degraded';
 }
 
 /** Thousandths of a GPU that placement counts as free. */
 export function freeMilli(candidate: GpuCandidate): number {
   const { gpu, holders, sharing } = candidate;
-  if (gpu.health.state === 'draining' || gpu.health.state === 'lost' || gpu.stale || sharing.mode === 'mig') return 0;
+  if (!isWell(gpu) || gpu.stale || sharing.mode === 'mig') return 0;
   if (holders.length === 0)
     return gpu.processes !== null && gpu.processes.length > 0 && sharing.mode === 'exclusive' ? 0 : WHOLE_GPU;
   if (holders.some(({ holding }) => holding.mode === 'exclusive')) return 0;
@@ -401,12 +484,12 @@ export function freeMilli(candidate: GpuCandidate): number {
   return Math.max(0, total === null || room === null ? share : Math.min(share, Math.floor((WHOLE_GPU * room) / total)));
 }
 
-function lacksCapability({ minComputeCapability }: GpuRequest, { vendor, architecture }: Gpu): Verdict | undefined {
+function lacksCapability({ minComputeCapability }: GpuRequest, { vendor, architecture }: Gpu): Refused | undefined {
   if (minComputeCapability === undefined) return undefined;
-  if (vendor !== 'nvidia') return no('compute-capability', `${vendor} GPUs have no compute capability`);
-  if (architecture.value === null) return no('compute-capability-unknown', 'its compute capability is not known');
+  if (vendor !== 'nvidia') return no('compute-capability', () => `${vendor} GPUs have no compute capability`);
+  if (architecture.value === null) return no('compute-capability-unknown', () => 'its compute capability is not known');
   return compare(architecture.value, minComputeCapability) < 0
-    ? no('compute-capability', `it has ${architecture.value}, ${minComputeCapability} is asked for`)
+    ? no('compute-capability', () => `it has ${architecture.value}, ${minComputeCapability} is asked for`)
     : undefined;
 }
 
@@ -419,14 +502,30 @@ function compare(a: string, b: string): number {
 
 /** Each word of what is asked for is a word of the name: `A10` does not mean an A100. */
 export function matchesModel(name: string, asked: string): boolean {
-  const words = (text: string): string[] =>
-    text
-      .toLowerCase()
-      .split(/[^a-z0-9]+/)
-      .filter(Boolean);
-  const there = new Set(words(name));
-  return words(asked).every((word) => there.has(word));
+  const there = wordsOf(name);
+  for (const word of wordsOf(asked)) if (!there.has(word)) return false;
+  return true;
 }
+
+const words = new Map<string, ReadonlySet<string>>();
+
+function wordsOf(text: string): ReadonlySet<string> {
+  let found = words.get(text);
+  if (!found) {
+    if (words.size >= MAX_NAMES) words.clear();
+    found = new Set(
+      text
+        .toLowerCase()
+        .split(/[^a-z0-9]+/)
+        .filter(Boolean),
+    );
+    words.set(text, found);
+  }
+  return found;
+}
+
+/** Product names, and what was asked for of them, whose words are kept. */
+const MAX_NAMES = 1_024;
 
 function mpsClients({ architecture }: Gpu): number {
   return architecture.value !== null && compare(architecture.value, '7.0') < 0 ? MPS_CLIENTS_BEFORE_VOLTA : MPS_CLIENTS;
@@ -436,15 +535,26 @@ function migEnabled({ vendor, partitionMode }: Gpu): boolean {
   return vendor === 'nvidia' && partitionMode.value?.toLowerCase() === 'enabled';
 }
 
-function heldBy(holders: readonly GpuHolder[]): Verdict {
-  const names = holders.map(({ record }) =>
-    record.kind === 'allocation' ? record.instance : `reservation of ${record.owner}`,
-  );
-  return no('held', `it is held by ${[...new Set(names)].join(', ')}`);
+function holdersBut(holders: readonly GpuHolder[], mode: SharingMode): readonly GpuHolder[] | undefined {
+  return holders.some(({ holding }) => holding.mode !== mode)
+    ? holders.filter(({ holding }) => holding.mode !== mode)
+    : undefined;
+}
+
+function heldBy(holders: readonly GpuHolder[]): Refused {
+  return no('held', () => {
+    const [first, ...more] = holders;
+    const names = more.length === 0 ? nameOf(first!) : [...new Set(holders.map(nameOf))].join(', ');
+    return `it is held by ${names}`;
+  });
+}
+
+function nameOf({ record }: GpuHolder): string {
+  return record.kind === 'allocation' ? record.instance : `reservation of ${record.owner}`;
 }
 
 function unknownMemory({ memoryTotalMb }: Gpu): Verdict {
-  return no('memory-unknown', `how much memory it has is not known (${memoryTotalMb.absent ?? 'not reported'})`);
+  return no('memory-unknown', () => `how much memory it has is not known (${memoryTotalMb.absent ?? 'not reported'})`);
 }
 
 function offer({ node, gpu }: GpuCandidate, part: Omit<GpuHolding, 'node' | 'gpuId'>): Verdict {
@@ -452,9 +562,11 @@ function offer({ node, gpu }: GpuCandidate, part: Omit<GpuHolding, 'node' | 'gpu
 }
 
 function sum(holders: readonly GpuHolder[], of: (holding: GpuHolding) => number): number {
-  return holders.reduce((total, { holding }) => total + of(holding), 0);
+  let total = 0;
+  for (const { holding } of holders) total += of(holding);
+  return total;
 }
 
-function no(code: RefusalCode, what: string): { code: RefusalCode; what: string } {
-  return { code, what };
+function no(code: RefusalCode, say: () => string): Refused {
+  return new Refused(code, say);
 }

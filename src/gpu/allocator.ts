@@ -5,19 +5,15 @@
 import type { Clock } from '../clock.js';
 import { IguanaError } from '../errors.js';
 import { gpuLedgerLimits } from '../limits.js';
+import { AllocatorCluster, type Choice, demandOf, milliOf } from './allocator-cluster.js';
 import { type Enforcement, enforcementOf, environmentOf } from './allocator-environment.js';
-import { AllocatorRanking, DemandCounts, milliOf } from './allocator-ranking.js';
 import {
-  type GpuCandidate,
   type GpuOffer,
   type GpuRefusal,
   type GpuRequest,
   type GpuSharing,
   judge,
   matchesModel,
-  placeMig,
-  type Verdict,
-  wantsWhole,
 } from './allocator-rules.js';
 import {
   type Allocation,
@@ -29,7 +25,7 @@ import {
   type Reservation,
   type SharingMode,
 } from './ledger.js';
-import { expectedRequests, type MigMix, MigOutlook } from './mig/mig-outlook.js';
+import type { MigMix } from './mig/mig-outlook.js';
 import type { MigStep } from './mig/mig-plan.js';
 import { type DemandShare, type GpuDemand, WHOLE_GPU } from './placement/demand.js';
 import type { PlacementPolicyName } from './placement/inflation.js';
@@ -90,98 +86,52 @@ interface Attempted {
   readonly demands: GpuDemand[];
 }
 
-/** A GPU with its holders, and what was judged of it since they last changed, by shape of request. */
-interface Place extends GpuCandidate {
-  readonly verdicts: Map<string, Verdict>;
-}
-
-/** Shapes whose verdicts are kept of a GPU. */
-const MAX_VERDICTS = 32;
-
-interface Choice {
-  readonly offers: readonly GpuOffer[];
-  readonly sharing: GpuSharing;
-}
-
-type Attempt =
-  | { readonly choice: Choice; readonly gpus?: undefined }
-  | { readonly gpus: readonly GpuRefusal[]; readonly choice?: undefined };
-
-/** Of several kinds of place that would do for a part of a GPU, the most isolated first. */
-const isolation: Record<SharingMode, number> = {
-  mig: 5,
-  partition: 4,
-  mps: 3,
-  'time-slicing': 2,
-  shared: 1,
-  exclusive: 0,
-};
-
 export class GpuAllocator {
   readonly ledger: Ledger;
-  private readonly nodes = new Map<string, readonly Gpu[]>();
-  private readonly places = new Map<string, Place>();
-  private readonly demand = new DemandCounts();
-  private ranking: AllocatorRanking | undefined;
-  private migMix: MigMix | undefined;
+  private readonly cluster: AllocatorCluster;
   private attempt: Attempted | undefined;
 
   constructor(private readonly options: AllocatorOptions) {
     this.ledger = options.ledger ?? new Ledger();
+    this.cluster = new AllocatorCluster(this.ledger, options.policy ?? 'fragmentation-gradient');
   }
 
-  /** What a node has now. GPUs that are missing take nothing new; who held them holds them still. Cost: O(GPUs of the node), of all when there are others than before. */
+  /**
+   * What a node has now. GPUs that are missing take nothing new; who held them holds them still.
+   * Cost: some µs a GPU while they are those that were told before; when there are others, the next request costs O(all GPUs).
+   */
   setNode(node: string, gpus: readonly Gpu[]): void {
-    const before = this.nodes.get(node);
-    this.nodes.set(node, gpus);
-    const alike =
-      before?.length === gpus.length &&
-      gpus.every((gpu, i) => {
-        const old = before[i]!;
-        const sharing = this.places.get(gpu.id)?.sharing;
-        return (
-          old.id === gpu.id &&
-          old.name === gpu.name &&
-          old.memoryTotalMb.value === gpu.memoryTotalMb.value &&
-          JSON.stringify(sharing) === JSON.stringify(this.sharingOf(node, gpu))
-        );
-      });
-    for (const { id } of before ?? []) if (this.places.get(id)?.node === node) this.places.delete(id);
-    for (const gpu of gpus) this.place(node, gpu, this.sharingOf(node, gpu));
-    if (!alike) this.ranking = undefined;
-    else for (const { id } of gpus) this.refresh(id);
+    const { sharing } = this.options;
+    this.cluster.setNode(node, gpus, (gpu) => sharing?.(node, gpu) ?? { mode: 'open' });
   }
 
   /** A node that is gone: its allocations stay until their leases are over, for it may come back. */
   removeNode(node: string): void {
-    for (const { id } of this.nodes.get(node) ?? []) if (this.places.get(id)?.node === node) this.places.delete(id);
-    this.nodes.delete(node);
-    this.ranking = undefined;
+    this.cluster.removeNode(node);
   }
 
   /** Follows what another allocator wrote. False: it was known already. */
   apply(event: LedgerEvent): boolean {
     const before = this.ledger.get(event.id);
     if (!this.ledger.apply(event)) return false;
-    for (const { gpuId } of [...(before?.holdings ?? []), ...(event.record?.holdings ?? [])]) this.refresh(gpuId);
+    for (const { gpuId } of [...(before?.holdings ?? []), ...(event.record?.holdings ?? [])])
+      this.cluster.refresh(gpuId);
     return true;
   }
 
   /** Kinds of demand that were seen so far, or are expected. */
   get demandMix(): readonly DemandShare[] {
-    return this.demand.mix();
+    return this.cluster.demandMix;
   }
 
   /** Demand to be expected, for placement; undefined: what was asked for so far. */
   expect(mix: readonly DemandShare[] | undefined, migProfiles?: MigMix): void {
-    this.demand.expect(mix);
-    this.migMix = migProfiles;
-    this.ranking?.renew();
+    this.cluster.expect(mix, migProfiles);
   }
 
   /**
    * Gives a workload GPUs, or says of each GPU why not. The same instance with the same request gets what it has already.
-   * Cost: O(GPUs).
+   * Cost: O(groups of like GPUs of a node), and a judgement of each GPU that changed since the last request of that shape; all reasons are told with a refusal: O(GPUs).
    * @throws IguanaError `IGU_GPU_REQUEST` when the request cannot be meant
    */
   allocate(instance: string, request: GpuRequest): GpuGrant | GpuDenial {
@@ -274,8 +224,9 @@ export class GpuAllocator {
       if (uuid === undefined || !holding.partition) return holding;
       return { ...holding, partition: { ...holding.partition, id: uuid } };
     });
-    const gpus = holdings.flatMap(({ gpuId }) => this.places.get(gpuId)?.gpu ?? []);
-    const sharing = this.places.get(holdings[0]!.gpuId)?.sharing ?? { mode: 'open' };
+    const there = holdings.flatMap(({ gpuId }) => this.cluster.gpuOf(gpuId) ?? []);
+    const gpus = there.map(({ gpu }) => gpu);
+    const sharing = there[0]?.sharing ?? { mode: 'open' };
     const made = { ...record, holdings, environment: environmentOf(holdings, gpus, sharing) };
     this.write('partitioned', id, 'its partition was made', made);
     return made;
@@ -284,15 +235,14 @@ export class GpuAllocator {
   /** For each GPU, what speaks against a request now; an empty list: nothing. */
   explain(request: GpuRequest): { readonly fits: readonly string[]; readonly gpus: readonly GpuRefusal[] } {
     check('request', request);
-    const { offers, refusals } = this.judgeAll(request, undefined);
-    return { fits: offers.map(({ holding }) => holding.gpuId), gpus: refusals };
+    return this.cluster.explain(request);
   }
 
   /** GPUs that an owner holds, a share counting as its part. */
   usageOf(owner: string): number {
     let milli = 0;
-    for (const record of this.ledger.all())
-      if (record.owner === owner) for (const holding of record.holdings) milli += countedMilli(holding);
+    for (const { holdings } of this.ledger.ofOwner(owner))
+      for (const holding of holdings) milli += countedMilli(holding);
     return milli / WHOLE_GPU;
   }
 
@@ -362,15 +312,11 @@ export class GpuAllocator {
       expiresAt: leaseMs === null ? null : now + leaseMs,
     };
     this.write('allocated', allocation.id, `placed on ${holdings[0]!.node}`, allocation);
-    const models = request.model === undefined ? undefined : this.modelsLike(request.model);
-    const milli = milliOf(offers[0]!);
-    this.attempt?.demands.push({
-      cpuMilli: 0,
-      memoryMb: 0,
-      gpuCount: offers.length,
-      gpuMilli: offers.length > 1 ? WHOLE_GPU : milli,
-      ...(models && { models }),
-    });
+    const models =
+      request.model === undefined
+        ? undefined
+        : this.cluster.models.filter((name) => matchesModel(name, request.model!));
+    this.attempt?.demands.push({ ...demandOf(offers.length, milliOf(offers[0]!)), ...(models && { models }) });
     return this.answer(
       allocation,
       offers.flatMap(({ steps }) => steps),
@@ -398,107 +344,31 @@ export class GpuAllocator {
   /** Which GPUs; nothing is written. */
   private decide(request: GpuRequest, instance?: string): { readonly choice: Choice } | GpuDenial {
     const owner = request.owner ?? instance ?? '';
-    const found = this.choose(request, undefined);
-    if (!found.choice) return this.denyGpus(request, found.gpus);
+    const choice = this.cluster.choose(request);
+    if (!choice) return this.denyGpus(request);
     const quota = this.options.quotas?.[owner];
     if (quota !== undefined) {
       const used = this.usageOf(owner);
-      const more = found.choice.offers.reduce((sum, { holding }) => sum + countedMilli(holding), 0) / WHOLE_GPU;
+      const more = choice.offers.reduce((sum, { holding }) => sum + countedMilli(holding), 0) / WHOLE_GPU;
       if (used + more > quota + 1e-9)
         return deny('quota', `${owner} holds ${used} of ${quota} GPUs and asks for ${more} more`);
     }
-    return { choice: found.choice };
+    return { choice };
   }
 
-  private denyGpus({ gpuCount = 1 }: GpuRequest, gpus: readonly GpuRefusal[]): GpuDenial {
-    if (this.places.size === 0) return deny('gpus', 'there are no GPUs');
+  private denyGpus(request: GpuRequest): GpuDenial {
+    const { size } = this.cluster;
+    if (size === 0) return deny('gpus', 'there are no GPUs');
+    const { gpus } = this.cluster.explain(request);
     const counts = new Map<string, number>();
     for (const { code } of gpus) counts.set(code, (counts.get(code) ?? 0) + 1);
     const told = [...counts].sort((a, b) => b[1] - a[1]).map(([code, count]) => `${code} ${count}`);
-    const free = this.places.size - gpus.length;
+    const free = size - gpus.length;
     const what =
       free > 0
-        ? `no node has ${gpuCount} like GPUs that will do (${free} will, alone)`
-        : `none of ${this.places.size} GPUs will do: ${told.join(', ')}`;
+        ? `no node has ${request.gpuCount ?? 1} like GPUs that will do (${free} will, alone)`
+        : `none of ${size} GPUs will do: ${told.join(', ')}`;
     return { granted: false, reason: 'gpus', what, gpus };
-  }
-
-  /**
-   * @param without records whose GPUs count as free
-   * @param only GPUs to look at
-   */
-  private choose(request: GpuRequest, without: ReadonlySet<string> | undefined, only?: ReadonlySet<string>): Attempt {
-    const { offers, refusals } = this.judgeAll(request, without, only);
-    const count = request.gpuCount ?? 1;
-    if (offers.length < count) return { gpus: refusals };
-    if (wantsWhole(request)) return this.chosen(this.ranks().rank(offers, count)[0]?.offers, refusals);
-    const kinds = [...new Set(offers.map(({ holding }) => holding.mode))].sort((a, b) => isolation[b] - isolation[a]);
-    for (const kind of kinds) {
-      const alike = offers.filter(({ holding }) => holding.mode === kind);
-      const dynamic = alike.filter(({ mig }) => mig);
-      const fixed = alike.filter(({ mig }) => !mig);
-      const way = this.ranks().rank(fixed, count)[0]?.offers ?? this.placeDynamic(dynamic, without);
-      if (way) return this.chosen(way, refusals);
-    }
-    return { gpus: refusals };
-  }
-
-  private chosen(offers: readonly GpuOffer[] | undefined, gpus: readonly GpuRefusal[]): Attempt {
-    if (!offers) return { gpus };
-    return { choice: { offers, sharing: this.places.get(offers[0]!.holding.gpuId)!.sharing } };
-  }
-
-  /** Over all GPUs of the model that can take the instance: where the fewest later requests will be refused for it. */
-  private placeDynamic(offers: readonly GpuOffer[], without: ReadonlySet<string> | undefined): GpuOffer[] | undefined {
-    let best: { made: GpuOffer; placement: number; cost: number } | undefined;
-    for (const table of new Set(offers.map(({ mig }) => mig!.table))) {
-      const alike = offers.filter(({ mig }) => mig!.table === table);
-      const mix = this.migMix ?? Object.fromEntries(table.model.profiles.map(({ name }) => [name, 1]));
-      const outlook = new MigOutlook(table, expectedRequests(table, mix, alike.length));
-      outlook.look(alike.map(({ mig }) => mig!.layout));
-      for (const made of alike)
-        for (const placement of made.mig!.places) {
-          const cost = outlook.costOf(made.mig!.layout, placement);
-          if (!best || cost < best.cost) best = { made, placement, cost };
-        }
-    }
-    if (!best) return undefined;
-    const candidate = this.candidate(best.made.holding.gpuId, without)!;
-    return [placeMig(candidate, best.made, best.placement)];
-  }
-
-  private judgeAll(
-    request: GpuRequest,
-    without: ReadonlySet<string> | undefined,
-    only?: ReadonlySet<string>,
-  ): { offers: GpuOffer[]; refusals: GpuRefusal[] } {
-    const offers: GpuOffer[] = [];
-    const refusals: GpuRefusal[] = [];
-    const shape = shapeOf(request);
-    for (const id of only ?? this.places.keys()) {
-      const place = this.places.get(id);
-      if (!place) continue;
-      let verdict = without ? judge(request, this.candidate(id, without)!) : place.verdicts.get(shape);
-      if (!verdict) {
-        verdict = judge(request, place);
-        if (place.verdicts.size >= MAX_VERDICTS) place.verdicts.clear();
-        place.verdicts.set(shape, verdict);
-      }
-      if ('offer' in verdict) offers.push(verdict.offer);
-      else refusals.push({ node: place.node, gpuId: id, ...verdict });
-    }
-    return { offers, refusals };
-  }
-
-  private candidate(gpuId: string, without?: ReadonlySet<string>): GpuCandidate | undefined {
-    const place = this.places.get(gpuId);
-    if (!place || !without) return place;
-    const { node, gpu, sharing, holders } = place;
-    return { node, gpu, sharing, holders: holders.filter(({ record }) => !without.has(record.id)) };
-  }
-
-  private place(node: string, gpu: Gpu, sharing: GpuSharing): void {
-    this.places.set(gpu.id, { node, gpu, sharing, holders: this.ledger.holdersOf(gpu.id), verdicts: new Map() });
   }
 
   private fromReservation(
@@ -506,13 +376,13 @@ export class GpuAllocator {
     request: GpuRequest,
   ): { readonly reservation: Reservation; readonly choice: Choice } | undefined {
     // In an order that does not hang on how the ledger came about: what ends first goes first.
-    const own = [...this.ledger.all()]
-      .flatMap((record) => (record.kind === 'reservation' && record.owner === owner ? [record] : []))
+    const own = [...this.ledger.ofOwner(owner)]
+      .flatMap((record) => (record.kind === 'reservation' ? [record] : []))
       .sort((a, b) => a.expiresAt - b.expiresAt || (a.id < b.id ? -1 : 1));
     for (const record of own) {
-      const found = this.choose(request, new Set([record.id]), new Set(record.holdings.map(({ gpuId }) => gpuId)));
-      if (!found.choice || !within(found.choice.offers, record)) continue;
-      return { reservation: record, choice: found.choice };
+      const without = new Set([record.id]);
+      const choice = this.cluster.choose(request, { only: record.holdings.map(({ gpuId }) => gpuId), without });
+      if (choice && within(choice.offers, record)) return { reservation: record, choice };
     }
     return undefined;
   }
@@ -533,25 +403,19 @@ export class GpuAllocator {
     const priority = request.priority ?? 0;
     const count = request.gpuCount ?? 1;
     const now = this.options.clock.now();
-    const byNode = new Map<string, { gpuId: string; victims: ReadonlySet<string>; loss: Loss }[]>();
-    for (const gpuId of this.places.keys()) {
-      const victims = this.victimsOn(gpuId, request, priority, now);
-      if (!victims) continue;
-      const { node } = this.places.get(gpuId)!;
-      const list = byNode.get(node);
-      const one = { gpuId, victims, loss: this.lossOf(victims, now) };
-      if (list) list.push(one);
-      else byNode.set(node, [one]);
-    }
     let best: { victims: ReadonlySet<string>; loss: Loss } | undefined;
-    for (const list of byNode.values()) {
+    for (const group of this.cluster.suitable(request)) {
+      const list = group.flatMap(({ gpu: { id } }) => {
+        const victims = this.victimsOn(id, request, priority, now);
+        return victims ? [{ id, victims, loss: this.lossOf(victims, now) }] : [];
+      });
       if (list.length < count) continue;
       const cheapest = list.sort((a, b) => compareLoss(a.loss, b.loss)).slice(0, count);
       const victims = new Set(cheapest.flatMap((one) => [...one.victims]));
       const loss = this.lossOf(victims, now);
       if (best && compareLoss(loss, best.loss) >= 0) continue;
-      const found = this.choose(request, victims, new Set(cheapest.map(({ gpuId }) => gpuId)));
-      if (found.choice) best = { victims, loss };
+      if (this.cluster.choose(request, { only: cheapest.map(({ id }) => id), without: victims }))
+        best = { victims, loss };
     }
     if (!best) return undefined;
     const preempted = [...best.victims];
@@ -569,7 +433,8 @@ export class GpuAllocator {
     priority: number,
     now: number,
   ): ReadonlySet<string> | undefined {
-    const fits = (without: ReadonlySet<string>): boolean => 'offer' in judge(request, this.candidate(gpuId, without)!);
+    const fits = (without: ReadonlySet<string>): boolean =>
+      'offer' in judge(request, this.cluster.candidate(gpuId, without)!);
     const lower = this.ledger
       .holdersOf(gpuId)
       .flatMap(({ record }) => (record.kind === 'allocation' && record.priority < priority ? [record] : []))
@@ -599,29 +464,6 @@ export class GpuAllocator {
     return { priority, work };
   }
 
-  private modelsLike(asked: string): string[] {
-    return this.ranks().models.filter((name) => matchesModel(name, asked));
-  }
-
-  private ranks(): AllocatorRanking {
-    if (!this.ranking) {
-      const candidates = [...this.places.keys()].map((id) => this.candidate(id)!);
-      this.ranking = new AllocatorRanking(candidates, this.options.policy ?? 'fragmentation-gradient', this.demand);
-    }
-    return this.ranking;
-  }
-
-  private refresh(gpuId: string): void {
-    const place = this.places.get(gpuId);
-    if (!place) return;
-    this.place(place.node, place.gpu, place.sharing);
-    this.ranking?.refresh(this.places.get(gpuId)!);
-  }
-
-  private sharingOf(node: string, gpu: Gpu): GpuSharing {
-    return this.options.sharing?.(node, gpu) ?? { mode: 'open' };
-  }
-
   private expectRecord(id: string): LedgerRecord {
     const record = this.ledger.get(id);
     if (!record) throw new IguanaError('IGU_GPU_ALLOCATION', { id });
@@ -633,7 +475,7 @@ export class GpuAllocator {
     const event = this.ledger.next(type, id, this.options.clock.now(), why, record);
     if (this.attempt && !this.attempt.before.has(id)) this.attempt.before.set(id, before);
     this.ledger.apply(event);
-    for (const { gpuId } of [...(before?.holdings ?? []), ...(record?.holdings ?? [])]) this.refresh(gpuId);
+    for (const { gpuId } of [...(before?.holdings ?? []), ...(record?.holdings ?? [])]) this.cluster.refresh(gpuId);
     if (this.attempt) this.attempt.events.push(event);
     else this.options.onEvent?.(event);
   }
@@ -658,14 +500,14 @@ export class GpuAllocator {
       return;
     }
     for (const event of mine.events) this.options.onEvent?.(event);
-    for (const demand of mine.demands) this.ranks().learn(demand);
+    for (const demand of mine.demands) this.cluster.learn(demand);
   }
 
   private undo({ before, sequence }: Attempted): void {
     const touched = [...before.keys()].flatMap((id) => this.ledger.get(id)?.holdings ?? []);
     this.ledger.rollBack(sequence, before);
     for (const record of before.values()) if (record) touched.push(...record.holdings);
-    for (const { gpuId } of touched) this.refresh(gpuId);
+    for (const { gpuId } of touched) this.cluster.refresh(gpuId);
   }
 }
 
@@ -709,23 +551,6 @@ function size({ gpuCount = 1, computeShare = 1, memoryMb = 0 }: GpuRequest): num
 
 function deny(reason: RefusalReason, what: string): GpuDenial {
   return { granted: false, reason, what, gpus: [] };
-}
-
-/** The same for requests that every GPU answers alike. */
-function shapeOf({
-  gpuCount = 1,
-  memoryMb,
-  computeShare,
-  exclusive,
-  minComputeCapability,
-  model,
-  vendor,
-  mode,
-  profile,
-  node,
-}: GpuRequest): string {
-  const parts = [memoryMb, computeShare, exclusive, minComputeCapability, model, vendor, mode, profile, node];
-  return JSON.stringify([gpuCount > 1, ...parts]);
 }
 
 /** The same text for the same request, whatever the order of its fields. */

@@ -95,6 +95,7 @@ export class Ledger {
   private readonly records = new Map<string, LedgerRecord>();
   private readonly holders = new Map<string, Map<string, GpuHolder[]>>();
   private readonly byInstance = new Map<string, string>();
+  private readonly byOwner = new Map<string, Map<string, LedgerRecord>>();
   private last = 0;
 
   /** Of the newest event. */
@@ -117,6 +118,11 @@ export class Ledger {
   allocationOf(instance: string): Allocation | undefined {
     const record = this.records.get(this.byInstance.get(instance) ?? '');
     return record?.kind === 'allocation' ? record : undefined;
+  }
+
+  /** Records of an owner, in no order. */
+  ofOwner(owner: string): Iterable<LedgerRecord> {
+    return this.byOwner.get(owner)?.values() ?? [];
   }
 
   /** Holders of a GPU, in no order. */
@@ -176,9 +182,15 @@ export class Ledger {
       if (before.kind === 'allocation' && this.byInstance.get(before.instance) === id)
         this.byInstance.delete(before.instance);
       this.records.delete(id);
+      const own = this.byOwner.get(before.owner);
+      own?.delete(id);
+      if (own?.size === 0) this.byOwner.delete(before.owner);
     }
     if (!record) return;
     this.records.set(id, record);
+    const own = this.byOwner.get(record.owner);
+    if (own) own.set(id, record);
+    else this.byOwner.set(record.owner, new Map([[id, record]]));
     if (record.kind === 'allocation') this.byInstance.set(record.instance, id);
     for (const holding of record.holdings) {
       let holders = this.holders.get(holding.gpuId);

@@ -1,0 +1,544 @@
+/**
+ * The cluster as requests see it: which GPUs will do, and which of them placement prefers. GPUs of a node that are alike (model, memory and how they are shared) are a group, which is
+ * what placement takes for a node. What a group answers to a shape of request is kept until something of it changes, so that a request looks anew only at what has changed since the
+ * last one like it. It is longer than others since what is kept and what ends it have to be seen together.
+ */
+import { gpuLedgerLimits } from '../limits.js';
+import {
+  factsOf,
+  foreignMb,
+  freeMilli,
+  type GpuCandidate,
+  type GpuOffer,
+  type GpuRefusal,
+  type GpuRequest,
+  type GpuSharing,
+  judgeNow,
+  lacks,
+  placeMig,
+  type RefusalCode,
+  standingOf,
+  type Verdict,
+} from './allocator-rules.js';
+import { DemandCounts } from './demand-counts.js';
+import type { GpuHolder, Ledger, SharingMode } from './ledger.js';
+import { expectedRequests, type MigMix, MigOutlook } from './mig/mig-outlook.js';
+import { type DemandShare, type GpuDemand, WHOLE_GPU } from './placement/demand.js';
+import { type PlacementPolicyName, placementPolicies, type ScorerFactory } from './placement/inflation.js';
+import { PlacementState } from './placement/placement-state.js';
+import type { NodeScore, NodeScorer } from './placement/policy.js';
+import type { Gpu } from './types.js';
+
+/** GPUs that were chosen for a request: all of one group. */
+export interface Choice {
+  readonly offers: readonly GpuOffer[];
+  readonly sharing: GpuSharing;
+}
+
+/** Some GPUs only, as they would be without some records. */
+export interface Some {
+  readonly only: Iterable<string>;
+  readonly without: ReadonlySet<string>;
+}
+
+interface Place extends GpuCandidate {
+  readonly id: string;
+  gpu: Gpu;
+  holders: readonly GpuHolder[];
+  /** Alike within a group. */
+  readonly kind: string;
+  /** Of the GPU, what verdicts depend on. */
+  facts: string;
+  readonly group: Group;
+  /** Position in its group. */
+  readonly at: number;
+}
+
+interface Group {
+  readonly places: Place[];
+  /** Thousandths of each that placement counts as free. */
+  readonly free: number[];
+  /** Position among all groups; of one that is not ranked yet: none. */
+  at: number;
+  /** Counts the changes of what its GPUs answer. */
+  version: number;
+  /** One of each kind of standing, and how many are like it; made when it is asked. */
+  distinct: readonly Several<Place>[] | undefined;
+  /** By slot of the shape. */
+  readonly answers: Answer[];
+}
+
+/** GPUs that answer alike. */
+type Several<T = GpuCandidate> = readonly T[];
+
+interface Node {
+  /** In the order that was told. */
+  readonly places: readonly Place[];
+  readonly groups: readonly Group[];
+}
+
+/** What the GPUs of a group answer to a shape of request. */
+interface Answer {
+  readonly shape: number;
+  readonly version: number;
+  /** GPUs that will do, the way of sharing, and thousandths of a GPU that are taken of each. */
+  readonly fits: number;
+  readonly mode: SharingMode | undefined;
+  readonly milli: number;
+  /** Where an instance may still be made, GPU by GPU. */
+  readonly dynamic: readonly GpuOffer[];
+  /** By which scorer; higher is better. */
+  epoch: number;
+  score: number;
+  /** Made when somebody wants to know. */
+  told: Told | undefined;
+}
+
+interface Told {
+  readonly fits: readonly string[];
+  readonly gpus: readonly GpuRefusal[];
+}
+
+interface Shape {
+  readonly slot: number;
+  readonly id: number;
+}
+
+/** All groups, in the order of their nodes, and the policy over them. */
+interface Ranked {
+  readonly groups: readonly Group[];
+  readonly state: PlacementState;
+  scorer: NodeScorer;
+}
+
+/** Shapes of requests whose answers are kept; the one that was not asked for longest goes. One costs some 100 bytes a group. */
+const MAX_SHAPES = 48;
+
+/** No policy puts anything so low: for places that fit by the MiB but not by the thousandth. */
+const LAST = -1e6;
+
+/** Of several kinds of place that would do for a part of a GPU, the most isolated first. */
+const byIsolation: readonly SharingMode[] = ['mig', 'partition', 'mps', 'time-slicing', 'shared', 'exclusive'];
+
+export class AllocatorCluster {
+  private readonly nodes = new Map<string, Node>();
+  private readonly places = new Map<string, Place>();
+  private readonly shapes = new Map<string, Shape>();
+  private readonly out: NodeScore = { score: 0, gpu: -1 };
+  private readonly demand = new DemandCounts();
+  private migMix: MigMix | undefined;
+  private ranked: Ranked | undefined;
+  private shapesSeen = 0;
+  /** Counts the scorers. */
+  private epoch = 0;
+  private learnt = 0;
+
+  constructor(
+    private readonly ledger: Ledger,
+    private readonly policy: PlacementPolicyName,
+  ) {}
+
+  /** Number of GPUs. */
+  get size(): number {
+    return this.places.size;
+  }
+
+  /** Product names that there are. */
+  get models(): readonly string[] {
+    return this.rank().state.models;
+  }
+
+  /**
+   * What a node has now. A GPU that another node told of has moved here.
+   * Cost: some µs a GPU while the same GPUs are told again; when there are others, the next request costs O(GPUs).
+   */
+  setNode(name: string, gpus: readonly Gpu[], sharingOf: (gpu: Gpu) => GpuSharing): void {
+    const before = this.nodes.get(name)?.places ?? [];
+    const told = [...new Map(gpus.map((gpu) => [gpu.id, gpu])).values()].map((gpu) => {
+      const sharing = sharingOf(gpu);
+      return { gpu, sharing, kind: kindOf(gpu, sharing) };
+    });
+    const alike =
+      this.nodes.has(name) &&
+      before.length === told.length &&
+      told.every(({ gpu, kind }, i) => before[i]!.gpu.id === gpu.id && before[i]!.kind === kind);
+    if (alike) {
+      told.forEach(({ gpu }, i) => {
+        this.update(before[i]!, gpu);
+      });
+      return;
+    }
+    for (const { gpu } of told) {
+      const other = this.places.get(gpu.id);
+      if (other && other.node !== name) {
+        const rest = this.nodes.get(other.node)!.places.filter((place) => place !== other);
+        this.settle(other.node, rest);
+      }
+    }
+    this.settle(name, told);
+  }
+
+  removeNode(name: string): void {
+    this.settle(name, []);
+    this.nodes.delete(name);
+  }
+
+  /** Who holds a GPU has changed. */
+  refresh(gpuId: string): void {
+    const place = this.places.get(gpuId);
+    if (!place) return;
+    place.holders = this.ledger.holdersOf(gpuId);
+    this.touch(place);
+  }
+
+  /** Kinds of demand that are expected: those that were learnt, or a forecast of them. */
+  get demandMix(): readonly DemandShare[] {
+    return this.demand.mix();
+  }
+
+  /** A forecast of demand; undefined: what was asked for so far, and any MIG profile as often as another. */
+  expect(mix: readonly DemandShare[] | undefined, migMix: MigMix | undefined): void {
+    this.demand.expect(mix);
+    this.migMix = migMix;
+    this.expectAnew();
+  }
+
+  /** So much was given. What is asked for is looked at anew now and then, more often in the beginning. */
+  learn(demand: GpuDemand): void {
+    this.demand.add(demand);
+    if (++this.learnt >= Math.min(gpuLedgerLimits.mixEvery, this.demand.total / 2)) this.expectAnew();
+  }
+
+  /** A GPU as it would be without some records. */
+  candidate(gpuId: string, without: ReadonlySet<string>): GpuCandidate | undefined {
+    const place = this.places.get(gpuId);
+    if (!place) return undefined;
+    const { node, gpu, sharing, holders } = place;
+    return { node, gpu, sharing, holders: holders.filter(({ record }) => !without.has(record.id)) };
+  }
+
+  gpuOf(gpuId: string): GpuCandidate | undefined {
+    return this.places.get(gpuId);
+  }
+
+  /** Groups that have enough GPUs of the right kind for a request, whatever is held of them. */
+  *suitable(request: GpuRequest): Iterable<readonly GpuCandidate[]> {
+    for (const { places } of this.rank().groups)
+      if (places.length >= (request.gpuCount ?? 1) && !lacks(request, places[0]!)) yield places;
+  }
+
+  /** The GPUs that placement prefers; undefined: none will do. Nothing is taken. */
+  choose(request: GpuRequest, some?: Some): Choice | undefined {
+    const count = request.gpuCount ?? 1;
+    const best = new Map<SharingMode, { group: Group; candidates: readonly GpuCandidate[]; score: number }>();
+    const dynamic: GpuOffer[] = [];
+    const consider = (group: Group, candidates: readonly GpuCandidate[], answer: Answer): void => {
+      for (const offer of answer.dynamic) dynamic.push(offer);
+      if (answer.mode === undefined || answer.fits < count) return;
+      const { score } = answer;
+      // of equal ones the last
+      if (score >= (best.get(answer.mode)?.score ?? Number.NEGATIVE_INFINITY))
+        best.set(answer.mode, { group, candidates, score });
+    };
+    const { groups } = this.rank();
+    if (some)
+      for (const [group, candidates] of this.grouped(some))
+        consider(group, candidates, this.ask(group, distinct(candidates), request, NO_SHAPE));
+    else {
+      const shape = this.shapeOf(request);
+      for (const group of groups) consider(group, group.places, this.answerOf(group, request, shape));
+    }
+    for (const mode of byIsolation) {
+      const way = best.get(mode);
+      if (way) {
+        const offers = this.take(way.group, way.candidates, request, count);
+        return { offers, sharing: way.candidates[0]!.sharing };
+      }
+      if (mode === 'mig' && dynamic.length > 0) return this.placeDynamic(dynamic, some?.without);
+    }
+    return undefined;
+  }
+
+  /** Which GPUs would do, each alone, and why the others do not. */
+  explain(request: GpuRequest): Told {
+    const shape = this.shapeOf(request);
+    const fits: string[] = [];
+    const gpus: GpuRefusal[] = [];
+    for (const group of this.rank().groups) {
+      const answer = this.answerOf(group, request, shape);
+      group.distinct ??= distinct(group.places);
+      answer.told ??= tellOf(group.distinct, request);
+      for (const id of answer.told.fits) fits.push(id);
+      for (const refusal of answer.told.gpus) gpus.push(refusal);
+    }
+    return { fits, gpus };
+  }
+
+  /** GPUs of a node, new ones or such that are told in another way. */
+  private settle(name: string, gpus: readonly Pick<Place, 'gpu' | 'sharing' | 'kind'>[]): void {
+    for (const { gpu } of this.nodes.get(name)?.places ?? []) this.places.delete(gpu.id);
+    const groups = new Map<string, Group>();
+    const places = gpus.map(({ gpu, sharing, kind }) => {
+      let group = groups.get(kind);
+      if (!group) {
+        group = { places: [], free: [], at: -1, version: 0, distinct: undefined, answers: [] };
+        groups.set(kind, group);
+      }
+      const holders = this.ledger.holdersOf(gpu.id);
+      const candidate = { node: name, gpu, sharing, holders };
+      const place = { id: gpu.id, ...candidate, kind, facts: factsOf(gpu), group, at: group.places.length };
+      group.places.push(place);
+      group.free.push(freeMilli(candidate));
+      this.places.set(gpu.id, place);
+      return place;
+    });
+    this.nodes.set(name, { places, groups: [...groups.values()] });
+    this.ranked = undefined;
+  }
+
+  /** The same GPU, seen again. */
+  private update(place: Place, gpu: Gpu): void {
+    const facts = factsOf(gpu);
+    const same = facts === place.facts && foreignMb(gpu, place.holders) === foreignMb(place.gpu, place.holders);
+    place.gpu = gpu;
+    place.facts = facts;
+    if (!same) this.touch(place);
+  }
+
+  /** Answers of its group no longer hold. */
+  private touch(place: Place): void {
+    const { group } = place;
+    group.version++;
+    group.distinct = undefined;
+    const free = freeMilli(place);
+    if (free === group.free[place.at]) return;
+    group.free[place.at] = free;
+    if (!this.ranked) return;
+    const { state, scorer } = this.ranked;
+    state.freeGpu[state.firstGpu[group.at]! + place.at] = free;
+    scorer.changed?.(group.at);
+  }
+
+  private rank(): Ranked {
+    if (this.ranked) return this.ranked;
+    const groups = [...this.nodes.values()].flatMap((node) => node.groups);
+    const state = new PlacementState(
+      groups.map(({ places }, i) => ({
+        id: String(i),
+        model: places[0]!.gpu.name,
+        gpus: places.length,
+        cpuMilli: 0,
+        memoryMb: 0,
+      })),
+    );
+    groups.forEach((group, i) => {
+      group.at = i;
+      state.freeGpu.set(group.free, state.firstGpu[i]);
+    });
+    this.ranked = { groups, state, scorer: this.makeScorer(state) };
+    return this.ranked;
+  }
+
+  private expectAnew(): void {
+    if (this.ranked) this.ranked.scorer = this.makeScorer(this.ranked.state);
+  }
+
+  private makeScorer(state: PlacementState): NodeScorer {
+    this.epoch++;
+    this.learnt = 0;
+    const make: ScorerFactory = placementPolicies[this.policy];
+    return make(state, this.demand.mix());
+  }
+
+  private shapeOf(request: GpuRequest): Shape {
+    const key = keyOf(request);
+    let shape = this.shapes.get(key);
+    if (shape) this.shapes.delete(key);
+    else {
+      let slot = this.shapes.size;
+      if (slot >= MAX_SHAPES) {
+        const [oldest, { slot: freed }] = this.shapes.entries().next().value as [string, Shape];
+        this.shapes.delete(oldest);
+        slot = freed;
+      }
+      shape = { slot, id: ++this.shapesSeen };
+    }
+    this.shapes.set(key, shape);
+    return shape;
+  }
+
+  private answerOf(group: Group, request: GpuRequest, shape: Shape): Answer {
+    const kept = group.answers[shape.slot];
+    if (kept && kept.shape === shape.id && kept.version === group.version) {
+      if (kept.epoch !== this.epoch) this.rescore(group, request, kept);
+      return kept;
+    }
+    group.distinct ??= distinct(group.places);
+    const answer = this.ask(group, group.distinct, request, shape.id);
+    group.answers[shape.slot] = answer;
+    return answer;
+  }
+
+  private ask(group: Group, there: readonly Several[], request: GpuRequest, shape: number): Answer {
+    let fits = 0;
+    let mode: SharingMode | undefined;
+    let milli = 0;
+    let dynamic: GpuOffer[] | undefined;
+    if (!lacks(request, there[0]![0]!))
+      for (const alike of there) {
+        const verdict = judgeNow(request, alike[0]!);
+        if (!('offer' in verdict)) continue;
+        const { offer } = verdict;
+        if (offer.mig) {
+          // each is one by itself
+          dynamic ??= [];
+          dynamic.push(offer);
+        } else {
+          mode ??= offer.holding.mode;
+          milli ||= milliOf(offer);
+          fits += alike.length;
+        }
+      }
+    const { version } = group;
+    const told = undefined;
+    const answer: Answer = { shape, version, fits, mode, milli, dynamic: dynamic ?? none, epoch: 0, score: 0, told };
+    this.rescore(group, request, answer);
+    return answer;
+  }
+
+  private rescore(group: Group, { gpuCount = 1 }: GpuRequest, answer: Answer): void {
+    answer.epoch = this.epoch;
+    answer.score = this.scoreOf(group, gpuCount, answer.fits, answer.milli);
+  }
+
+  /** Writes into `out` which GPU it would be. */
+  private scoreOf(group: Group, count: number, fits: number, milli: number): number {
+    this.out.gpu = -1;
+    const demand = demandOf(count, milli);
+    const { state, scorer } = this.rank();
+    if (fits < count || !state.fits(group.at, demand, undefined)) return LAST - milli / WHOLE_GPU;
+    scorer.score(group.at, demand, this.out);
+    return this.out.score;
+  }
+
+  /** GPUs of a group: the one that the policy names, then those with the least room. */
+  private take(group: Group, candidates: readonly GpuCandidate[], request: GpuRequest, count: number): GpuOffer[] {
+    const { state } = this.rank();
+    const there = candidates.flatMap((candidate) => {
+      const verdict = judgeNow(request, candidate);
+      if (!('offer' in verdict)) return [];
+      const { at } = this.places.get(candidate.gpu.id)!;
+      return [{ at, offer: verdict.offer, free: state.freeGpu[state.firstGpu[group.at]! + at]! }];
+    });
+    this.scoreOf(group, count, there.length, milliOf(there[0]!.offer));
+    const { gpu } = this.out;
+    there.sort((a, b) => Number(b.at === gpu) - Number(a.at === gpu) || a.free - b.free || a.at - b.at);
+    return there.slice(0, count).map(({ offer }) => offer);
+  }
+
+  /** Over all GPUs of the model that can take the instance: where the fewest later requests will be refused for it. */
+  private placeDynamic(offers: readonly GpuOffer[], without: ReadonlySet<string> | undefined): Choice {
+    let best: { made: GpuOffer; placement: number; cost: number } | undefined;
+    for (const table of new Set(offers.map(({ mig }) => mig!.table))) {
+      const alike = offers.filter(({ mig }) => mig!.table === table);
+      const mix = this.migMix ?? Object.fromEntries(table.model.profiles.map(({ name }) => [name, 1]));
+      const outlook = new MigOutlook(table, expectedRequests(table, mix, alike.length));
+      outlook.look(alike.map(({ mig }) => mig!.layout));
+      const costs = new Map<number, number>();
+      for (const made of alike) {
+        const { layout, places } = made.mig!;
+        for (const placement of places) {
+          const key = layout * table.placements.length + placement;
+          let cost = costs.get(key);
+          if (cost === undefined) {
+            cost = outlook.costOf(layout, placement);
+            costs.set(key, cost);
+          }
+          if (!best || cost < best.cost) best = { made, placement, cost };
+        }
+      }
+    }
+    const { made, placement } = best!;
+    const place = this.places.get(made.holding.gpuId)!;
+    const candidate = without ? this.candidate(made.holding.gpuId, without)! : place;
+    return { offers: [placeMig(candidate, made, placement)], sharing: place.sharing };
+  }
+
+  /** In the order of the groups, as everything. */
+  private grouped({ only, without }: Some): [Group, GpuCandidate[]][] {
+    const groups = new Map<Group, GpuCandidate[]>();
+    for (const id of only) {
+      const place = this.places.get(id);
+      if (!place) continue;
+      const list = groups.get(place.group);
+      const candidate = this.candidate(id, without)!;
+      if (list) list.push(candidate);
+      else groups.set(place.group, [candidate]);
+    }
+    return [...groups].sort(([a], [b]) => a.at - b.at);
+  }
+}
+
+const NO_SHAPE = 0;
+const none: readonly GpuOffer[] = [];
+
+/** Thousandths of a GPU that an offer takes: the larger of its shares of memory and compute. */
+export function milliOf({ holding, gpu }: GpuOffer): number {
+  if (holding.mode === 'exclusive') return WHOLE_GPU;
+  const total = gpu.memoryTotalMb.value;
+  const memory = total === null ? 0 : Math.ceil((WHOLE_GPU * holding.memoryMb) / total);
+  return Math.min(WHOLE_GPU, Math.max(1, holding.shareMilli, memory));
+}
+
+/** As placement counts it: processors and host memory are not the allocator's. */
+export function demandOf(gpuCount: number, milli: number): GpuDemand {
+  return { cpuMilli: 0, memoryMb: 0, gpuCount, gpuMilli: gpuCount > 1 ? WHOLE_GPU : milli };
+}
+
+function distinct<T extends GpuCandidate>(candidates: readonly T[]): readonly Several<T>[] {
+  const found = new Map<string, T[]>();
+  for (const one of candidates) {
+    const key = standingOf(one);
+    const alike = found.get(key);
+    if (alike) alike.push(one);
+    else found.set(key, [one]);
+  }
+  return [...found.values()];
+}
+
+function tellOf(there: readonly Several<Place>[], request: GpuRequest): Told {
+  const fits: string[] = [];
+  const gpus: GpuRefusal[] = [];
+  const never = lacks(request, there[0]![0]!);
+  for (const alike of there) {
+    const verdict = never ?? judgeNow(request, alike[0]!);
+    if ('offer' in verdict) for (const { id } of alike) fits.push(id);
+    else {
+      const { code, what } = verdict;
+      for (const place of alike) {
+        const own = place === alike[0] || !personal.has(code) ? what : wordsOf(judgeNow(request, place), what);
+        gpus.push({ node: place.node, gpuId: place.id, code, what: own });
+      }
+    }
+  }
+  return { fits, gpus };
+}
+
+/** Reasons that name who or what it is on each GPU. */
+const personal: ReadonlySet<RefusalCode> = new Set(['held', 'foreign-process', 'health']);
+
+function wordsOf(verdict: Verdict, otherwise: string): string {
+  return 'what' in verdict ? verdict.what : otherwise;
+}
+
+function kindOf(gpu: Gpu, sharing: GpuSharing): string {
+  return JSON.stringify([gpu.vendor, gpu.name, gpu.architecture.value, gpu.memoryTotalMb.value, sharing]);
+}
+
+/** The same for requests that every GPU and every policy answers alike. */
+function keyOf(request: GpuRequest): string {
+  const { gpuCount = 1, memoryMb, computeShare, exclusive, minComputeCapability, model } = request;
+  const { vendor, mode, profile, node } = request;
+  const named = [model, minComputeCapability, vendor, mode, profile, node];
+  return JSON.stringify([gpuCount, memoryMb, computeShare, exclusive, ...named]);
+}
