@@ -108,7 +108,7 @@ export const constellation = {
       await cluster.scaleTo(options.instances ?? (entry.runs ? 1 : 0));
     } catch (error) {
       // those that did start would be nobody's
-      await end(name);
+      await end(entry);
       throw error;
     }
     const preallocateGpus: ClusterHandle['preallocateGpus'] = (count, more = {}) =>
@@ -130,13 +130,12 @@ export const constellation = {
   async deploy(name: string, options: DeployOptions): Promise<Deployed> {
     if (options.command === undefined && options.script === undefined)
       throw new IguanaError('IGU_USAGE', { what: `there is nothing to run for ${name}: give a script or a command` });
-    const { cluster, gpus } = add({ ...options, name }, requestOf(options), (slot) =>
-      slot === 0 ? name : `${name}-${slot}`,
-    );
+    const entry = add({ ...options, name }, requestOf(options), (slot) => (slot === 0 ? name : `${name}-${slot}`));
+    const { cluster, gpus } = entry;
     try {
       await cluster.scaleTo(1);
     } catch (error) {
-      await end(name);
+      await end(entry);
       throw error;
     }
     const { gpuIds = [], environment = {} } = gpus?.grantOf(name) ?? {};
@@ -189,8 +188,7 @@ export const constellation = {
   },
   /** Stops all instances of a cluster, or what was deployed, and gives its GPUs back. */
   async destroy(name: string): Promise<void> {
-    entryOf(name);
-    await end(name);
+    await end(entryOf(name));
   },
 };
 
@@ -238,10 +236,12 @@ function claimed(name: string, id: string): string {
   return id;
 }
 
-async function end(name: string): Promise<void> {
-  const entry = clusters.get(name)!;
-  await entry.cluster.scaleTo(0);
-  clusters.delete(name);
+async function end(entry: Entry): Promise<void> {
+  const { cluster, gpus } = entry;
+  // what waits for GPUs would be waited for
+  await gpus?.giveUp();
+  await cluster.scaleTo(0);
+  if (clusters.get(cluster.name) === entry) clusters.delete(cluster.name);
   await entry.endForecast();
 }
 

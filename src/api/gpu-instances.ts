@@ -47,6 +47,12 @@ export class GpuInstances {
     }
   }
 
+  /** Ends all waits for GPUs: they are refused then. */
+  async giveUp(): Promise<void> {
+    const { service } = await usedGpus();
+    for (const instance of this.asking.keys()) await releaseIfThere(service, instance);
+  }
+
   /** Gives back what an instance has or waits for. */
   async release(instance: string): Promise<void> {
     const { service } = await usedGpus();

@@ -1,3 +1,6 @@
+/**
+ * GPUs as a program uses them. Over 300 lines because it is all of what `gpu.` offers, and each name needs its sentence.
+ */
 import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';

@@ -2,6 +2,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ProcessCluster } from '../../src/cluster/process-cluster.js';
 import { constellation, GpuRefusedError, gpu } from '../../src/index.js';
 import { until } from '../support/kafka.js';
 import { gpuOf } from '../unit/gpu/gpu-fixture.js';
@@ -97,6 +98,22 @@ describe('constellation.deploy', () => {
     expect([await holders(), printed]).toEqual([[], []]);
   });
 
+  it('waits for room, and waits no more when it is destroyed', async () => {
+    made.push('patient');
+    const script = write('worker.js', tell);
+    const options = { script, gpu: true, waitMs: 60_000, graceMs: 2_000, onOutput };
+    await gpu.allocate('all', { gpuCount: 3 });
+    const outcome = constellation.deploy('impatient', options).catch((error: unknown) => error);
+    await until('its wait', async () => (await gpu.waiting()).length === 1);
+    await constellation.destroy('impatient');
+    expect(await outcome).toBeInstanceOf(GpuRefusedError);
+    expect([await gpu.waiting(), await holders()]).toEqual([[], ['all 3']]);
+    const deployed = constellation.deploy('patient', options);
+    await until('its wait', async () => (await gpu.waiting()).length === 1);
+    await gpu.deallocate('all');
+    expect((await deployed).gpuIds).toHaveLength(1);
+  }, 20_000);
+
   it('starts again on other GPUs when a workload of higher priority took its own', async () => {
     made.push('low');
     const script = write('worker.js', tell);
@@ -160,4 +177,61 @@ describe('a cluster with GPUs', () => {
     await expect(pool.preallocateGpus(2)).rejects.toThrow(/IGU_GPU_REFUSED/);
     expect(await holders()).toEqual(['for pool 1', 'job 1', 'other 1']);
   });
+});
+
+describe('environment of one instance', () => {
+  it('is asked for before each start; who is stopped meanwhile does not start', async () => {
+    const asked: ((value: Record<string, string>) => void)[] = [];
+    const removed: string[] = [];
+    const cluster = new ProcessCluster({
+      name: 'own',
+      command: process.execPath,
+      args: ['-e', "console.log('own is', process.env.OWN); setInterval(() => {}, 1000)"],
+      env: { OWN: 'of all' },
+      ...{ backOffMs: 20, graceMs: 2_000, onOutput },
+      environmentOf: () => new Promise((resolve) => asked.push(resolve)),
+      onRemoved: async (id) => void removed.push(id),
+    });
+    const started = cluster.scaleTo(1);
+    await until('the question', () => asked.length === 1);
+    asked[0]!({ OWN: 'first' });
+    await started;
+    await until('its output', () => printed.includes('own-0: own is first'));
+    process.kill(cluster.instances()[0]!.pid!, 'SIGKILL');
+    await until('the next question', () => asked.length === 2);
+    const restarted = cluster.restart('own-0');
+    await until('one more', () => asked.length === 3);
+    asked[2]!({ OWN: 'third' });
+    await restarted;
+    asked[1]!({ OWN: 'second' });
+    await until('its output', () => printed.includes('own-0: own is third'));
+    process.kill(cluster.instances()[0]!.pid!, 'SIGKILL');
+    await until('the last question', () => asked.length === 4);
+    await cluster.scaleTo(0);
+    asked[3]!({ OWN: 'fourth' });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect([cluster.instances(), removed]).toEqual([[], ['own-0']]);
+    expect(printed.filter((line) => /second|fourth/.test(line))).toEqual([]);
+  }, 20_000);
+
+  it('may be refused: then it does not start, and a later start is tried again', async () => {
+    let answers = 0;
+    const cluster = new ProcessCluster({
+      name: 'refused',
+      command: process.execPath,
+      args: ['-e', "console.log('runs'); setInterval(() => {}, 1000)"],
+      ...{ backOffMs: 20, graceMs: 2_000, onOutput },
+      environmentOf: async () => {
+        if (++answers === 1 || answers === 3) throw new Error('none is free');
+        return {};
+      },
+    });
+    await expect(cluster.scaleTo(1)).rejects.toThrow('none is free');
+    expect(cluster.instances()).toEqual([]);
+    await cluster.scaleTo(1);
+    await expect(cluster.restart('refused-0')).rejects.toThrow('none is free');
+    await until('its second start', () => cluster.instances()[0]!.pid !== null);
+    expect(answers).toBe(4);
+    await cluster.scaleTo(0);
+  }, 20_000);
 });
