@@ -516,7 +516,7 @@ function tellOf(there: readonly Several<Place>[], request: GpuRequest): Told {
     else {
       const { code, what } = verdict;
       for (const place of alike) {
-        const own = place === alike[0] || !personal.has(code) ? what : wordsOf(judgeNow(request, place), what);
+        const own = place === alike[0] || !personal.has(code) ? what : toldOf(judgeNow(request, place), what);
         gpus.push({ node: place.node, gpuId: place.id, code, what: own });
       }
     }
@@ -527,7 +527,7 @@ function tellOf(there: readonly Several<Place>[], request: GpuRequest): Told {
 /** Reasons that name who or what it is on each GPU. */
 const personal: ReadonlySet<RefusalCode> = new Set(['held', 'foreign-process', 'health']);
 
-function wordsOf(verdict: Verdict, otherwise: string): string {
+function toldOf(verdict: Verdict, otherwise: string): string {
   return 'what' in verdict ? verdict.what : otherwise;
 }
 

@@ -45,9 +45,12 @@ export function environmentOf(
   gpus: readonly Gpu[],
   sharing: GpuSharing,
 ): Record<string, string> {
-  const first = gpus[0];
-  if (!first || holdings.some(({ partition }) => partition?.id === null)) return {};
+  if (holdings.some(({ partition }) => partition?.id === null)) return {};
   const ids = holdings.map(({ partition, gpuId }) => partition?.id ?? gpuId);
+  // an instance has its name whether its node tells of the GPU just now or not
+  if (holdings[0]?.mode === 'mig') return { CUDA_VISIBLE_DEVICES: ids.join(',') };
+  const first = gpus[0];
+  if (!first) return {};
   if (first.vendor === 'amd') return { ROCR_VISIBLE_DEVICES: visible(ids, gpus, holdings) };
   if (first.vendor === 'intel') {
     const indices = gpus.map(({ index }) => index.value);
@@ -55,7 +58,7 @@ export function environmentOf(
   }
   const environment: Record<string, string> = { CUDA_VISIBLE_DEVICES: ids.join(',') };
   if (sharing.mode === 'mps' && holdings[0]?.mode === 'mps') {
-    environment.CUDA_MPS_ACTIVE_THREAD_PERCENTAGE = String(Math.floor(100 / sharing.replicas));
+    environment.CUDA_MPS_ACTIVE_THREAD_PERCENTAGE = String(Math.max(1, Math.floor(100 / sharing.replicas)));
     environment.CUDA_MPS_PINNED_DEVICE_MEM_LIMIT = holdings.map(({ memoryMb }, i) => `${i}=${memoryMb}M`).join(',');
     if (sharing.pipeDirectory !== undefined) environment.CUDA_MPS_PIPE_DIRECTORY = sharing.pipeDirectory;
   }

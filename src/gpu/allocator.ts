@@ -148,8 +148,16 @@ export class GpuAllocator {
     return answer!;
   }
 
-  /** All members or none. The answer of the first that gets nothing, or one for each. */
+  /**
+   * All members or none. The answer of the first that gets nothing, or one for each.
+   * @throws IguanaError `IGU_GPU_REQUEST` when a request cannot be meant or an instance is in it twice
+   */
   allocateGang(gang: string, members: readonly GangMember[]): readonly GpuGrant[] | GpuDenial {
+    const instances = new Set<string>();
+    for (const { instance } of members) {
+      if (instances.has(instance)) throw invalid(instance, `it is in gang ${gang} twice`);
+      instances.add(instance);
+    }
     const answers = new Map<GangMember, GpuGrant>();
     let denied: GpuDenial | undefined;
     // The hardest to place first.
@@ -197,6 +205,8 @@ export class GpuAllocator {
   reserve(owner: string, request: GpuRequest, ttlMs: number): Reservation | GpuDenial {
     if (!(ttlMs > 0) || !Number.isFinite(ttlMs)) throw invalid(owner, `a reservation for ${ttlMs} ms`);
     check(owner, request);
+    const full = this.full();
+    if (full) return full;
     const asked = { ...request, owner };
     const found = this.decide(asked);
     if (!('choice' in found)) return found;
@@ -250,24 +260,27 @@ export class GpuAllocator {
     check(instance, request);
     const asked = canonical(request);
     const there = this.ledger.allocationOf(instance);
-    if (there) {
+    // one whose lease is over is about to be given back: it is not handed out once more
+    const over = there !== undefined && there.expiresAt !== null && there.expiresAt <= this.options.clock.now();
+    if (there && !over) {
       if (there.request === asked) return this.answer(there, [], []);
       return deny('instance', `${instance} holds ${there.id} by another request; release that first`);
     }
-    if (this.ledger.size >= gpuLedgerLimits.maxRecords)
-      return deny('records', `there are ${gpuLedgerLimits.maxRecords} allocations and reservations already`);
+    const full = this.full();
+    if (full) return full;
     const owner = request.owner ?? instance;
     const reserved = this.fromReservation(owner, request);
     let choice = reserved?.choice;
     let preempted: readonly string[] = [];
     let granted: GpuGrant | GpuDenial | undefined;
     this.atomically(() => {
+      if (over) this.write('expired', there.id, 'no heartbeat came', null);
       if (reserved) this.shrink(reserved.reservation, reserved.choice, instance);
       if (!choice) {
         const found = this.decide(request, instance);
         if ('choice' in found) choice = found.choice;
         else if (found.reason === 'gpus' && request.preempt) {
-          const way = this.preempt(request, instance);
+          const way = this.preempt(request, instance, gang);
           if (way) ({ choice, preempted } = way);
         }
         if (!choice) {
@@ -279,6 +292,12 @@ export class GpuAllocator {
       return true;
     });
     return granted!;
+  }
+
+  private full(): GpuDenial | undefined {
+    return this.ledger.size < gpuLedgerLimits.maxRecords
+      ? undefined
+      : deny('records', `there are ${gpuLedgerLimits.maxRecords} allocations and reservations already`);
   }
 
   private record(
@@ -389,36 +408,48 @@ export class GpuAllocator {
 
   /** What is used of a reservation is no longer kept; the rest is. */
   private shrink(reservation: Reservation, { offers }: Choice, instance: string): void {
-    const used = new Set(offers.map(({ holding }) => holding.gpuId));
-    const holdings = reservation.holdings.filter(({ gpuId }) => !used.has(gpuId));
+    const used = new Map(offers.map(({ holding }) => [holding.gpuId, holding]));
+    const holdings = reservation.holdings.flatMap((kept) => restOf(kept, used.get(kept.gpuId)));
     if (holdings.length === 0) this.write('used', reservation.id, `used by ${instance}`, null);
     else this.write('reduced', reservation.id, `used in part by ${instance}`, { ...reservation, holdings });
   }
 
   /**
-   * Frees GPUs for a request of higher priority: on the node where the least is lost, which is first the lowest priority and then the fewest GPU-milliseconds of work. Nobody
-   * goes who need not. Undefined: that would not help, and nothing is written.
+   * Frees GPUs for a request of higher priority: where the least is lost, which is first the lowest priority and then the fewest GPU-milliseconds of work. Nobody goes who need not, but of
+   * a gang all go, for the others could do nothing alone. Undefined: that would not help, and nothing is written.
+   * @param gang that the request is of: its members stay
    */
-  private preempt(request: GpuRequest, instance: string): { choice: Choice; preempted: readonly string[] } | undefined {
+  private preempt(
+    request: GpuRequest,
+    instance: string,
+    gang: string | null,
+  ): { choice: Choice; preempted: readonly string[] } | undefined {
     const priority = request.priority ?? 0;
     const count = request.gpuCount ?? 1;
     const now = this.options.clock.now();
-    let best: { victims: ReadonlySet<string>; loss: Loss } | undefined;
+    const gangs = new Map<string, Allocation[]>();
+    for (const record of this.ledger.all())
+      if (record.kind === 'allocation' && record.gang !== null)
+        gangs.set(record.gang, [...(gangs.get(record.gang) ?? []), record]);
+    const withIt = (one: Allocation): readonly Allocation[] => (one.gang === null ? [one] : gangs.get(one.gang)!);
+    const mayGo = (one: Allocation): boolean =>
+      (one.gang === null || one.gang !== gang) && withIt(one).every((other) => other.priority < priority);
+    let best: { victims: ReadonlySet<Allocation>; loss: Loss } | undefined;
     for (const group of this.cluster.suitable(request)) {
       const list = group.flatMap(({ gpu: { id } }) => {
-        const victims = this.victimsOn(id, request, priority, now);
-        return victims ? [{ id, victims, loss: this.lossOf(victims, now) }] : [];
+        const victims = this.victimsOn(id, request, mayGo, now)?.flatMap(withIt);
+        return victims ? [{ id, victims, loss: lossOf(new Set(victims), now) }] : [];
       });
       if (list.length < count) continue;
       const cheapest = list.sort((a, b) => compareLoss(a.loss, b.loss)).slice(0, count);
-      const victims = new Set(cheapest.flatMap((one) => [...one.victims]));
-      const loss = this.lossOf(victims, now);
+      const victims = new Set(cheapest.flatMap((one) => one.victims));
+      const loss = lossOf(victims, now);
       if (best && compareLoss(loss, best.loss) >= 0) continue;
-      if (this.cluster.choose(request, { only: cheapest.map(({ id }) => id), without: victims }))
-        best = { victims, loss };
+      const without = new Set([...victims].map(({ id }) => id));
+      if (this.cluster.choose(request, { only: cheapest.map(({ id }) => id), without })) best = { victims, loss };
     }
     if (!best) return undefined;
-    const preempted = [...best.victims];
+    const preempted = [...best.victims].map(({ id }) => id);
     for (const id of preempted) this.write('preempted', id, `${instance} has priority ${priority}`, null);
     const again = this.decide(request, instance);
     // The quota speaks against it, or the place is another one: then nothing of this happens.
@@ -430,38 +461,28 @@ export class GpuAllocator {
   private victimsOn(
     gpuId: string,
     request: GpuRequest,
-    priority: number,
+    mayGo: (one: Allocation) => boolean,
     now: number,
-  ): ReadonlySet<string> | undefined {
-    const fits = (without: ReadonlySet<string>): boolean =>
-      'offer' in judge(request, this.cluster.candidate(gpuId, without)!);
+  ): Allocation[] | undefined {
+    const victims = new Set<Allocation>();
+    const fits = (): boolean => {
+      const without = new Set([...victims].map(({ id }) => id));
+      return 'offer' in judge(request, this.cluster.candidate(gpuId, without)!);
+    };
     const lower = this.ledger
       .holdersOf(gpuId)
-      .flatMap(({ record }) => (record.kind === 'allocation' && record.priority < priority ? [record] : []))
+      .flatMap(({ record }) => (record.kind === 'allocation' && mayGo(record) ? [record] : []))
       .sort((a, b) => a.priority - b.priority || workOf(a, now) - workOf(b, now) || (a.id < b.id ? -1 : 1));
-    const victims = new Set<string>();
     for (const record of lower) {
-      if (fits(victims)) break;
-      victims.add(record.id);
+      if (fits()) break;
+      victims.add(record);
     }
-    if (!fits(victims)) return undefined;
-    for (const { id } of [...lower].reverse()) {
-      if (!victims.delete(id)) continue;
-      if (!fits(victims)) victims.add(id);
+    if (!fits()) return undefined;
+    for (const record of lower.reverse()) {
+      if (!victims.delete(record)) continue;
+      if (!fits()) victims.add(record);
     }
-    return victims;
-  }
-
-  private lossOf(victims: ReadonlySet<string>, now: number): Loss {
-    let priority = Number.NEGATIVE_INFINITY;
-    let work = 0;
-    for (const id of victims) {
-      const record = this.ledger.get(id);
-      if (record?.kind !== 'allocation') continue;
-      priority = Math.max(priority, record.priority);
-      work += workOf(record, now);
-    }
-    return { priority, work };
+    return [...victims];
   }
 
   private expectRecord(id: string): LedgerRecord {
@@ -524,6 +545,14 @@ function within(offers: readonly GpuOffer[], { holdings }: Reservation): boolean
   );
 }
 
+/** Of a share the part that was not used is kept on; anything else is used as a whole. */
+function restOf(kept: GpuHolding, used: GpuHolding | undefined): GpuHolding[] {
+  if (!used) return [kept];
+  const memoryMb = kept.memoryMb - used.memoryMb;
+  const shareMilli = kept.shareMilli - used.shareMilli;
+  return kept.mode === 'shared' && memoryMb > 0 && shareMilli > 0 ? [{ ...kept, memoryMb, shareMilli }] : [];
+}
+
 /** What is lost when an allocation ends: GPU-milliseconds of work. */
 function workOf({ since, holdings }: Allocation, now: number): number {
   const gpus = holdings.reduce((sum, holding) => sum + countedMilli(holding), 0) / WHOLE_GPU;
@@ -534,6 +563,16 @@ interface Loss {
   /** The highest of what goes: nobody of higher priority goes for one of lower. */
   readonly priority: number;
   readonly work: number;
+}
+
+function lossOf(victims: Iterable<Allocation>, now: number): Loss {
+  let priority = Number.NEGATIVE_INFINITY;
+  let work = 0;
+  for (const one of victims) {
+    priority = Math.max(priority, one.priority);
+    work += workOf(one, now);
+  }
+  return { priority, work };
 }
 
 function compareLoss(a: Loss, b: Loss): number {

@@ -248,7 +248,8 @@ export class Preallocation {
       if (!seen.has(record.id)) asked += record.holdings.length;
     }
     kept.seen = there;
-    const span = now - kept.at;
+    // a clock that was set back has measured nothing
+    const span = Math.max(0, now - kept.at);
     kept.at = now;
     policy.observe(asked, held * span, mine.length * span);
     const decision = policy.decide(now, this.forecast(owner, model, policy.leadMs + policy.reviewMs));

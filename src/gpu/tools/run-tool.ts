@@ -117,8 +117,8 @@ export class ToolRunner {
         }, this.killGraceMs);
       };
       const keep = (into: Buffer[]) => (chunk: Buffer) => {
-        if (bytes >= maxBytes) return;
-        into.push(chunk.length > maxBytes - bytes ? chunk.subarray(0, maxBytes - bytes) : chunk);
+        if (cut) return;
+        into.push(chunk.subarray(0, maxBytes - bytes));
         bytes += chunk.length;
         if (bytes <= maxBytes) return;
         cut = true;

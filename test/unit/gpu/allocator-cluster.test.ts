@@ -39,7 +39,7 @@ const sharings: readonly GpuSharing[] = [
   { mode: 'mig', layout: 'static' },
 ];
 
-const process: GpuProcess = { pid: 7, name: known('python3'), memoryMb: known(100), partition: known('other') };
+const stranger: GpuProcess = { pid: 7, name: known('python3'), memoryMb: known(100), partition: known('other') };
 const partition = (id: string, start: number): GpuPartition => ({
   id,
   profile: known('2g.10gb'),
@@ -57,8 +57,8 @@ const changes: readonly Partial<Gpu>[] = [
   { memoryUsedMb: known(500) },
   { memoryUsedMb: known(12_000) },
   { memoryReservedMb: known(600) },
-  { processes: [process] },
-  { processes: [{ ...process, pid: 8 }, process] },
+  { processes: [stranger] },
+  { processes: [{ ...stranger, pid: 8 }, stranger] },
   { processes: null },
   { health: healthOf('degraded') },
   { health: healthOf('draining') },
@@ -71,7 +71,7 @@ const changes: readonly Partial<Gpu>[] = [
   {
     partitionMode: known('enabled'),
     partitions: [partition('MIG-a', 0)],
-    processes: [{ ...process, partition: known('MIG-a') }],
+    processes: [{ ...stranger, partition: known('MIG-a') }],
   },
   { name: 'Tesla T4', memoryTotalMb: known(15_360), architecture: known('7.5') },
   { memoryTotalMb: absent('lost') },
@@ -267,7 +267,7 @@ describe.each(Object.keys(placementPolicies) as (keyof typeof placementPolicies)
           run.check(requests);
         },
       ),
-      { numRuns: Number(globalThis.process.env.GPU_PROPERTY_RUNS ?? 25) },
+      { numRuns: Number(process.env.GPU_PROPERTY_RUNS ?? 25) },
     );
   });
 });

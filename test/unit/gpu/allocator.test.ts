@@ -7,6 +7,7 @@ import { Ledger, type LedgerEvent } from '../../../src/gpu/ledger.js';
 import { migModelOf } from '../../../src/gpu/mig/mig-profiles.js';
 import { migTableOf } from '../../../src/gpu/mig/mig-table.js';
 import { absent, type Gpu, known } from '../../../src/gpu/types.js';
+import { gpuLedgerLimits } from '../../../src/limits.js';
 import { gpuOf, healthOf } from './gpu-fixture.js';
 
 function allocatorOf(
@@ -104,6 +105,9 @@ describe('what a GPU must be', () => {
     ['lost', { health: healthOf('lost') }, {}, ['health']],
     ['degraded still works', { health: healthOf('degraded') }, {}, []],
     ['stale', { stale: true }, {}, ['stale']],
+    ['prohibited', { computeMode: known('Prohibited') }, {}, ['mode']],
+    ['for one process, as a whole', { computeMode: known('Exclusive_Process') }, {}, []],
+    ['for one process, in shares', { computeMode: known('Exclusive_Process') }, { computeShare: 0.5 }, ['mode']],
   ])('%s', (_, gpu, request, expected) => {
     expect(refusal(gpu, request)).toEqual(expected);
   });
@@ -278,6 +282,14 @@ describe('MIG', () => {
     expect(events.map(({ type }) => type)).toEqual(['allocated', 'partitioned']);
   });
 
+  test('dynamic: an instance is told by its name also while its node is away', () => {
+    const { allocator } = allocatorOf([mig([])], { mode: 'mig', layout: 'dynamic' });
+    const { allocation } = granted(allocator.allocate('w1', { profile: '1g.5gb' }));
+    allocator.removeNode('n1');
+    const made = allocator.partitioned(allocation.id, new Map([['GPU-1', 'MIG-new']]));
+    expect(made.environment).toEqual({ CUDA_VISIBLE_DEVICES: 'MIG-new' });
+  });
+
   test('dynamic: MIG is switched on an idle GPU only, and what runs in an instance stays', () => {
     const off = gpuOf('GPU-1', { partitionMode: known('Disabled') });
     const first = granted(
@@ -353,6 +365,50 @@ describe('owners', () => {
     expect(events.map(({ type }) => type)).toEqual(['reserved', 'reduced', 'allocated', 'expired', 'allocated']);
   });
 
+  test('a share that was reserved is used bit by bit', () => {
+    const { allocator } = allocatorOf([gpuOf('GPU-1')], undefined, { team: 0.5 });
+    allocator.reserve('team', { computeShare: 0.5 }, 10_000);
+    granted(allocator.allocate('w1', { owner: 'team', computeShare: 0.2 }));
+    expect(allocator.usageOf('team')).toBe(0.5);
+    expect(codes(allocator.allocate('stranger', { computeShare: 0.6 }))).toEqual(['memory']);
+    granted(allocator.allocate('w2', { owner: 'team', computeShare: 0.3 }));
+    expect([...allocator.ledger.all()].map(({ kind }) => kind)).toEqual(['allocation', 'allocation']);
+    expect(allocator.usageOf('team')).toBe(0.5);
+  });
+
+  test('reservations count for the bound of records too', () => {
+    const holdings = [{ node: 'n1', gpuId: 'GPU-9', mode: 'shared' as const, memoryMb: 0, shareMilli: 0 }];
+    const records = Array.from({ length: gpuLedgerLimits.maxRecords }, (_, i) => ({
+      kind: 'reservation' as const,
+      id: `reservation/other/${i}`,
+      owner: 'other',
+      request: '{}',
+      holdings,
+      since: 0,
+      expiresAt: 1,
+    }));
+    const ledger = Ledger.restore({ version: 1, sequence: records.length, records });
+    const allocator = new GpuAllocator({ clock: new VirtualClock(), ledger });
+    allocator.setNode('n1', [gpuOf('GPU-1')]);
+    expect(allocator.reserve('team', {}, 1_000)).toMatchObject({ granted: false, reason: 'records' });
+    expect(allocator.allocate('w', {})).toMatchObject({ granted: false, reason: 'records' });
+  });
+
+  test('what has no lease any more is not handed out once more', () => {
+    const { allocator, clock, events } = allocatorOf([gpuOf('GPU-1')]);
+    const first = granted(allocator.allocate('w', { leaseMs: 5_000 })).allocation;
+    clock.advance(5_000);
+    const second = granted(allocator.allocate('w', { leaseMs: 5_000 })).allocation;
+    expect(second.id).not.toBe(first.id);
+    expect(second.expiresAt).toBe(clock.now() + 5_000);
+    expect(allocator.expire()).toBe(0);
+    expect(events.map(({ type, id }) => [type, id])).toEqual([
+      ['allocated', first.id],
+      ['expired', first.id],
+      ['allocated', second.id],
+    ]);
+  });
+
   test('GPUs of a crashed owner come back, those with a heartbeat stay', () => {
     const { allocator, clock } = allocatorOf([gpuOf('GPU-1'), gpuOf('GPU-2'), gpuOf('GPU-3')]);
     const alive = granted(allocator.allocate('alive', { leaseMs: 5_000 })).allocation;
@@ -399,6 +455,49 @@ describe('gangs and priorities', () => {
     const before = allocator.ledger.save();
     expect(allocator.allocate('greedy', { priority: 4, gpuCount: 3, preempt: true }).granted).toBe(false);
     expect(allocator.ledger.save()).toEqual(before);
+  });
+
+  test('of a gang all go or none, and none goes for another of its own', () => {
+    const { allocator } = allocatorOf(['1', '2', '3'].map((i) => gpuOf(`GPU-${i}`)));
+    const member = (instance: string, priority: number, preempt = false) => ({
+      instance,
+      request: { priority, preempt },
+    });
+    const gang = allocator.allocateGang('g', [member('m1', 1), member('m2', 1)]);
+    if ('granted' in gang) throw new Error(gang.what);
+    const alone = granted(allocator.allocate('alone', { priority: 1 }));
+    // two would be lost of the gang, one otherwise
+    expect(granted(allocator.allocate('u1', { priority: 2, preempt: true })).preempted).toEqual([alone.allocation.id]);
+    const { preempted } = granted(allocator.allocate('u2', { priority: 2, preempt: true }));
+    expect([...preempted].sort()).toEqual(gang.map(({ allocation }) => allocation.id).sort());
+    granted(allocator.allocate('free again', { priority: 2 }));
+    // one of a gang that is as important keeps all of it
+    const mixed = allocatorOf([gpuOf('GPU-1'), gpuOf('GPU-2')]).allocator;
+    mixed.allocateGang('g', [member('m1', 1), member('m2', 5)]);
+    expect(mixed.allocate('urgent', { priority: 3, preempt: true }).granted).toBe(false);
+    const own = allocatorOf([gpuOf('GPU-1')]).allocator;
+    expect(own.allocateGang('g', [member('low', 0), member('high', 1, true)])).toMatchObject({ granted: false });
+    expect(own.ledger.size).toBe(0);
+  });
+
+  test('an instance is in a gang once', () => {
+    const { allocator } = allocatorOf([gpuOf('GPU-1'), gpuOf('GPU-2')]);
+    const twice = { instance: 'm', request: {} };
+    expect(() => allocator.allocateGang('g', [twice, twice])).toThrow('IGU_GPU_REQUEST');
+  });
+
+  test('whoever goes makes room on GPUs that are alike', () => {
+    const small = { name: 'Tesla T4', memoryTotalMb: known(15_360) };
+    const { allocator } = allocatorOf([
+      gpuOf('GPU-1', small),
+      gpuOf('GPU-2'),
+      gpuOf('GPU-3'),
+      gpuOf('GPU-4', { ...small, health: healthOf('lost') }),
+    ]);
+    granted(allocator.allocate('cheap', { model: 'T4' }));
+    const dear = granted(allocator.allocate('dear', { model: 'A100', gpuCount: 2, priority: 1 })).allocation;
+    const answer = granted(allocator.allocate('urgent', { gpuCount: 2, priority: 2, preempt: true }));
+    expect(answer.preempted).toEqual([dear.id]);
   });
 
   test('only those sharers go that must', () => {
@@ -494,7 +593,7 @@ describe('whatever happens', () => {
           run.check();
         }
       }),
-      { numRuns: 150 },
+      { numRuns: Number(process.env.GPU_PROPERTY_RUNS ?? 150) },
     );
   });
 });

@@ -152,3 +152,12 @@ test('reservations are made before they are asked for, used by their owner, and 
   allocator.expire();
   expect(reservations()).toEqual([]);
 });
+
+test('a clock that is set back does not end the reviews', () => {
+  const allocator = new GpuAllocator({ clock: new VirtualClock(0) });
+  allocator.setNode('n1', [gpuOf('GPU-1')]);
+  const preallocation = new Preallocation(allocator, () => undefined);
+  allocator.allocate('w', { owner: 'team', model: 'A100' });
+  preallocation.review(10_000, [['team', 'A100']]);
+  expect(preallocation.review(4_000, [['team', 'A100']])).toMatchObject([{ owner: 'team', target: 0 }]);
+});

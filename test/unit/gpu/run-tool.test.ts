@@ -33,6 +33,23 @@ describe('ToolRunner', () => {
     expect(result.stdout).toHaveLength(5_000);
   });
 
+  it('says that it was cut also when it was full to the byte', async () => {
+    const stream = () => Object.assign(new EventEmitter(), { destroy: () => undefined });
+    const child = Object.assign(new EventEmitter(), {
+      pid: undefined,
+      stdout: stream(),
+      stderr: stream(),
+      kill: () => true,
+    });
+    const runner = new ToolRunner(() => child as unknown as ChildProcess);
+    const answer = runner.run('tool', [], { maxBytes: 4 });
+    await new Promise(setImmediate);
+    child.stdout.emit('data', Buffer.from('full'));
+    child.stdout.emit('data', Buffer.from('more'));
+    child.emit('close', null);
+    expect(await answer).toMatchObject({ stdout: 'full', cut: true });
+  });
+
   it('runs a command once at a time, and asks the same question once', async () => {
     const running = new Set<EventEmitter>();
     let started = 0;
