@@ -63,17 +63,22 @@ export function gpuAllocateCommand(): Command {
     });
 }
 
-/** A signal while it waits takes back what it waits for. */
 async function allocate(options: AllocateOptions, instance: string): Promise<GpuGrant> {
   const { wait = 0 } = options;
   const body = { instance, ...requestOf(options), ...(wait > 0 ? { waitMs: wait } : {}) };
+  const asked = () => ask<GpuGrant>(options, 'POST', gpuPath('allocations'), body, wait + ANSWER_MS);
+  return wait > 0 ? givenBackAtSignal(options, instance, asked) : asked();
+}
+
+/** A signal meanwhile gives back what there is, or is waited for, and ends the command. */
+async function givenBackAtSignal<T>(options: ServerOptions, idOrInstance: string, wait: () => Promise<T>): Promise<T> {
   const giveUp = (signal: NodeJS.Signals): void => {
     const code = signal === 'SIGINT' ? 130 : 143;
-    release(options, instance).then(() => process.exit(code));
+    release(options, idOrInstance).then(() => process.exit(code));
   };
-  if (wait > 0) process.once('SIGINT', giveUp).once('SIGTERM', giveUp);
+  process.once('SIGINT', giveUp).once('SIGTERM', giveUp);
   try {
-    return await ask<GpuGrant>(options, 'POST', gpuPath('allocations'), body, wait + ANSWER_MS);
+    return await wait();
   } finally {
     process.off('SIGINT', giveUp).off('SIGTERM', giveUp);
   }
@@ -97,7 +102,8 @@ async function runCommand(options: AllocateOptions, grant: GpuGrant, run: readon
   const line = options.json ? JSON.stringify(grant) : grantLine(grant);
   process.stderr.write(`${options.json ? line : paint('dim', line, process.stderr)}\n`);
   try {
-    const environment = await environmentOf(options, grant);
+    const { id } = grant.allocation;
+    const environment = await givenBackAtSignal(options, id, () => environmentOf(options, grant));
     process.exitCode = await runOnGpus(options, { ...grant, environment }, run, options.onLost);
   } finally {
     await release(options, grant.allocation.id);

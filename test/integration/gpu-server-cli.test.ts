@@ -13,7 +13,7 @@ import { LiveModel } from '../../src/dashboard/live-model.js';
 import { type Dashboard, startDashboard } from '../../src/dashboard/server.js';
 import { messageOf } from '../../src/errors.js';
 import { type LocalGpus, localGpus } from '../../src/gpu/local-gpus.js';
-import { known } from '../../src/gpu/types.js';
+import { type Gpu, type GpuPartition, known } from '../../src/gpu/types.js';
 import { until } from '../support/kafka.js';
 import { gpuOf } from '../unit/gpu/gpu-fixture.js';
 
@@ -299,6 +299,43 @@ describe('iguana gpu allocate -- COMMAND', () => {
     );
     expect(holders()).toEqual([]);
   });
+});
+
+describe('partitions that are still to be made', () => {
+  const instance = (id: string, profile: string, gpuInstance: number, start: number, size: number): GpuPartition => ({
+    ...{ id, profile: known(profile), gpuInstance: known(gpuInstance), computeInstance: known(0) },
+    ...{ placement: known({ start, size }), memoryTotalMb: known(19_968), memoryUsedMb: known(0) },
+  });
+
+  it('are told as commands for the node, waited for, and then used', async () => {
+    const enabled = { partitionMode: known('enabled') };
+    let found: Gpu = gpuOf('GPU-m', { ...enabled, partitions: [instance('MIG-old', '7g.40gb', 0, 0, 8)] });
+    const inventory = () => ({ gpus: [found], tools: [], takenAt: Date.now(), summary: '', problems: [] });
+    const own = await localGpus({
+      ...{ node: 'm', everyMs: 50, discovery: { look: async () => inventory(), inventory } },
+      sharing: () => ({ mode: 'mig', layout: 'dynamic' }),
+    });
+    const served = await startDashboard({ model: new LiveModel(), port: 0, gpus: own, token });
+    try {
+      url = served.url;
+      const command = ['sh', '-c', 'echo "$CUDA_VISIBLE_DEVICES"'];
+      const { told, ended } = start('allocate', 'slice', '--profile', '3g.20gb', '--wait', '1m', '--', ...command);
+      const { start: at } = (await until('the allocation', () => own.find('slice'))).holdings[0]!.partition!;
+      await until('the commands', () => told.err.includes('-cgi'));
+      expect(told.err.split('\n').slice(1, 4)).toEqual([
+        'nvidia-smi mig -i GPU-m -dci -gi 0  # MIG-old',
+        'nvidia-smi mig -i GPU-m -dgi -gi 0',
+        `nvidia-smi mig -i GPU-m -cgi 9:${at} -C  # 3g.20gb at ${at}`,
+      ]);
+      expect(told.out).toBe('');
+      found = gpuOf('GPU-m', { ...enabled, partitions: [instance('MIG-new', '3g.20gb', 2, at!, 4)] });
+      expect(await ended).toBe(0);
+      expect(told.out).toBe('MIG-new\n');
+    } finally {
+      await served.stop();
+      await own.stop();
+    }
+  }, 30_000);
 });
 
 it('says so when what answers is no Iguana', async () => {
