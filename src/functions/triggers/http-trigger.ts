@@ -45,6 +45,8 @@ const newNode = (): Node => ({ literals: new Map(), parameter: undefined, here: 
  */
 export class HttpRouter {
   private readonly root = newNode();
+  /** Path as it is written → method → what is there: what the search would find first, for paths that are nothing but literal segments. */
+  private readonly literal = new Map<string, Map<string, HttpMatch>>();
   /** Triggers that are not served, as `IGU_FUNCTION_ROUTE`: taken by a function whose name sorts before, or no path. */
   readonly problems: IguanaError[] = [];
 
@@ -65,6 +67,8 @@ export class HttpRouter {
    * @returns undefined when nothing is served there
    */
   match(method: string, path: string): HttpMatch | OtherMethods | undefined {
+    const literal = this.literal.get(path)?.get(method);
+    if (literal) return literal;
     const segments = segmentsOf(path);
     if (!segments) return undefined;
     const methods = method === 'HEAD' ? ['HEAD', '*', 'GET'] : [method, '*'];
@@ -143,6 +147,10 @@ export class HttpRouter {
     const taken = routes.get(method);
     if (taken) return `${taken.name} has it already`;
     routes.set(method, { name, trigger, names });
+    if (names.length === 0 && isPlain(path)) {
+      const methods = this.literal.get(path) ?? new Map<string, HttpMatch>();
+      this.literal.set(path, methods.set(method, { name, trigger, params: {} }));
+    }
     return undefined;
   }
 }
@@ -154,7 +162,7 @@ export class HttpRouter {
 function segmentsOf(path: string): string[] | undefined {
   if (!path.startsWith('/')) return undefined;
   const segments = path.slice(1).split('/');
-  if (!path.includes('%') && !path.includes('.') && !path.includes('\\')) return segments;
+  if (isPlain(path)) return segments;
   try {
     const decoded = segments.map((segment) => decodeURIComponent(segment));
     const pieces = decoded.flatMap((segment) => segment.split(/[/\\]/));
@@ -163,6 +171,11 @@ function segmentsOf(path: string): string[] | undefined {
     // A percent sign without two digits, or bytes that are no UTF-8.
     return undefined;
   }
+}
+
+/** Whether a path stands for itself. */
+function isPlain(path: string): boolean {
+  return !path.includes('%') && !path.includes('.') && !path.includes('\\');
 }
 
 /** Of one connection, not of the message: neither given to a function nor taken from one. */
@@ -232,12 +245,13 @@ function parsedQuery(text: string): Readonly<Record<string, string | readonly st
   return query;
 }
 
+const JSON_BODY = 'application/json';
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 function decodedBody(bytes: Uint8Array | undefined, contentType: string): unknown {
   if (bytes === undefined || bytes.byteLength === 0) return null;
-  const type = contentType.split(';', 1)[0]!.trim().toLowerCase();
-  const json = type === 'application/json' || type.endsWith('+json');
+  const type = contentType === JSON_BODY ? JSON_BODY : contentType.split(';', 1)[0]!.trim().toLowerCase();
+  const json = type === JSON_BODY || type.endsWith('+json');
   const text =
     json ||
     type.startsWith('text/') ||
