@@ -149,10 +149,10 @@ export class AllocatorCluster {
   }
 
   /**
-   * What a node has now. A GPU that another node told of has moved here.
+   * What a node has now. A GPU that another node told of has moved here. False: no request sees a difference.
    * Cost: some µs a GPU while the same GPUs are told again; when there are others, the next request costs O(GPUs).
    */
-  setNode(name: string, gpus: readonly Gpu[], sharingOf: (gpu: Gpu) => GpuSharing): void {
+  setNode(name: string, gpus: readonly Gpu[], sharingOf: (gpu: Gpu) => GpuSharing): boolean {
     const before = this.nodes.get(name)?.places ?? [];
     const told = [...new Map(gpus.map((gpu) => [gpu.id, gpu])).values()].map((gpu) => {
       const sharing = sharingOf(gpu);
@@ -162,12 +162,7 @@ export class AllocatorCluster {
       this.nodes.has(name) &&
       before.length === told.length &&
       told.every(({ gpu, kind }, i) => before[i]!.gpu.id === gpu.id && before[i]!.kind === kind);
-    if (alike) {
-      told.forEach(({ gpu }, i) => {
-        this.update(before[i]!, gpu);
-      });
-      return;
-    }
+    if (alike) return told.map(({ gpu }, i) => this.update(before[i]!, gpu)).includes(true);
     for (const { gpu } of told) {
       const other = this.places.get(gpu.id);
       if (other && other.node !== name) {
@@ -176,6 +171,7 @@ export class AllocatorCluster {
       }
     }
     this.settle(name, told);
+    return true;
   }
 
   removeNode(name: string): void {
@@ -296,13 +292,14 @@ export class AllocatorCluster {
     this.ranked = undefined;
   }
 
-  /** The same GPU, seen again. */
-  private update(place: Place, gpu: Gpu): void {
+  /** The same GPU, seen again. False: no request sees a difference. */
+  private update(place: Place, gpu: Gpu): boolean {
     const facts = factsOf(gpu);
     const same = facts === place.facts && foreignMb(gpu, place.holders) === foreignMb(place.gpu, place.holders);
     place.gpu = gpu;
     place.facts = facts;
     if (!same) this.touch(place);
+    return !same;
   }
 
   /** Answers of its group no longer hold. */

@@ -97,12 +97,12 @@ export class GpuAllocator {
   }
 
   /**
-   * What a node has now. GPUs that are missing take nothing new; who held them holds them still.
+   * What a node has now. GPUs that are missing take nothing new; who held them holds them still. False: no request sees a difference.
    * Cost: some µs a GPU while they are those that were told before; when there are others, the next request costs O(all GPUs).
    */
-  setNode(node: string, gpus: readonly Gpu[]): void {
+  setNode(node: string, gpus: readonly Gpu[]): boolean {
     const { sharing } = this.options;
-    this.cluster.setNode(node, gpus, (gpu) => sharing?.(node, gpu) ?? { mode: 'open' });
+    return this.cluster.setNode(node, gpus, (gpu) => sharing?.(node, gpu) ?? { mode: 'open' });
   }
 
   /** A node that is gone: its allocations stay until their leases are over, for it may come back. */
@@ -192,10 +192,15 @@ export class GpuAllocator {
     return renewed;
   }
 
-  /** Gives back what is due: leases without heartbeat, reservations that nobody used. Call it regularly. */
-  expire(): number {
+  /**
+   * Gives back what is due: leases without heartbeat, reservations that nobody used. Call it regularly.
+   * @param spared those that stay although they are due (default none)
+   */
+  expire(spared: (record: LedgerRecord) => boolean = () => false): number {
     const now = this.options.clock.now();
-    const due = [...this.ledger.all()].filter(({ expiresAt }) => expiresAt !== null && expiresAt <= now);
+    const due = [...this.ledger.all()].filter(
+      (record) => record.expiresAt !== null && record.expiresAt <= now && !spared(record),
+    );
     for (const { id, kind } of due)
       this.write('expired', id, kind === 'allocation' ? 'no heartbeat came' : 'nobody used it', null);
     return due.length;

@@ -56,6 +56,7 @@ export class GpuView {
   stats(): GpuStats {
     const { nodes, accounts, clock } = this.options;
     const gpus = [...nodes.values()].flatMap((node) => node.gpus);
+    const heard = [...nodes.values()].flatMap(({ gpus: told, silent }) => (silent ? [] : told));
     const now = clock.now();
     const records = this.records();
     const allocations = records.filter(({ kind }) => kind === 'allocation').length;
@@ -63,7 +64,7 @@ export class GpuView {
     return {
       nodes: nodes.size,
       gpus: gpus.length,
-      healthy: gpus.filter(({ health, stale }) => health.state === 'ok' && !stale).length,
+      healthy: heard.filter(({ health, stale }) => health.state === 'ok' && !stale).length,
       allocations,
       reservations: records.length - allocations,
       held: accounts.heldBy('allocation'),

@@ -1,5 +1,6 @@
 import os from 'node:os';
 import { type Clock, wallClock } from '../clock.js';
+import { IguanaError } from '../errors.js';
 import { gpuSchedulerLimits } from '../limits.js';
 import { GpuDiscovery } from './discovery.js';
 import { GpuAccounts } from './gpu-accounts.js';
@@ -44,7 +45,9 @@ export async function localGpus(options: LocalGpusOptions = {}): Promise<LocalGp
     ...(quotas && { quotas }),
     ...(policy && { policy }),
   });
+  const waiting = new Set<(error: unknown) => void>();
   const tell = (): void => {
+    scheduler.tick();
     for (const event of scheduler.drain()) {
       accounts.observe(event);
       answers.take(event);
@@ -61,10 +64,7 @@ export async function localGpus(options: LocalGpusOptions = {}): Promise<LocalGp
         ...(everyMs !== undefined && { everyMs }),
         ...(fullEveryMs !== undefined && { fullEveryMs }),
       });
-  const stopTicking = clock.every(gpuSchedulerLimits.tickMs, () => {
-    scheduler.tick();
-    tell();
-  });
+  const stopTicking = clock.every(gpuSchedulerLimits.tickMs, tell);
   monitor?.onLook(({ gpus }) => take(node, gpus));
   for (const [name, gpus] of Object.entries(options.nodes ?? {})) take(name, gpus);
   await monitor?.start();
@@ -75,8 +75,12 @@ export async function localGpus(options: LocalGpusOptions = {}): Promise<LocalGp
   const service = commandedService({
     view,
     ask: (command) =>
-      new Promise((resolve) => {
-        answers.expect(command.id, resolve);
+      new Promise((resolve, reject) => {
+        waiting.add(reject);
+        answers.expect(command.id, (events) => {
+          waiting.delete(reject);
+          resolve(events);
+        });
         scheduler.take(command);
         tell();
       }),
@@ -84,6 +88,8 @@ export async function localGpus(options: LocalGpusOptions = {}): Promise<LocalGp
     preallocation: () => [],
     async stop() {
       stopTicking();
+      for (const reject of waiting) reject(new IguanaError('IGU_GPU_SCHEDULER', { what: 'this process ends' }));
+      waiting.clear();
       await monitor?.stop();
     },
   });

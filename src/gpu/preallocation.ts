@@ -205,12 +205,23 @@ export interface PreallocationReport extends PreallocationDecision {
   readonly missing: number;
 }
 
+/** Of one owner and model. */
+interface Kept {
+  readonly policy: PreallocationPolicy;
+  /** The last look. */
+  at: number;
+  /** Allocations that were there then. */
+  seen: ReadonlySet<string>;
+  /** Reservations that it made then. */
+  readonly made: Set<string>;
+}
+
 /**
  * Keeps reservations of single GPUs for owners as the policy says. Call `review` every `reviewMs`: it makes those that are missing, prolongs those that are still wanted and gives back
  * the others; a process that dies takes nothing with it, since reservations end by themselves.
  */
 export class Preallocation {
-  private readonly policies = new Map<string, { policy: PreallocationPolicy; at: number; seen: Set<string> }>();
+  private readonly policies = new Map<string, Kept>();
 
   constructor(
     private readonly allocator: GpuAllocator,
@@ -229,18 +240,19 @@ export class Preallocation {
     const key = JSON.stringify([owner, model]);
     let kept = this.policies.get(key);
     if (!kept) {
-      kept = { policy: new PreallocationPolicy(this.costs), at: now, seen: new Set() };
+      kept = { policy: new PreallocationPolicy(this.costs), at: now, seen: new Set(), made: new Set() };
       this.policies.set(key, kept);
     }
-    const { policy, seen } = kept;
+    const { policy, seen, made } = kept;
     const mine: Reservation[] = [];
     let held = 0;
     let asked = 0;
     const there = new Set<string>();
-    for (const record of this.allocator.ledger.all()) {
-      if (record.owner !== owner || !asksFor(record.request, model)) continue;
+    for (const record of this.allocator.ledger.ofOwner(owner)) {
+      if (!asksFor(record.request, model)) continue;
       if (record.kind === 'reservation') {
-        mine.push(record);
+        // others are somebody's who knows why
+        if (made.has(record.id)) mine.push(record);
         continue;
       }
       held += record.holdings.length;
@@ -255,12 +267,13 @@ export class Preallocation {
     const decision = policy.decide(now, this.forecast(owner, model, policy.leadMs + policy.reviewMs));
     // Prolonged by a new one in the place of the old: a reservation lasts two looks.
     for (const { id } of mine) this.allocator.release(id, mine.length > decision.target ? decision.why : 'prolonged');
-    let reserved = 0;
-    while (reserved < decision.target) {
+    made.clear();
+    while (made.size < decision.target) {
       const answer = this.allocator.reserve(owner, { model, gpuCount: 1 }, 2 * policy.reviewMs);
       if ('granted' in answer) break;
-      reserved++;
+      made.add(answer.id);
     }
+    const reserved = made.size;
     const givenBack = Math.max(0, mine.length - reserved);
     return { ...decision, owner, model, reserved, givenBack, missing: decision.target - reserved };
   }

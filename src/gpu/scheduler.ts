@@ -81,6 +81,7 @@ export function applyGpuEvent(
       if (event.waiting) waiting.set(event.id, event.waiting);
       return false;
     case 'refused':
+      refused.delete(event.id);
       refused.set(event.id, event.at);
       return false;
     case 'forgotten':
@@ -111,6 +112,8 @@ export class GpuScheduler {
   private telling: Partial<GpuEvent> = {};
   /** Something that waits may fit now. */
   private changed = true;
+  /** Before this nobody could be heard, ms since 1970. */
+  private deafUntil = Number.NEGATIVE_INFINITY;
 
   constructor({ clock, state = emptySchedulerState(), ...options }: SchedulerOptions) {
     this.clock = clock;
@@ -131,14 +134,33 @@ export class GpuScheduler {
     return [...this.state.waiting.values()];
   }
 
-  setNode(node: string, gpus: readonly Gpu[]): void {
-    this.allocator.setNode(node, gpus);
-    this.changed = true;
+  /** What a node has now. False: no request sees a difference. */
+  setNode(node: string, gpus: readonly Gpu[]): boolean {
+    const changed = this.allocator.setNode(node, gpus);
+    this.changed ||= changed;
     this.adoptPartitions(gpus);
+    return changed;
   }
 
   removeNode(node: string): void {
     this.allocator.removeNode(node);
+  }
+
+  /** Nobody could be heard until now: whoever holds a lease has its whole time once more for the next heartbeat. */
+  hearAgain(): void {
+    this.deafUntil = this.clock.now();
+  }
+
+  /** Tells all that stands once more, for a topic that lost it. */
+  tellAgain(): void {
+    const { ledger, waiting } = this.state;
+    const why = 'the topic was made anew';
+    for (const record of [...ledger.all()]) {
+      const event = ledger.next('renewed', record.id, this.clock.now(), why, record);
+      this.allocator.apply(event);
+      this.events.push({ ...none, ...event });
+    }
+    for (const [key, one] of waiting) this.push('waiting', key, why, { request: one.command.id, waiting: one });
   }
 
   /** Does what a command asks for; what came of it is among the events, each command's answer with its id. */
@@ -154,12 +176,21 @@ export class GpuScheduler {
     }
   }
 
-  /** Ends what is due and tries again what waits. Call it about every second. */
-  tick(): void {
+  /**
+   * Ends what is due and tries again what waits. Call it about every second.
+   * @param mayEnd whether leases and reservations may end (default true): not while there are requests to be read that may have been made in time
+   */
+  tick(mayEnd = true): void {
     const now = this.clock.now();
-    this.allocator.expire();
-    for (const [key, at] of this.state.refused)
-      if (at + gpuSchedulerLimits.keepRefusalMs <= now) this.forget(key, 'it was long ago');
+    if (mayEnd)
+      this.allocator.expire(
+        (one) => one.kind === 'allocation' && one.leaseMs !== null && this.deafUntil + one.leaseMs > now,
+      );
+    for (const [key, at] of this.state.refused) {
+      // the oldest first
+      if (at + gpuSchedulerLimits.keepRefusalMs > now) break;
+      this.forget(key, 'it was long ago');
+    }
     const due = [...this.state.waiting].filter(([, { until }]) => until <= now);
     for (const [key, { command, what }] of due) {
       this.forget(key, 'its wait is over');
@@ -172,7 +203,6 @@ export class GpuScheduler {
       ([, a], [, b]) => b.priority - a.priority || a.since - b.since || (a.command.id < b.command.id ? -1 : 1),
     );
     for (const [key, waiting] of order) this.tryAgain(key, waiting);
-    this.changed = false;
   }
 
   /** What has happened since the last call, in order. */
@@ -235,19 +265,19 @@ export class GpuScheduler {
     waitedMs: number,
   ): { readonly granted: true } | { readonly granted: false; readonly denial: GpuDenial } {
     const answering = { request: command.id, waitedMs };
-    const sequence = this.state.ledger.sequence;
+    const from = this.events.length;
     if (command.action === 'allocate') {
       this.telling = { ...answering, answers: 1 };
       const answer = this.quietly(() => this.allocator.allocate(command.instance, asked(command.request)));
       if (!answer.granted) return { granted: false, denial: answer };
-      this.tellGrants([answer], sequence, answering);
+      this.tellGrants([answer], from, answering);
       return { granted: true };
     }
     const members = command.members.map(({ instance, request }) => ({ instance, request: asked(request) }));
     this.telling = { ...answering, answers: members.length };
     const answer = this.quietly(() => this.allocator.allocateGang(command.gang, members));
     if (!Array.isArray(answer)) return { granted: false, denial: answer as GpuDenial };
-    this.tellGrants(answer as readonly GpuGrant[], sequence, answering);
+    this.tellGrants(answer as readonly GpuGrant[], from, answering);
     return { granted: true };
   }
 
@@ -259,19 +289,23 @@ export class GpuScheduler {
     }
   }
 
-  /** Gives the events of grants what only the answers know, and confirms grants that were there already. */
+  /**
+   * Gives the events of grants what only the answers know, and confirms grants that were there already.
+   * @param from position of the first event that came of the command
+   */
   private tellGrants(
     grants: readonly GpuGrant[],
-    sequence: number,
+    from: number,
     answering: { readonly request: string; readonly waitedMs: number },
   ): void {
     const byId = new Map(grants.map((grant) => [grant.allocation.id, grant]));
-    this.events = this.events.map((event) => {
-      const grant = event.sequence > sequence && event.type === 'allocated' ? byId.get(event.id) : undefined;
-      if (!grant) return event;
+    for (let i = from; i < this.events.length; i++) {
+      const event = this.events[i]!;
+      const grant = event.type === 'allocated' ? byId.get(event.id) : undefined;
+      if (!grant) continue;
       byId.delete(event.id);
-      return { ...event, steps: grant.steps, preempted: grant.preempted };
-    });
+      this.events[i] = { ...event, steps: grant.steps, preempted: grant.preempted };
+    }
     for (const { allocation } of byId.values())
       this.push('confirmed', `confirmed/${answering.request}/${allocation.id}`, 'it holds this already', {
         ...answering,
@@ -329,6 +363,7 @@ export class GpuScheduler {
     if (this.state.refused.size >= gpuSchedulerLimits.maxWaiting && !oldest.done)
       this.forget(oldest.value, 'there are too many');
     this.push('refused', id, denial.what, { request, answers: 1, denial: told });
+    this.state.refused.delete(id);
     this.state.refused.set(id, this.clock.now());
   }
 

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../../../src/clock.js';
 import { GpuAllocator } from '../../../src/gpu/allocator.js';
+import type { Reservation } from '../../../src/gpu/ledger.js';
 import { Preallocation, PreallocationPolicy } from '../../../src/gpu/preallocation.js';
 import { seededRandom } from '../../../src/stats/seeded-random.js';
 import { gpuOf } from './gpu-fixture.js';
@@ -142,9 +143,12 @@ test('reservations are made before they are asked for, used by their owner, and 
   expect(allocator.canAllocate('stranger', stranger).granted).toBe(false);
   expect(allocator.allocate('next', { owner: 'team', model: 'A100' }).granted).toBe(true);
   expect(reservations()).toHaveLength(kept - 1);
+  // what somebody else keeps for the same owner is none of its own
+  const theirs = allocator.reserve('team', { model: 'A100' }, 10 * MINUTE);
   value = 0;
   expect(review()).toMatchObject({ target: 0, reserved: 0, why: 'there is no forecast' });
-  expect(reservations()).toEqual([]);
+  expect(reservations()).toEqual([theirs]);
+  allocator.release((theirs as Reservation).id);
   value = 4;
   review();
   expect(reservations().length).toBeGreaterThan(0);

@@ -86,6 +86,76 @@ describe('a command is answered once', () => {
   });
 });
 
+describe('a lease', () => {
+  test('lasts its time once more where nobody could be heard', () => {
+    const { run, tick, scheduler, clock } = schedulerOf(1);
+    run({ action: 'allocate', instance: 'w1', request: { leaseMs: 10_000 } });
+    run({ action: 'reserve', owner: 'w2', request: {}, ttlMs: 10_000 });
+    clock.advance(60_000);
+    scheduler.hearAgain();
+    expect(kinds(tick(9_000))).toEqual([]);
+    expect(run({ action: 'renew', allocation: 'w1' })).toMatchObject([{ type: 'renewed', answers: 1 }]);
+    expect(kinds(tick(9_000))).toEqual([]);
+    expect(kinds(tick(1_000))).toEqual(['expired w1/1']);
+  });
+
+  test('does not end while there are requests to be read, and no reservation does', () => {
+    const { run, scheduler, clock } = schedulerOf(2);
+    run({ action: 'allocate', instance: 'w1', request: { leaseMs: 10_000 } });
+    run({ action: 'reserve', owner: 'w2', request: {}, ttlMs: 10_000 });
+    clock.advance(60_000);
+    scheduler.tick(false);
+    expect(scheduler.drain()).toEqual([]);
+    expect(run({ action: 'renew', allocation: 'w1' })).toMatchObject([{ type: 'renewed', answers: 1 }]);
+    scheduler.tick();
+    expect(kinds(scheduler.drain())).toEqual(['expired reservation/w2/2']);
+  });
+});
+
+test('a topic that lost all is told again what stands', () => {
+  const { run, scheduler } = schedulerOf(2);
+  run({ action: 'allocate', instance: 'w1' });
+  run({ action: 'reserve', owner: 'w2', request: {}, ttlMs: 10_000 });
+  run({ action: 'allocate', instance: 'w3', waitMs: 60_000 });
+  scheduler.tellAgain();
+  const events = scheduler.drain();
+  const anew = emptySchedulerState();
+  for (const event of events) {
+    expect(event.answers).toBe(0);
+    applyGpuEvent(anew, event);
+  }
+  expect(sorted(anew.ledger)).toEqual(sorted(scheduler.allocator.ledger));
+  expect([...anew.waiting.values()]).toEqual(scheduler.waiting);
+  expect(anew.ledger.sequence).toBe(scheduler.allocator.ledger.sequence);
+});
+
+test('only what a request could see is news of a node', () => {
+  const { scheduler } = schedulerOf(1);
+  expect(scheduler.setNode('n1', [gpuOf('GPU-0', { temperature: known(60), utilization: known(9) })])).toBe(false);
+  expect(scheduler.setNode('n1', [gpuOf('GPU-0', { health: healthOf('lost') })])).toBe(true);
+  expect(scheduler.setNode('n1', [gpuOf('GPU-0'), gpuOf('GPU-1')])).toBe(true);
+});
+
+test('a GPU that another node tells of has moved there, whatever becomes of the first', () => {
+  const { scheduler, run } = schedulerOf(1);
+  expect(scheduler.setNode('renamed', [gpuOf('GPU-0')])).toBe(true);
+  scheduler.removeNode('n1');
+  expect(run({ action: 'allocate', instance: 'w1' })).toMatchObject([
+    { type: 'allocated', record: { holdings: [{ node: 'renamed', gpuId: 'GPU-0' }] } },
+  ]);
+});
+
+test('whoever waits when this process stops is told, and one that gives back lets the next one in at once', async () => {
+  const clock = new VirtualClock(0);
+  const gpus = await localGpus({ clock, nodes: { n1: [gpuOf('GPU-1')] } });
+  await gpus.allocate('w1', {});
+  const next = gpus.allocate('w2', {}, { waitMs: 60_000 });
+  await gpus.release('w1');
+  expect(await next).toMatchObject({ granted: true });
+  const never = gpus.allocate('w3', {}, { waitMs: 60_000 });
+  await Promise.all([expect(never).rejects.toMatchObject({ code: 'IGU_GPU_SCHEDULER' }), gpus.stop()]);
+});
+
 describe('waiting', () => {
   test('goes by priority, then by who waited longest', () => {
     const { run, tick, scheduler } = schedulerOf(1);
