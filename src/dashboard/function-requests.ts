@@ -58,6 +58,20 @@ export class FunctionRequests {
   /** Answers, whatever happens; never rejects. */
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     let invocationId: string | undefined;
+    let streamed: StreamedAnswer | undefined;
+    const refuse = (error: unknown): void => {
+      const answer = errorAnswer(error);
+      const { code, fix } = answer.body;
+      const message = ownText.has(code)
+        ? `${code} the function failed; see its log for call ${invocationId}`
+        : undefined;
+      const headers = code === 'IGU_FUNCTION_CODE' ? { status: 502 } : {};
+      sendError(
+        response,
+        { ...answer, ...headers, ...(message ? { body: { code, message, fix } } : {}) },
+        request.method !== 'HEAD',
+      );
+    };
     try {
       const url = request.url ?? '/';
       const cut = url.indexOf('?');
@@ -78,7 +92,7 @@ export class FunctionRequests {
       const event = httpEvent({ method, path, query, headers: request.headers, body }, params);
 
       invocationId = randomUUID();
-      const streamed = new StreamedAnswer(name, response);
+      streamed = new StreamedAnswer(name, response, refuse);
       const { output } = await this.functions.invoke(name, event, {
         invocationId,
         signal: this.connections.signalOf(request.socket),
@@ -96,17 +110,8 @@ export class FunctionRequests {
       else response.end(answer);
       cutOffWhenStalled(response);
     } catch (error) {
-      const answer = errorAnswer(error);
-      const { code, fix } = answer.body;
-      const message = ownText.has(code)
-        ? `${code} the function failed; see its log for call ${invocationId}`
-        : undefined;
-      const headers = code === 'IGU_FUNCTION_CODE' ? { status: 502 } : {};
-      sendError(
-        response,
-        { ...answer, ...headers, ...(message ? { body: { code, message, fix } } : {}) },
-        request.method !== 'HEAD',
-      );
+      // one that was refused is answered; the call was told of it, and ended, later
+      if (!streamed?.refused) refuse(error);
     }
   }
 
@@ -133,19 +138,32 @@ function withOurs(headers: Headers, length: number | undefined): Record<string, 
 /** An answer that comes piece by piece, at the pace of whoever reads it. */
 class StreamedAnswer implements AnswerSink {
   begun = false;
+  refused = false;
 
+  /** @param refuse answers that the function's answer cannot be given: at once, whatever the function goes on to do */
   constructor(
     private readonly name: string,
     private readonly response: ServerResponse,
+    private readonly refuse: (error: unknown) => void,
   ) {}
 
   begin(head: { readonly statusCode?: unknown; readonly headers?: unknown }): void {
-    const { status, headers } = httpHead(this.name, head);
+    const { status, headers } = this.head(head);
     this.begun = true;
     this.response.writeHead(status, withOurs(headers, undefined));
     // To who asks for the head alone, the first piece would go nowhere.
     if (this.response.req.method === 'HEAD') this.response.end();
     else this.response.flushHeaders();
+  }
+
+  private head(head: { readonly statusCode?: unknown; readonly headers?: unknown }): ReturnType<typeof httpHead> {
+    try {
+      return httpHead(this.name, head);
+    } catch (error) {
+      this.refused = true;
+      this.refuse(error);
+      throw error;
+    }
   }
 
   /** Resolves when the reader has room again. */

@@ -43,10 +43,24 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
   const deployments = new Map<string, Map<string, Deployment>>();
   /** What was started once for being deployed here: what that has prepared is used. */
   let verified: { readonly identity: string; readonly deployment: Deployment } | undefined;
+  const isServed = (name: string, { newest }: FunctionRecord): boolean =>
+    service.list().some((one) => one.name === name && one.version === newest);
+  /** Has the service serve what the record says. @throws IguanaError `IGU_FUNCTION_CODE` when a secret is not there */
+  const serve = async (name: string, record: FunctionRecord): Promise<void> => {
+    const identified = deployments.get(name);
+    const versions = new Map<number, Deployment>();
+    for (const [number, version] of Object.entries(record.versions)) {
+      const deployment = identified?.get(identityOf(number, version));
+      if (deployment) versions.set(Number(number), deployment);
+    }
+    const put = service.put(name, { versions, newest: record.newest, aliases: record.aliases });
+    // without waiting: all but its instances is there when `put` returns, or nothing is
+    if (isServed(name, record)) service.setColdStartOptimization(name, record.optimised);
+    await put;
+  };
   const onRecord = (name: string, record: FunctionRecord | undefined, codeOf: (sha256: string) => Uint8Array): void => {
     if (record) {
       const before = deployments.get(name);
-      const versions = new Map<number, Deployment>();
       const identified = new Map<string, Deployment>();
       for (const [number, { definition, code }] of Object.entries(record.versions)) {
         const identity = identityOf(number, { definition, code });
@@ -54,12 +68,10 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
         // what an older release wrote lacks what came since
         const made = before?.get(identity) ??
           own ?? { definition: functionSchema.parse(definition), code: codeOf(code.sha256) };
-        versions.set(Number(number), made);
         identified.set(identity, made);
       }
-      service.put(name, { versions, newest: record.newest, aliases: record.aliases }).catch(onError);
       deployments.set(name, identified);
-      service.setColdStartOptimization(name, record.optimised);
+      serve(name, record).catch(onError);
     } else if (deployments.delete(name)) service.delete(name).catch(onError);
     onChange();
   };
@@ -80,7 +92,14 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
         throw new IguanaError('IGU_USAGE', { what: 'stream and queue triggers need Kafka: connect with brokers' });
       const known = records.get(name);
       const next = deployedRecord(known, deployment, 0, origin);
-      if (next === known) return service.describe(name);
+      if (known && next === known) {
+        // it could not be served when this process was told of it, as when a secret was missing
+        if (!isServed(name, known)) {
+          await serve(name, known);
+          onChange();
+        }
+        return service.describe(name);
+      }
       if (next.newest !== known?.newest) {
         await service.verify(deployment);
         verified = { identity: identityOf(next.newest, next.versions[next.newest]!), deployment };

@@ -1,8 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { wallClock } from '../../src/clock.js';
 import { functionSchema } from '../../src/functions/definition.js';
 import { aliasedRecord, deployedRecord, type FunctionRecord } from '../../src/functions/function-record.js';
+import { FunctionService } from '../../src/functions/function-service.js';
 import { readPartition } from '../../src/kafka/partition-reader.js';
+import { deployedFunctions } from '../../src/operators/deployed-functions.js';
 import { type FunctionDefinitions, keptDefinitions } from '../../src/operators/function-definitions.js';
 import { kafkaClientFor, kafkaUnderTest, uniqueName, until } from '../support/kafka.js';
 
@@ -112,6 +115,50 @@ test('a function that comes from another file now is the same version; what is d
   expect(deployedRecord(second, given, 5)).toBe(second);
   expect(deployedRecord(second, deployment('f', 'other'), 6)).toMatchObject({ newest: 2 });
   expect(deployedRecord(second, deployment('f', 'other'), 6)).not.toHaveProperty('origin');
+});
+
+test('what another process deployed and this one lacked a secret for is served once it is deployed again with it', async () => {
+  const topic = uniqueName('functions');
+  const told: unknown[] = [];
+  async function deploying(secrets: Map<string, string>) {
+    const instance = {
+      invoke: async () => ({ output: 1, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false }),
+      usable: true,
+      memoryBytes: () => 1,
+      close: async () => undefined,
+    };
+    const service = new FunctionService({
+      clock: wallClock,
+      secret: (name) => secrets.get(name),
+      factory: () => ({ start: async () => instance }),
+    });
+    const kept = { connection: { brokers: kafka.brokers.split(',') }, topic };
+    const deployed = await deployedFunctions({
+      service,
+      kept,
+      onChange: () => undefined,
+      onError: (error) => told.push(error),
+    });
+    return { service, deployed };
+  }
+  const given = deployment('f', 'one');
+  const needing = { ...given, definition: { ...given.definition, secrets: { KEY: 'key' } } };
+  const secrets = new Map<string, string>();
+  const a = await deploying(new Map([['key', 'hidden']]));
+  const b = await deploying(secrets);
+  await a.deployed.deploy(needing);
+  await until('the other process', () => told.length > 0);
+  expect(told).toMatchObject([{ code: 'IGU_FUNCTION_CODE' }]);
+  expect(() => b.service.describe('f')).toThrow(/IGU_FUNCTION_NOT_FOUND/);
+  await expect(b.deployed.deploy(needing)).rejects.toMatchObject({ code: 'IGU_FUNCTION_CODE' });
+  secrets.set('key', 'hidden');
+  expect(await b.deployed.deploy(needing)).toMatchObject({ name: 'f', version: 1 });
+  expect(await b.service.invoke('f', { trigger: 'call', input: 0 })).toMatchObject({ output: 1 });
+  expect(a.service.describe('f').version).toBe(1);
+  for (const { service, deployed } of [a, b]) {
+    await deployed.stop();
+    await service.close();
+  }
 });
 
 test('code and definitions have bounds', async () => {

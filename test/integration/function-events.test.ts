@@ -187,6 +187,12 @@ it('a function that emits what starts it is ended at the bound, and the event ke
   await made.sink.write(made.events, [{ key: 'k', ...deep }]);
   const letter = await until('the dead letter', () => made.on(made.deadLetters)[0]);
   expect(letter.headers['iguana-code']).toBe('IGU_FUNCTION_EVENT_DEPTH');
+  // an event in binary form is its headers: with them it can be sent again
+  const binary = writeCloudEvent(event({ id: 'deep too', type: 'again', iguanadepth: 99 }), 'binary');
+  await made.sink.write(made.events, [{ key: 'k', ...binary }]);
+  const { headers, value } = await until('the second', () => made.on(made.deadLetters)[1]);
+  expect(headers['iguana-code']).toBe('IGU_FUNCTION_EVENT_DEPTH');
+  expect(readCloudEvent(headers, Buffer.from(value), 'kafka')).toMatchObject({ id: 'deep too', type: 'again' });
 });
 
 it('a result that no record can be made of is a failure of the function, and the next event is handled', async () => {

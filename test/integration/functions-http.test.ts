@@ -197,6 +197,31 @@ describe('an answer in pieces', () => {
     expect((await reader.read()).done).toBe(true);
   });
 
+  test('whose head is none is refused at once, and holds its place until the function has ended', async () => {
+    const { page, functions } = await start();
+    await functions.define(
+      'bad-head',
+      `let go; const gone = new Promise((resolve) => { go = resolve; });
+       export const handle = ({ path }) => path === '/go' ? go() : {
+         statusCode: 999, body: (async function* () { await gone; yield 'late'; })(),
+       };`,
+      {
+        triggers: [
+          { type: 'http', path: '/bad-head' },
+          { type: 'http', path: '/go' },
+        ],
+        concurrency: 2,
+      },
+    );
+    const response = await fetch(`${page.url}/functions/bad-head`);
+    expect(response.status).toBe(502);
+    expect(await response.json()).toMatchObject({ code: 'IGU_FUNCTION_ANSWER' });
+    expect(functions.metrics('bad-head').concurrency).toBe(1);
+    expect((await fetch(`${page.url}/functions/go`)).status).toBe(204);
+    await expect.poll(() => functions.metrics('bad-head').concurrency).toBe(0);
+    expect(functions.metrics('bad-head').failedInvocations).toEqual({ IGU_FUNCTION_ANSWER: 1 });
+  });
+
   test('that fails in the middle does not look whole', async () => {
     const { page, functions } = await start();
     await functions.define(

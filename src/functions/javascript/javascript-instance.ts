@@ -41,6 +41,8 @@ interface Waiting {
   /** Hears of the caller's signal. */
   listener: AbortListener | undefined;
   cancelled: boolean;
+  /** Why its answer could not be given; what is left of the call holds its place until it has ended. */
+  refused: IguanaError | undefined;
   /** Pieces that are being given to `answer`. */
   writing: Promise<void> | undefined;
 }
@@ -136,6 +138,7 @@ export class JavaScriptInstance implements FunctionInstance {
         ms,
         listener: undefined,
         cancelled: false,
+        refused: undefined,
         writing: undefined,
       };
       const id = this.waiting.add(waiting);
@@ -219,16 +222,16 @@ export class JavaScriptInstance implements FunctionInstance {
     }
   }
 
-  /** Piece after piece, in order. One that cannot be given ends the call. */
+  /** Piece after piece, in order. One that cannot be given ends the call: the function is told, and what it sends until it has ended is dropped. */
   private answer(id: number, give: (answer: AnswerSink) => void | Promise<void>): void {
     const waiting = this.waiting.get(id);
-    if (!waiting?.answer) return;
+    if (!waiting?.answer || waiting.refused) return;
     const { answer } = waiting;
     waiting.writing = (waiting.writing ?? Promise.resolve()).then(() => give(answer));
     waiting.writing.catch((error: IguanaError) => {
-      if (!this.waiting.get(id)) return;
+      if (!this.waiting.get(id) || waiting.refused) return;
+      waiting.refused = error;
       this.host.send({ type: 'cancel', id });
-      this.take(id)?.reject(error);
     });
   }
 
@@ -242,6 +245,10 @@ export class JavaScriptInstance implements FunctionInstance {
     if (!waiting) return;
     if (waiting.cancelled) {
       waiting.reject(this.cancelledError());
+      return;
+    }
+    if (waiting.refused) {
+      waiting.reject(waiting.refused);
       return;
     }
     if (reply.error) {
@@ -267,7 +274,10 @@ export class JavaScriptInstance implements FunctionInstance {
     this.onLoad?.reject(error);
     for (const id of this.waiting.all()) {
       const own = culprit === undefined || id === culprit;
-      this.take(id)?.reject(own ? error : this.interruptedError(`another call in it ended it (${error.code})`));
+      const waiting = this.take(id);
+      waiting?.reject(
+        waiting.refused ?? (own ? error : this.interruptedError(`another call in it ended it (${error.code})`)),
+      );
     }
     void this.host.stop();
   }

@@ -48,6 +48,38 @@ describe.each(['thread', 'process'] as const)('a JavaScript instance in a %s', (
     expect(memoryUsedMb).toBeGreaterThan(0.5);
   });
 
+  test('a copy of a context has its signal', async () => {
+    const instance = await instanceOf(
+      `export async function handle(event, context) {
+        const { signal, invocationId } = { ...context };
+        const same = signal === context.signal;
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+        globalThis.seen = [same, invocationId, signal.aborted];
+      }`,
+      { isolation },
+    );
+    const ending = new AbortController();
+    const cancelled = call(instance, 0, 5_000, ending.signal);
+    ending.abort();
+    await expect(cancelled).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
+    await instance.load({ name: 'f', code: 'export const handle = () => globalThis.seen', handler: 'handle', env: {} });
+    expect((await call(instance, 0)).output).toEqual([true, 'i-1', true]);
+  });
+
+  test('calls with deadlines of their own are stopped by the one that comes first', async () => {
+    const instance = await instanceOf(
+      'export const handle = ({ input }) => (input ? new Promise(() => undefined) : 1)',
+      { isolation },
+    );
+    const long = call(instance, 'long', 10_000);
+    const short = call(instance, 'short', 80);
+    const began = performance.now();
+    for (let i = 0; i < 50; i++) await call(instance, 0, 60_000);
+    await expect(short).rejects.toMatchObject({ code: 'IGU_FUNCTION_TIMEOUT', details: { ms: expect.any(Number) } });
+    expect(performance.now() - began).toBeGreaterThanOrEqual(70);
+    await expect(long).rejects.toMatchObject({ code: 'IGU_FUNCTION_INTERRUPTED' });
+  });
+
   test('keeps what a call logs with the call', async () => {
     const instance = await instanceOf(
       `export async function handle({ input }, { log }) {

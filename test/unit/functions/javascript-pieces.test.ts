@@ -100,6 +100,31 @@ describe.each(['thread', 'process'] as const)('an answer in pieces from a %s', (
     await expect(call(refusing)).rejects.toMatchObject({ code: 'IGU_FUNCTION_ANSWER' });
   });
 
+  test('that cannot be given holds its place until the function has ended', async () => {
+    const call = await instanceOf(
+      `let calls = 0, go; const gone = new Promise((resolve) => { go = resolve; });
+       const later = async function* () { await gone; yield 'late'; };
+       export const handle = () => [() => later(), () => 'beside it', () => go()][calls++]();`,
+      isolation,
+    );
+    const { seen, answer } = kept();
+    let begun = false;
+    const begin = () => {
+      begun = true;
+      throw new IguanaError('IGU_FUNCTION_ANSWER', { name: 'f', what: 'bad' });
+    };
+    let settled = false;
+    const refused = call({ ...answer, begin }).finally(() => {
+      settled = true;
+    });
+    await expect.poll(() => begun).toBe(true);
+    expect((await call(undefined)).output).toBe('beside it');
+    expect(settled).toBe(false);
+    await call(undefined);
+    await expect(refused).rejects.toMatchObject({ code: 'IGU_FUNCTION_ANSWER' });
+    expect(seen.text).toBe('');
+  });
+
   test('is an error where nobody takes pieces', async () => {
     const call = await instanceOf('export const handle = async function* () { yield 1; };', isolation);
     await expect(call(undefined)).rejects.toMatchObject({ code: 'IGU_FUNCTION_FAILED' });
