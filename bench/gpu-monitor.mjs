@@ -97,7 +97,14 @@ const before = process.cpuUsage();
 for (let i = 0; i < looks; i++) gpuSamples(await parsing.look(false));
 const perGpu = cpuMs(before) / looks / GPUS;
 
-const delay = monitorEventLoopDelay({ resolution: 1 });
+/** How long the event loop was held up within five seconds, ms: p99 and longest. */
+const heldUp = async () => {
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  delay.enable();
+  await new Promise((resolve) => setTimeout(resolve, 5000));
+  delay.disable();
+  return [delay.percentile(99) / 1e6, delay.max / 1e6];
+};
 const monitor = new GpuMonitor(new GpuDiscovery(runner.run, wallClock, { kernelLog: false }), wallClock, {
   everyMs: 1000,
 });
@@ -121,11 +128,11 @@ await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 const percent = (100 * cpuMs(watchBefore)) / (performance.now() - watchFrom);
 const watched = seen;
 // apart, for looking at the event loop every millisecond costs more than what is measured
-delay.enable();
-await new Promise((resolve) => setTimeout(resolve, 5000));
-delay.disable();
+const watching = await heldUp();
 const inventory = monitor.inventory;
 await monitor.stop();
+// a busy machine holds up a process that does nothing, too
+const waiting = await heldUp();
 rmSync(directory, { recursive: true });
 
 const processes = inventory.gpus.reduce((sum, { processes: own }) => sum + (own?.length ?? 0), 0);
@@ -144,7 +151,7 @@ const report = `# Watching GPUs
 | own work a GPU and look (reading answers, health, samples) | ${ms(perGpu)} | 10 ms |
 | own work of a discovery, the first of a process | ${ms(discoveries[0])} | 100 ms |
 | own work of a discovery, later (median of ${discoveries.length - 1}) | ${ms(discoveries.slice(1).sort((a, b) => a - b)[Math.floor((discoveries.length - 1) / 2)])} | 100 ms |
-| event loop held up, p99 / longest | ${ms(delay.percentile(99) / 1e6)} / ${ms(delay.max / 1e6)} | 10 ms |
+| event loop held up, p99 / longest (while nothing is done: ${waiting.map(ms).join(' / ')}) | ${watching.map(ms).join(' / ')} | 10 ms |
 `;
 writeFileSync('bench/results/gpu-monitor.md', report);
 console.log(report);

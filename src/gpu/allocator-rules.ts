@@ -259,6 +259,8 @@ function existing(request: GpuRequest, candidate: GpuCandidate, mode: 'mig' | 'p
   if (gpu.partitions.length === 0) return no('no-partition', () => 'it has no partition');
   let unknown = false;
   const fitting = gpu.partitions.filter((partition) => {
+    // CUDA takes no other name than the UUID, and who holds it is known by that
+    if (mode === 'mig' && !partition.id.startsWith('MIG-')) return false;
     if (taken.has(partition.id) || inUse(gpu, partition)) return false;
     if (request.profile !== undefined && partition.profile.value !== request.profile) return false;
     if (request.memoryMb !== undefined) {
@@ -453,11 +455,12 @@ export function factsOf(gpu: Gpu): string {
   ]);
 }
 
-/** The same for GPUs of one kind that serve the same requests now. Those of partitions are each by themselves. */
+/** The same for GPUs of one kind that serve the same requests now, and refuse others for the same reason. Those of partitions are each by themselves. */
 export function standingOf({ gpu, holders, sharing }: GpuCandidate): string {
   if (sharing.mode === 'mig' || sharing.mode === 'partition') return gpu.id;
   return JSON.stringify([
-    isWell(gpu) && !gpu.stale,
+    isWell(gpu),
+    gpu.stale,
     gpu.partitionMode.value,
     gpu.computeMode.value,
     gpu.memoryReservedMb.value,
@@ -544,7 +547,7 @@ function holdersBut(holders: readonly GpuHolder[], mode: SharingMode): readonly 
 function heldBy(holders: readonly GpuHolder[]): Refused {
   return no('held', () => {
     const [first, ...more] = holders;
-    const names = more.length === 0 ? nameOf(first!) : [...new Set(holders.map(nameOf))].join(', ');
+    const names = more.length === 0 ? nameOf(first!) : [...new Set(holders.map(nameOf))].sort().join(', ');
     return `it is held by ${names}`;
   });
 }

@@ -35,14 +35,17 @@ export class IntelSource implements GpuSource {
     }
     this.version = 1;
     const stats = new Map<number, string>();
-    for (const device of xpuDevices(this.discovery)) {
+    const { discovery } = this;
+    for (const device of xpuDevices(discovery)) {
       const answer = await run(command, ['stats', '-d', String(device), '-j']);
       if (answer.timedOut || answer.refused) return failed(command, answer);
       if (answer.code === 0) stats.set(device, answer.stdout);
+      // it may be gone: the next look asks anew which there are
+      else this.discovery = '';
     }
     const ps = await run(command, ['ps', '-j']);
     const { gpus, problems } = parseXpuSmi({
-      discovery: this.discovery,
+      discovery,
       details: this.details,
       stats,
       ...(ps.code === 0 && { ps: ps.stdout }),

@@ -28,6 +28,8 @@ export class NvidiaSource implements GpuSource {
   readonly vendor = 'nvidia';
   private fields: readonly string[] | undefined;
   private listed: readonly ListedGpu[] = [];
+  /** Of the MIG devices when they were listed. */
+  private layout = '';
   private instances: readonly MigInstance[] = [];
 
   async read(run: RunTool, full: boolean): Promise<SourceAnswer> {
@@ -89,13 +91,16 @@ export class NvidiaSource implements GpuSource {
     const answer = await run(command, ['-q', '-x']);
     const xml = await parseNvidiaXmlInParts(answer.stdout);
     for (const what of xml.problems) problems.add(`-q -x: ${what}`);
-    const count = xml.gpus.reduce((sum, one) => sum + (one.partitions?.length ?? 0), 0);
-    if (full || count !== this.listed.reduce((sum, one) => sum + one.migDevices.length, 0)) {
-      const list = parseNvidiaList((await run(command, ['-L'])).stdout);
-      for (const what of list.problems) problems.add(`-L: ${what}`);
-      this.listed = list.gpus;
-      const table = parseMigInstances((await run(command, ['mig', '-lgi'])).stdout);
-      this.instances = table.instances;
+    const layout = layoutOf(xml.gpus);
+    if (full || layout !== this.layout) {
+      const list = await run(command, ['-L']);
+      const { gpus: listed, problems: odd } = parseNvidiaList(list.stdout);
+      for (const what of odd) problems.add(`-L: ${what}`);
+      // what was listed of the same devices before is still true; of others nothing is known
+      if (list.code === 0) this.listed = listed;
+      else if (layout !== this.layout) this.listed = [];
+      this.layout = list.code === 0 || layout === this.layout ? layout : '';
+      this.instances = parseMigInstances((await run(command, ['mig', '-lgi'])).stdout).instances;
     }
     return gpus.map((gpu) => {
       const same = xml.gpus.find(({ uuid }) => uuid.value !== null && uuid.value === gpu.uuid.value);
@@ -111,6 +116,21 @@ export class NvidiaSource implements GpuSource {
       return { ...gpu, partitions, ...(processes && { processes }) };
     });
   }
+}
+
+/** Which MIG devices there are. One that took the place of another has the same number, and seldom all else too. */
+function layoutOf(gpus: readonly GpuReading[]): string {
+  return JSON.stringify(
+    gpus.map(({ uuid, partitions = [] }) => [
+      uuid.value,
+      ...partitions.map(({ device, gpuInstance, computeInstance, memoryTotalMb }) => [
+        device.value,
+        gpuInstance.value,
+        computeInstance.value,
+        memoryTotalMb.value,
+      ]),
+    ]),
+  );
 }
 
 async function withApps(run: RunTool, gpus: readonly GpuReading[], problems: Problems): Promise<readonly GpuReading[]> {

@@ -113,6 +113,44 @@ describe('discovery', () => {
     expect(one.processes?.[0]?.partition).toEqual({ value: 'MIG-00000000-aaaa-4000-8000-000000000002' });
   });
 
+  it('tells a MIG device from one that took its place, and forgets none because a list fails', async () => {
+    let xml = fixture('nvidia-mig.xml');
+    let list: Answer = fixture('nvidia-list.txt');
+    const { run } = nvidia({
+      'nvidia-smi --query-gpu': `${header}\n${first.replace('Default, Disabled', 'Default, Enabled')}\n`,
+      'nvidia-smi -q': () => xml,
+      'nvidia-smi -L': () => list,
+      'nvidia-smi mig': fixture('mig-lgi.txt'),
+    });
+    const discovery = new GpuDiscovery(run, new VirtualClock(start), { kernelLog: false });
+    const ids = async (full: boolean) => gpu(await discovery.look(full), idA).partitions.map(({ id }) => id);
+    const before = await ids(true);
+    list = { code: 255 };
+    expect(await ids(true)).toEqual(before);
+    // the second one went, and another came: as many as before
+    xml = xml.replaceAll('<gpu_instance_id>9<', '<gpu_instance_id>7<').replace('9984 MiB', '20096 MiB');
+    expect(await ids(false)).toEqual([`${idA}/2/0`, `${idA}/7/0`]);
+    list = fixture('nvidia-list.txt').replace('000000000002', '000000000003');
+    expect(await ids(false)).toEqual([before[0], 'MIG-00000000-aaaa-4000-8000-000000000003']);
+  });
+
+  it('looks anew for the devices of Intel when one of them says nothing', async () => {
+    let there: Answer = fixture('xpu-discovery.json');
+    let stats: Answer = fixture('xpu-stats.json');
+    const { run } = fakeTools({
+      'xpu-smi discovery': () => there,
+      'xpu-smi stats': () => stats,
+      'xpu-smi ps': fixture('xpu-ps.json'),
+    });
+    const discovery = new GpuDiscovery(run, new VirtualClock(start), { kernelLog: false });
+    const states = async () => (await discovery.look(false)).gpus.map(({ health }) => health.state);
+    expect(new Set(await states())).toEqual(new Set(['ok']));
+    there = '{"device_list": []}';
+    stats = { code: 1 };
+    await states();
+    expect(new Set(await states())).toEqual(new Set(['lost']));
+  });
+
   it('notices a GPU that is missing from an answer, and takes it back by itself', async () => {
     const clock = new VirtualClock(start);
     let rows = [first, second];
