@@ -88,14 +88,19 @@ async function assemble(
   await sink.connect();
 
   // what there is, and who has it
-  const replica = await gpuReplica({ connection, ...topics, rules, clock, onError });
+  let acting: GpuSchedulerPartition | undefined;
+  const isActing = (): boolean => acting !== undefined;
+  const replica = await gpuReplica({
+    ...{ connection, ...topics, rules, clock, onError },
+    onForgotten(node) {
+      if (acting) sink.write(topics.inventory, [{ key: node, value: null, partition: 0 }]).catch(onError);
+    },
+  });
   stops.push(replica.stop);
   const answers = new GpuAnswers();
   replica.onEvent((event) => answers.take(event));
 
   // who decides
-  let acting: GpuSchedulerPartition | undefined;
-  const isActing = (): boolean => acting !== undefined;
   const common = { connection, sink, metrics, forecasts, clock, onError };
   const demand = preallocate.length > 0 ? gpuDemand({ ...common, pairs: preallocate, acting: isActing }) : undefined;
   stops.push(() => demand?.stop());
@@ -108,11 +113,14 @@ async function assemble(
       async open(_partition, position, lost) {
         const writer = transactionalWriter(kafka, groupId);
         try {
+          // it may have been deleted meanwhile
+          await makeTopics(connection, topics);
           await writer.fence();
           const start = await position();
           await replica.settled();
           const opened = new GpuSchedulerPartition({
             ...{ groupId, ...topics, deadLetters, writer, start, replica, rules, preallocate, clock, onError },
+            end: () => consumer?.partitions.get(0)?.end ?? 0,
             forecast: demand?.forecast ?? (() => undefined),
             lost,
             ended: () => {
@@ -157,7 +165,8 @@ async function makeTopics(
   connection: ConnectionOptions,
   { inventory, requests, allocations }: typeof defaultTopics,
 ): Promise<void> {
-  const configs = { 'cleanup.policy': 'compact' };
+  // a segment that is still written to is not compacted, and all of it is read when a process begins
+  const configs = { 'cleanup.policy': 'compact', 'segment.bytes': String(gpuSchedulerLimits.segmentBytes) };
   const found = await ensureTopics(connection, [
     { topic: inventory, partitions: 1, configs },
     { topic: requests, partitions: 1 },
@@ -181,7 +190,7 @@ function askOver({ answers, clock, write }: Asking): {
   readonly stop: () => void;
 } {
   const waiting = new Set<(error: unknown) => void>();
-  const unanswered = (what: string) => new IguanaError('IGU_GPU_SCHEDULER', { what });
+  const unanswered = (what: string, cause?: unknown) => new IguanaError('IGU_GPU_SCHEDULER', { what }, { cause });
   return {
     ask: (command, waitMs) =>
       new Promise((resolve, reject) => {
@@ -196,7 +205,9 @@ function askOver({ answers, clock, write }: Asking): {
         const cancel = clock.after(patience, () => fail(unanswered(`no answer came within ${patience / 1000} s`)));
         waiting.add(fail);
         answers.expect(command.id, (events) => end(() => resolve(events)));
-        write(encodeGpuCommand(command), command.id).catch(fail);
+        write(encodeGpuCommand(command), command.id).catch((cause: unknown) =>
+          fail(unanswered('the request could not be written', cause)),
+        );
       }),
     stop() {
       for (const fail of [...waiting]) fail(unanswered('this process ends'));

@@ -660,6 +660,8 @@ export const gpuSchedulerLimits = {
   answerMs: 30_000,
   /** Samples of one GPU and metric are published at most this often, ms. */
   metricsEveryMs: 5_000,
+  /** Of the topics of inventory and allocations: about so much beside what stands is read when a process begins, bytes. */
+  segmentBytes: 16_777_216,
 } as const;
 
 /** GPUs over HTTP: API, page and metrics. */

@@ -27,6 +27,8 @@ export interface GpuReplicaOptions {
   readonly allocations: string;
   readonly rules: GpuRules;
   readonly clock: Clock;
+  /** Called with a node that was silent for so long that it is forgotten. */
+  readonly onForgotten: (node: string) => void;
   readonly onError: (error: unknown) => void;
 }
 
@@ -35,6 +37,10 @@ export interface GpuReplica {
   readonly state: SchedulerState;
   readonly nodes: ReadonlyMap<string, GpuNode>;
   readonly view: GpuView;
+  /** When a topic was last heard of, ms since 1970: agents tell every few seconds, so long silence means that the broker is gone. */
+  readonly heardAt: number;
+  /** How often the allocations were found to be deleted and made anew; what was in them is still known here. */
+  readonly timesAnew: number;
   /** Resolves when all that was written to the allocations is known here. */
   settled(): Promise<void>;
   /** Called with each event, after it was applied. The returned function ends that. */
@@ -46,7 +52,7 @@ export interface GpuReplica {
 
 /** Follows inventory and allocations; what was there before is known when it resolves. Memory: all records and GPUs of the cluster. */
 export async function gpuReplica(options: GpuReplicaOptions): Promise<GpuReplica> {
-  const { connection, inventory, allocations, rules, clock, onError } = options;
+  const { connection, inventory, allocations, rules, clock, onForgotten, onError } = options;
   const kafka = kafkaClient(connection);
   const state = emptySchedulerState();
   const allocator = new GpuAllocator({ ...rules, clock, ledger: state.ledger });
@@ -56,6 +62,8 @@ export async function gpuReplica(options: GpuReplicaOptions): Promise<GpuReplica
   const nodeListeners = new Set<(node: string, gpus: readonly Gpu[] | undefined) => void>();
   /** From then on what comes is news. */
   let live = false;
+  let heardAt = clock.now();
+  let timesAnew = 0;
 
   const takeEvent = ({ value }: StoredRecord): void => {
     if (value === null) return;
@@ -83,14 +91,15 @@ export async function gpuReplica(options: GpuReplicaOptions): Promise<GpuReplica
     for (const listener of nodeListeners) listener(node, undefined);
   };
   const takeInventory = ({ key, value }: StoredRecord): void => {
+    heardAt = clock.now();
     try {
       if (value === null) {
         forget(key?.toString() ?? '');
         return;
       }
       const { node, timestamp, gpus } = decodeGpuInventory(value);
-      // clocks of nodes may differ: what comes now was told now
-      set(node, gpus, live ? clock.now() : timestamp);
+      // clocks of nodes may differ: what comes now was told now, and nothing later than that
+      set(node, gpus, live ? clock.now() : Math.min(timestamp, clock.now()));
     } catch (error) {
       onError(error);
     }
@@ -98,12 +107,17 @@ export async function gpuReplica(options: GpuReplicaOptions): Promise<GpuReplica
   const look = (): void => {
     const now = clock.now();
     for (const { node, gpus, at, silent } of [...nodes.values()]) {
-      if (now - at > gpuSchedulerLimits.forgetNodeMs) forget(node);
-      else if (!silent && now - at > gpuSchedulerLimits.nodeSilentMs) set(node, gpus, at);
+      if (now - at > gpuSchedulerLimits.forgetNodeMs) {
+        forget(node);
+        onForgotten(node);
+      } else if (!silent && now - at > gpuSchedulerLimits.nodeSilentMs) set(node, gpus, at);
     }
   };
 
-  const events = followPartition(kafka, allocations, 0, takeEvent, onError);
+  const events = followPartition(kafka, allocations, 0, takeEvent, (error) => {
+    if ((error as { type?: string }).type === 'OFFSET_OUT_OF_RANGE') timesAnew++;
+    onError(error);
+  });
   const inventories = followPartition(kafka, inventory, 0, takeInventory, onError);
   await Promise.all([events.caughtUp(), inventories.caughtUp()]);
   live = true;
@@ -116,6 +130,12 @@ export async function gpuReplica(options: GpuReplicaOptions): Promise<GpuReplica
       ...{ clock, allocator, nodes, accounts, waiting: () => state.waiting.values() },
       ...defined({ sharing: rules.sharing }),
     }),
+    get heardAt() {
+      return heardAt;
+    },
+    get timesAnew() {
+      return timesAnew;
+    },
     settled: () => events.settled(),
     onEvent(listener) {
       eventListeners.add(listener);

@@ -31,6 +31,8 @@ export interface GpuSchedulerPartitionOptions {
   readonly writer: TransactionalWriter;
   /** Offset of the first request to come. */
   readonly start: number;
+  /** The end of the requests, as far as is known. */
+  readonly end: () => number;
   /** It has all that was written since the fence. */
   readonly replica: GpuReplica;
   readonly rules: GpuRules;
@@ -62,6 +64,8 @@ export class GpuSchedulerPartition implements PartitionReader {
   private held = false;
   private ended = false;
   private due = true;
+  private deaf = true;
+  private toldAnew = 0;
   private working: Promise<void> | undefined;
   private roomWanted: (() => void)[] = [];
   private readonly stops: (() => void)[] = [];
@@ -78,9 +82,8 @@ export class GpuSchedulerPartition implements PartitionReader {
     }));
     this.stops.push(
       replica.onNode((node, gpus) => {
-        if (gpus) this.scheduler.setNode(node, gpus);
-        else this.scheduler.removeNode(node);
-        this.wake();
+        if (!gpus) this.scheduler.removeNode(node);
+        else if (this.scheduler.setNode(node, gpus)) this.wake();
       }),
       clock.every(gpuSchedulerLimits.tickMs, () => this.wake()),
     );
@@ -147,6 +150,8 @@ export class GpuSchedulerPartition implements PartitionReader {
       })
       .finally(() => {
         this.working = undefined;
+        // what came after the last look at it
+        if (this.due) this.wake();
       });
   }
 
@@ -158,7 +163,8 @@ export class GpuSchedulerPartition implements PartitionReader {
       const batch = this.queue.splice(0, gpuSchedulerLimits.maxBatch);
       if (this.queue.length > 0) this.due = true;
       const letters = batch.flatMap((message) => this.take(message));
-      this.scheduler.tick();
+      this.tellAnew();
+      this.scheduler.tick(this.hears());
       this.review();
       const records = [...letters, ...this.recordsOf(this.scheduler.drain())];
       const last = batch.at(-1);
@@ -168,6 +174,23 @@ export class GpuSchedulerPartition implements PartitionReader {
       this.committed = offset;
       this.roomAgain();
     }
+  }
+
+  /**
+   * Whether heartbeats that were sent in time have been read: leases may end. Who could not be heard, since nobody acted or the broker was gone, has the whole time of its lease once more.
+   */
+  private hears(): boolean {
+    const { replica, clock, end } = this.options;
+    const silent = clock.now() - replica.heardAt > gpuSchedulerLimits.nodeSilentMs;
+    if (this.deaf && !silent) this.scheduler.hearAgain();
+    this.deaf = silent;
+    return !silent && this.queue.length === 0 && this.next >= end();
+  }
+
+  private tellAnew(): void {
+    const { timesAnew } = this.options.replica;
+    if (timesAnew > this.toldAnew) this.scheduler.tellAgain();
+    this.toldAnew = timesAnew;
   }
 
   private take(message: ReceivedMessage): readonly TopicRecord[] {
