@@ -1,12 +1,18 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type ScheduledGpus, type ScheduleGpusOptions, scheduleGpus } from '../../pipelines/schedule-gpus.js';
+import { startBroker } from '../../src/broker/broker.js';
+import { VirtualClock } from '../../src/clock.js';
 import type { GpuInventory } from '../../src/gpu/inventory.js';
 import type { Gpu } from '../../src/gpu/types.js';
 import { known } from '../../src/gpu/types.js';
 import { ensureTopics } from '../../src/kafka/admin.js';
+import { readPartition } from '../../src/kafka/partition-reader.js';
+import { gpuSchedulerLimits } from '../../src/limits.js';
 import { encodeGpuInventory } from '../../src/operators/gpu-records.js';
 import { kafkaClientFor, kafkaUnderTest, uniqueName, until } from '../support/kafka.js';
 import { uniform } from '../support/random.js';
@@ -143,13 +149,104 @@ test('a node that is silent takes nothing new', async () => {
   // another process, for which it is as if it had been told long ago
   const ago = encodeGpuInventory({ node: 'ago', timestamp: Date.now() - 3_600_000, gpus: [gpuOf('GPU-2')] });
   await producer.send({ topic: place.topics.inventory, messages: [{ key: 'ago', value: ago }] });
+  // and one whose clock is ahead
+  const ahead = encodeGpuInventory({ node: 'soon', timestamp: Date.now() + 3_600_000, gpus: [gpuOf('GPU-3')] });
+  await producer.send({ topic: place.topics.inventory, messages: [{ key: 'soon', value: ahead }] });
   const late = await start(place);
   expect(late.gpus.nodes()).toMatchObject([
     { node: 'ago', silent: true },
     { node: 'old', silent: false },
+    { node: 'soon', silent: false },
   ]);
+  expect(late.gpus.nodes()[2]!.at).toBeLessThanOrEqual(Date.now());
+  expect(late.gpus.stats()).toMatchObject({ gpus: 3, healthy: 2 });
   expect(late.gpus.canAllocate('w', { gpuCount: 1, node: 'ago' })).toMatchObject({ granted: false });
 });
+
+test('a node that is silent for a day is forgotten, by the topic too', async () => {
+  const place = placeOf();
+  const clock = new VirtualClock(Date.now());
+  const { gpus } = await start(place, { clock });
+  await until('it acts', () => gpus.role === 'acting');
+  const producer = kafkaClientFor(broker.brokers).producer();
+  await producer.connect();
+  stopping.push(() => producer.disconnect());
+  const value = encodeGpuInventory({ node: 'gone', timestamp: clock.now(), gpus: [gpuOf('GPU-1')] });
+  await producer.send({ topic: place.topics.inventory, messages: [{ key: 'gone', value }] });
+  await there(gpus, 1);
+  clock.advance(gpuSchedulerLimits.nodeSilentMs + 2_000);
+  expect(gpus.nodes()).toMatchObject([{ node: 'gone', silent: true }]);
+  clock.advance(gpuSchedulerLimits.forgetNodeMs);
+  expect(gpus.nodes()).toEqual([]);
+  // nobody who begins at that time knows of it
+  const records: (Buffer | null)[] = [];
+  const reading = kafkaClientFor(broker.brokers);
+  await until('it is deleted', async () => {
+    records.length = 0;
+    await readPartition(reading, place.topics.inventory, 0, (record) => records.push(record.value));
+    return records.at(-1) === null;
+  });
+});
+
+test('allocations that are deleted and made anew get all that stands once more', async () => {
+  const place = placeOf();
+  const { agent } = agentOf([gpuOf('GPU-1'), gpuOf('GPU-2'), gpuOf('GPU-3')]);
+  const first = await start(place, { agent });
+  const second = await start(place, { decide: false });
+  await there(second.gpus, 3);
+  for (const name of ['w1', 'w2']) await second.gpus.allocate(name, { leaseMs: null });
+  const admin = kafkaClientFor(broker.brokers).admin();
+  await admin.connect();
+  stopping.push(() => admin.disconnect());
+  await admin.deleteTopics({ topics: [place.topics.allocations] });
+  await until('it is gone', async () => !(await admin.listTopics()).includes(place.topics.allocations));
+  await ensureTopics(place.connection, [{ topic: place.topics.allocations, partitions: 1 }]);
+  // an error of that time may be all that comes of the first request
+  await until(
+    'the next one is given',
+    async () => (await second.gpus.allocate('w3', { leaseMs: null })).granted,
+    40_000,
+  );
+  const late = await start(place, { decide: false });
+  const names = ({ gpus }: typeof late) => gpus.records().map(({ owner }) => owner);
+  await until('all that stood is there', () => names(late).length === 3);
+  for (const one of [first, second, late]) expect(names(one).sort()).toEqual(['w1', 'w2', 'w3']);
+}, 60_000);
+
+test('while the broker is gone no lease ends, and then all goes on', async () => {
+  const directory = await mkdtemp(path.join(tmpdir(), 'iguana-gpus-'));
+  stopping.push(() => rm(directory, { recursive: true, force: true }));
+  let own = await startBroker({ port: 0, dataDir: directory });
+  stopping.push(() => own.stop());
+  const clock = new VirtualClock(Date.now());
+  const place = { ...placeOf(), connection: { brokers: [`${own.host}:${own.port}`] } };
+  const { agent } = agentOf([gpuOf('GPU-1')]);
+  const { gpus } = await start(place, { agent, clock });
+  const advance = async (ms: number): Promise<void> => {
+    for (let left = ms; left > 0; left -= 1_000) {
+      clock.advance(1_000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  await until('GPUs', async () => {
+    await advance(1_000);
+    return gpus.stats().gpus === 1;
+  });
+  await gpus.allocate('w1', { leaseMs: 60_000 });
+  const { port } = own;
+  await own.stop();
+  await advance(90_000);
+  own = await startBroker({ port, dataDir: directory });
+  // the clock stands still until there is news: the lease is over, and its heartbeat comes
+  await until('it is heard', () => gpus.renew('w1').catch(() => undefined), 40_000);
+  await until('it tells again', async () => {
+    await advance(1_000);
+    return gpus.nodes()[0]?.silent === false;
+  });
+  await advance(30_000);
+  expect(gpus.find('w1')).toBeDefined();
+  expect(gpus.stats()).toMatchObject({ expired: 0 });
+}, 90_000);
 
 test('topics with more than one partition are refused', async () => {
   const place = placeOf();
