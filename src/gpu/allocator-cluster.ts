@@ -21,7 +21,7 @@ import {
   type Verdict,
 } from './allocator-rules.js';
 import { DemandCounts } from './demand-counts.js';
-import type { GpuHolder, Ledger, SharingMode } from './ledger.js';
+import type { Ledger, SharingMode } from './ledger.js';
 import { expectedRequests, type MigMix, MigOutlook } from './mig/mig-outlook.js';
 import { type DemandShare, type GpuDemand, WHOLE_GPU } from './placement/demand.js';
 import { type PlacementPolicyName, placementPolicies, type ScorerFactory } from './placement/inflation.js';
@@ -41,14 +41,14 @@ export interface Some {
   readonly without: ReadonlySet<string>;
 }
 
+/** It is never changed in what verdicts depend on: another takes its place then, so that what was judged once can be told later. */
 interface Place extends GpuCandidate {
   readonly id: string;
   gpu: Gpu;
-  holders: readonly GpuHolder[];
   /** Alike within a group. */
   readonly kind: string;
   /** Of the GPU, what verdicts depend on. */
-  facts: string;
+  readonly facts: string;
   readonly group: Group;
   /** Position in its group. */
   readonly at: number;
@@ -72,8 +72,8 @@ interface Group {
 type Several<T = GpuCandidate> = readonly T[];
 
 interface Node {
-  /** In the order that was told. */
-  readonly places: readonly Place[];
+  /** Ids of GPUs in the order that was told. */
+  readonly gpus: readonly string[];
   readonly groups: readonly Group[];
 }
 
@@ -90,13 +90,17 @@ interface Answer {
   /** By which scorer; higher is better. */
   epoch: number;
   score: number;
-  /** Made when somebody wants to know. */
-  told: Told | undefined;
+  /** How many GPUs will not do, by reason; a reason may come twice. */
+  readonly refused: readonly (readonly [RefusalCode, number])[];
 }
 
-interface Told {
-  readonly fits: readonly string[];
-  readonly gpus: readonly GpuRefusal[];
+/** Why a request found nothing. */
+interface Refusals {
+  readonly counts: ReadonlyMap<RefusalCode, number>;
+  /** GPUs that would do, each alone. */
+  readonly fits: number;
+  /** In words, as it was then. Cost: O(GPUs). */
+  readonly tell: () => GpuRefusal[];
 }
 
 interface Shape {
@@ -153,21 +157,27 @@ export class AllocatorCluster {
    * Cost: some µs a GPU while the same GPUs are told again; when there are others, the next request costs O(GPUs).
    */
   setNode(name: string, gpus: readonly Gpu[], sharingOf: (gpu: Gpu) => GpuSharing): boolean {
-    const before = this.nodes.get(name)?.places ?? [];
+    const before = this.nodes.get(name)?.gpus;
     const told = [...new Map(gpus.map((gpu) => [gpu.id, gpu])).values()].map((gpu) => {
       const sharing = sharingOf(gpu);
       return { gpu, sharing, kind: kindOf(gpu, sharing) };
     });
     const alike =
-      this.nodes.has(name) &&
-      before.length === told.length &&
-      told.every(({ gpu, kind }, i) => before[i]!.gpu.id === gpu.id && before[i]!.kind === kind);
-    if (alike) return told.map(({ gpu }, i) => this.update(before[i]!, gpu)).includes(true);
+      before?.length === told.length &&
+      told.every(({ gpu, kind }, i) => before[i] === gpu.id && this.places.get(gpu.id)!.kind === kind);
+    if (alike) {
+      let changed = false;
+      for (const { gpu } of told) if (this.update(this.places.get(gpu.id)!, gpu)) changed = true;
+      return changed;
+    }
     for (const { gpu } of told) {
       const other = this.places.get(gpu.id);
       if (other && other.node !== name) {
-        const rest = this.nodes.get(other.node)!.places.filter((place) => place !== other);
-        this.settle(other.node, rest);
+        const rest = this.nodes.get(other.node)!.gpus.filter((id) => id !== gpu.id);
+        this.settle(
+          other.node,
+          rest.map((id) => this.places.get(id)!),
+        );
       }
     }
     this.settle(name, told);
@@ -183,8 +193,7 @@ export class AllocatorCluster {
   refresh(gpuId: string): void {
     const place = this.places.get(gpuId);
     if (!place) return;
-    place.holders = this.ledger.holdersOf(gpuId);
-    this.touch(place);
+    this.put({ ...place, holders: this.ledger.holdersOf(gpuId) });
   }
 
   /** Kinds of demand that are expected: those that were learnt, or a forecast of them. */
@@ -255,26 +264,30 @@ export class AllocatorCluster {
     return undefined;
   }
 
-  /** Which GPUs would do, each alone, and why the others do not. */
-  explain(request: GpuRequest): Told {
+  /** Which GPUs would do, each alone, and why the others do not. Cost: O(GPUs). */
+  explain(request: GpuRequest): { readonly fits: readonly string[]; readonly gpus: readonly GpuRefusal[] } {
+    return tellOf(this.rank().groups.map(distinctOf), request);
+  }
+
+  /** The same, told only when somebody wants to know. */
+  refusals(request: GpuRequest): Refusals {
     const shape = this.shapeOf(request);
-    const fits: string[] = [];
-    const gpus: GpuRefusal[] = [];
-    for (const group of this.rank().groups) {
+    const counts = new Map<RefusalCode, number>();
+    let fits = 0;
+    const there = this.rank().groups.map((group) => {
       const answer = this.answerOf(group, request, shape);
-      group.distinct ??= distinct(group.places);
-      answer.told ??= tellOf(group.distinct, request);
-      for (const id of answer.told.fits) fits.push(id);
-      for (const refusal of answer.told.gpus) gpus.push(refusal);
-    }
-    return { fits, gpus };
+      fits += answer.fits + answer.dynamic.length;
+      for (const [code, count] of answer.refused) counts.set(code, (counts.get(code) ?? 0) + count);
+      return distinctOf(group);
+    });
+    return { counts, fits, tell: () => tellOf(there, request).gpus };
   }
 
   /** GPUs of a node, new ones or such that are told in another way. */
   private settle(name: string, gpus: readonly Pick<Place, 'gpu' | 'sharing' | 'kind'>[]): void {
-    for (const { gpu } of this.nodes.get(name)?.places ?? []) this.places.delete(gpu.id);
+    for (const id of this.nodes.get(name)?.gpus ?? []) this.places.delete(id);
     const groups = new Map<string, Group>();
-    const places = gpus.map(({ gpu, sharing, kind }) => {
+    for (const { gpu, sharing, kind } of gpus) {
       let group = groups.get(kind);
       if (!group) {
         group = { places: [], free: [], at: -1, version: 0, distinct: undefined, answers: [] };
@@ -286,25 +299,26 @@ export class AllocatorCluster {
       group.places.push(place);
       group.free.push(freeMilli(candidate));
       this.places.set(gpu.id, place);
-      return place;
-    });
-    this.nodes.set(name, { places, groups: [...groups.values()] });
+    }
+    this.nodes.set(name, { gpus: gpus.map(({ gpu }) => gpu.id), groups: [...groups.values()] });
     this.ranked = undefined;
   }
 
   /** The same GPU, seen again. False: no request sees a difference. */
   private update(place: Place, gpu: Gpu): boolean {
     const facts = factsOf(gpu);
-    const same = facts === place.facts && foreignMb(gpu, place.holders) === foreignMb(place.gpu, place.holders);
-    place.gpu = gpu;
-    place.facts = facts;
-    if (!same) this.touch(place);
+    const { holders } = place;
+    const same = facts === place.facts && foreignMb(gpu, holders) === foreignMb(place.gpu, holders);
+    if (same) place.gpu = gpu;
+    else this.put({ ...place, gpu, facts });
     return !same;
   }
 
-  /** Answers of its group no longer hold. */
-  private touch(place: Place): void {
+  /** In the place of what was known of the GPU: answers of its group no longer hold. */
+  private put(place: Place): void {
     const { group } = place;
+    group.places[place.at] = place;
+    this.places.set(place.id, place);
     group.version++;
     group.distinct = undefined;
     const free = freeMilli(place);
@@ -370,8 +384,7 @@ export class AllocatorCluster {
       if (kept.epoch !== this.epoch) this.rescore(group, request, kept);
       return kept;
     }
-    group.distinct ??= distinct(group.places);
-    const answer = this.ask(group, group.distinct, request, shape.id);
+    const answer = this.ask(group, distinctOf(group), request, shape.id);
     group.answers[shape.slot] = answer;
     return answer;
   }
@@ -381,24 +394,27 @@ export class AllocatorCluster {
     let mode: SharingMode | undefined;
     let milli = 0;
     let dynamic: GpuOffer[] | undefined;
-    if (!lacks(request, there[0]![0]!))
-      for (const alike of there) {
-        const verdict = judgeNow(request, alike[0]!);
-        if (!('offer' in verdict)) continue;
-        const { offer } = verdict;
-        if (offer.mig) {
-          // each is one by itself
-          dynamic ??= [];
-          dynamic.push(offer);
-        } else {
-          mode ??= offer.holding.mode;
-          milli ||= milliOf(offer);
-          fits += alike.length;
-        }
+    const refused: [RefusalCode, number][] = [];
+    const never = lacks(request, there[0]![0]!);
+    for (const alike of there) {
+      const verdict = never ?? judgeNow(request, alike[0]!);
+      if (!('offer' in verdict)) {
+        refused.push([verdict.code, alike.length]);
+        continue;
       }
+      const { offer } = verdict;
+      if (offer.mig) {
+        // each is one by itself
+        dynamic ??= [];
+        dynamic.push(offer);
+      } else {
+        mode ??= offer.holding.mode;
+        milli ||= milliOf(offer);
+        fits += alike.length;
+      }
+    }
     const { version } = group;
-    const told = undefined;
-    const answer: Answer = { shape, version, fits, mode, milli, dynamic: dynamic ?? none, epoch: 0, score: 0, told };
+    const answer: Answer = { shape, version, fits, mode, milli, dynamic: dynamic ?? none, epoch: 0, score: 0, refused };
     this.rescore(group, request, answer);
     return answer;
   }
@@ -503,14 +519,25 @@ function distinct<T extends GpuCandidate>(candidates: readonly T[]): readonly Se
   return [...found.values()];
 }
 
-function tellOf(there: readonly Several<Place>[], request: GpuRequest): Told {
+function distinctOf(group: Group): readonly Several<Place>[] {
+  group.distinct ??= distinct(group.places);
+  return group.distinct;
+}
+
+function tellOf(
+  groups: readonly (readonly Several<Place>[])[],
+  request: GpuRequest,
+): { fits: string[]; gpus: GpuRefusal[] } {
   const fits: string[] = [];
   const gpus: GpuRefusal[] = [];
-  const never = lacks(request, there[0]![0]!);
-  for (const alike of there) {
-    const verdict = never ?? judgeNow(request, alike[0]!);
-    if ('offer' in verdict) for (const { id } of alike) fits.push(id);
-    else {
+  for (const there of groups) {
+    const never = lacks(request, there[0]![0]!);
+    for (const alike of there) {
+      const verdict = never ?? judgeNow(request, alike[0]!);
+      if ('offer' in verdict) {
+        for (const { id } of alike) fits.push(id);
+        continue;
+      }
       const { code, what } = verdict;
       for (const place of alike) {
         const own = place === alike[0] || !personal.has(code) ? what : toldOf(judgeNow(request, place), what);

@@ -69,7 +69,7 @@ export interface GpuDenial {
   readonly granted: false;
   readonly reason: RefusalReason;
   readonly what: string;
-  /** For each GPU that will not do, why. */
+  /** For each GPU that will not do, why. It is as it was when the request came, and costs O(GPUs) when it is read first. */
   readonly gpus: readonly GpuRefusal[];
 }
 
@@ -131,7 +131,7 @@ export class GpuAllocator {
 
   /**
    * Gives a workload GPUs, or says of each GPU why not. The same instance with the same request gets what it has already.
-   * Cost: O(groups of like GPUs of a node), and a judgement of each GPU that changed since the last request of that shape; all reasons are told with a refusal: O(GPUs).
+   * Cost: O(groups of like GPUs of a node), and a judgement of each GPU that changed since the last request of that shape.
    * @throws IguanaError `IGU_GPU_REQUEST` when the request cannot be meant
    */
   allocate(instance: string, request: GpuRequest): GpuGrant | GpuDenial {
@@ -166,7 +166,7 @@ export class GpuAllocator {
       for (const member of order) {
         const answer = this.grant(member.instance, member.request, gang);
         if (!answer.granted) {
-          denied = { ...answer, what: `${member.instance} of gang ${gang}: ${answer.what}` };
+          denied = denialOf(answer.reason, `${member.instance} of gang ${gang}: ${answer.what}`, () => answer.gpus);
           return false;
         }
         answers.set(member, answer);
@@ -383,16 +383,13 @@ export class GpuAllocator {
   private denyGpus(request: GpuRequest): GpuDenial {
     const { size } = this.cluster;
     if (size === 0) return deny('gpus', 'there are no GPUs');
-    const { gpus } = this.cluster.explain(request);
-    const counts = new Map<string, number>();
-    for (const { code } of gpus) counts.set(code, (counts.get(code) ?? 0) + 1);
+    const { counts, fits, tell } = this.cluster.refusals(request);
     const told = [...counts].sort((a, b) => b[1] - a[1]).map(([code, count]) => `${code} ${count}`);
-    const free = size - gpus.length;
     const what =
-      free > 0
-        ? `no node has ${request.gpuCount ?? 1} like GPUs that will do (${free} will, alone)`
+      fits > 0
+        ? `no node has ${request.gpuCount ?? 1} like GPUs that will do (${fits} will, alone)`
         : `none of ${size} GPUs will do: ${told.join(', ')}`;
-    return { granted: false, reason: 'gpus', what, gpus };
+    return denialOf('gpus', what, tell);
   }
 
   private fromReservation(
@@ -595,6 +592,20 @@ function size({ gpuCount = 1, computeShare = 1, memoryMb = 0 }: GpuRequest): num
 
 function deny(reason: RefusalReason, what: string): GpuDenial {
   return { granted: false, reason, what, gpus: [] };
+}
+
+/** Reasons for thousands of GPUs are put into words when they are read first. */
+function denialOf(reason: RefusalReason, what: string, tell: () => readonly GpuRefusal[]): GpuDenial {
+  let gpus: readonly GpuRefusal[] | undefined;
+  return {
+    granted: false,
+    reason,
+    what,
+    get gpus() {
+      gpus ??= tell();
+      return gpus;
+    },
+  };
 }
 
 /** The same text for the same request, whatever the order of its fields. */
