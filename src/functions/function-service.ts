@@ -72,7 +72,7 @@ export interface ServiceOptions {
   readonly factory: (deployment: Deployment, env: Readonly<Record<string, string>>) => InstanceFactory;
   /** The value of a secret; undefined when there is none of that name. */
   readonly secret?: (name: string) => string | undefined;
-  /** Called once for every call that ran, with its signed record. */
+  /** Called once for every call that ran, with its record; its signature is made when it is first read. */
   readonly onUsage?: (record: UsageRecord) => void;
   /** Key of the signatures. */
   readonly usageKey?: string | Uint8Array;

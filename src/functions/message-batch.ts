@@ -1,6 +1,9 @@
 /** Turns without several messages until the first of a turn goes at once again. */
 const BUSY_TURNS = 16;
 
+/** What waits goes when another message comes so much later, ms: in a turn that takes long nothing waits for its end. */
+const LONGEST_WAIT_MS = 0.5;
+
 /**
  * Sends messages in lists. The first of a turn of the event loop goes at once and what follows it goes together at the turn's end: a call alone is not held
  * up. Once a turn has sent several, all of the next turns go together: each list costs two system calls and wakes the other thread, which on few processors
@@ -12,6 +15,7 @@ export class MessageBatch<M> {
   /** Messages of this turn. */
   private sent = 0;
   private busyTurns = 0;
+  private waitingSince = 0;
 
   /** @param post throws when a message cannot be sent. @param onUnsendable told of a message that could not be sent with the others. */
   constructor(
@@ -22,13 +26,20 @@ export class MessageBatch<M> {
   send(message: M): void {
     this.sent++;
     if (this.inTurn) {
-      this.waiting.push(message);
+      this.wait(message);
       return;
     }
     this.inTurn = true;
     setImmediate(this.endTurn);
-    if (this.busyTurns > 0) this.waiting.push(message);
+    if (this.busyTurns > 0) this.wait(message);
     else this.sendAll([message]);
+  }
+
+  private wait(message: M): void {
+    const now = performance.now();
+    if (this.waiting.length === 0) this.waitingSince = now;
+    this.waiting.push(message);
+    if (now - this.waitingSince > LONGEST_WAIT_MS) this.flush();
   }
 
   private readonly endTurn = (): void => {

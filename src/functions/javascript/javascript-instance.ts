@@ -360,14 +360,12 @@ export class JavaScriptInstance implements FunctionInstance {
       clearInterval(watch);
       this.end(signal === 'SIGABRT' ? this.memoryError() : this.crashError(`its process ended with ${signal ?? code}`));
     });
+    const batch = new MessageBatch<ToWorker>(
+      (messages) => child.send([...messages]),
+      (message, error) => this.unsendable(message, error),
+    );
     return {
-      send: (message) => {
-        try {
-          child.send([message]);
-        } catch (error) {
-          this.unsendable(message, error);
-        }
-      },
+      send: (message) => batch.send(message),
       stop: async () => {
         child.kill('SIGKILL');
         await gone;
