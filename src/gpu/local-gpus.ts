@@ -64,10 +64,10 @@ export async function localGpus(options: LocalGpusOptions = {}): Promise<LocalGp
         ...(everyMs !== undefined && { everyMs }),
         ...(fullEveryMs !== undefined && { fullEveryMs }),
       });
-  const stopTicking = clock.every(gpuSchedulerLimits.tickMs, tell);
   monitor?.onLook(({ gpus }) => take(node, gpus));
   for (const [name, gpus] of Object.entries(options.nodes ?? {})) take(name, gpus);
   await monitor?.start();
+  const stopTicking = clock.every(gpuSchedulerLimits.tickMs, tell);
   const view = new GpuView({
     ...{ clock, allocator: scheduler.allocator, nodes, accounts, waiting: () => state.waiting.values() },
     ...(sharing && { sharing }),

@@ -8,6 +8,8 @@ export interface MonitorOptions {
   readonly everyMs?: number;
   /** Between two complete looks (identity, partitions), ms; default 60,000. */
   readonly fullEveryMs?: number;
+  /** Takes what a look or a listener failed with, save of the first look (default: it is thrown to nobody, which ends the process). */
+  readonly onError?: (error: unknown) => void;
 }
 
 type Listener = (inventory: GpuInventory, changes: readonly GpuChange[]) => void;
@@ -19,6 +21,7 @@ type Listener = (inventory: GpuInventory, changes: readonly GpuChange[]) => void
 export class GpuMonitor {
   private readonly everyMs: number;
   private readonly fullEveryMs: number;
+  private readonly onError: (error: unknown) => void;
   private readonly listeners = new Set<Listener>();
   private last: GpuInventory | undefined;
   private lastFull = Number.NEGATIVE_INFINITY;
@@ -33,6 +36,11 @@ export class GpuMonitor {
   ) {
     this.everyMs = options.everyMs ?? gpuMonitorLimits.everyMs;
     this.fullEveryMs = options.fullEveryMs ?? gpuMonitorLimits.fullEveryMs;
+    this.onError =
+      options.onError ??
+      ((error) => {
+        throw error;
+      });
   }
 
   /** The newest inventory; before the first look an empty one. */
@@ -53,7 +61,7 @@ export class GpuMonitor {
 
   /** Begins; the first inventory is given when it is there, complete. */
   async start(): Promise<GpuInventory> {
-    this.stopTimer ??= this.clock.every(this.everyMs, () => void this.look());
+    this.stopTimer ??= this.clock.every(this.everyMs, () => void this.look().catch(this.onError));
     await this.look();
     return this.inventory;
   }
@@ -74,12 +82,16 @@ export class GpuMonitor {
     const full = now - this.lastFull >= this.fullEveryMs;
     if (full) this.lastFull = now;
     // the first one is waited for: a driver that nobody used yet needs seconds
-    this.looking = this.discovery.look(full, this.last ? 0.9 * this.everyMs : undefined).then((inventory) => {
-      this.looking = undefined;
-      const changes = changesBetween(this.last, inventory);
-      this.last = inventory;
-      for (const listener of this.listeners) listener(inventory, changes);
-    });
+    this.looking = this.discovery
+      .look(full, this.last ? 0.9 * this.everyMs : undefined)
+      .finally(() => {
+        this.looking = undefined;
+      })
+      .then((inventory) => {
+        const changes = changesBetween(this.last, inventory);
+        this.last = inventory;
+        for (const listener of this.listeners) listener(inventory, changes);
+      });
     return this.looking;
   }
 }

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.js';
 import { encodeSamplesJson } from '../codec/encode.js';
+import { defined } from '../defined.js';
 import type { GpuDiscovery } from '../gpu/discovery.js';
 import { type GpuChange, type GpuInventory, gpuSamples } from '../gpu/inventory.js';
 import { GpuMonitor } from '../gpu/monitor.js';
@@ -36,7 +37,7 @@ export interface GpuAgent {
  */
 export function gpuAgent(options: GpuAgentOptions): GpuAgent {
   const { node, discovery, sink, clock, everyMs, onChange, onError } = options;
-  const monitor = new GpuMonitor(discovery, clock, everyMs === undefined ? {} : { everyMs });
+  const monitor = new GpuMonitor(discovery, clock, { onError, ...defined({ everyMs }) });
   let told = Number.NEGATIVE_INFINITY;
   let measured = Number.NEGATIVE_INFINITY;
   let hadSome = false;
@@ -70,6 +71,15 @@ export function gpuAgent(options: GpuAgentOptions): GpuAgent {
       if (values) measured = now;
     }
   };
+  const begin = (): void => {
+    telling ??= work()
+      .catch(onError)
+      .finally(() => {
+        telling = undefined;
+        // what came after the last look at it
+        if (due) begin();
+      });
+  };
   monitor.onLook((inventory, changes) => {
     latest = inventory;
     for (const change of changes) onChange?.(change);
@@ -77,11 +87,7 @@ export function gpuAgent(options: GpuAgentOptions): GpuAgent {
     if (!hadSome) return;
     if (changes.length > 0) told = Number.NEGATIVE_INFINITY;
     due = inventory;
-    telling ??= work()
-      .catch(onError)
-      .finally(() => {
-        telling = undefined;
-      });
+    begin();
   });
   // a driver that hangs must not hold up whoever starts this
   const looked = monitor.start().then(() => undefined, onError);
