@@ -68,6 +68,11 @@ interface Group {
   readonly answers: Answer[];
 }
 
+interface Makeable {
+  readonly made: GpuOffer;
+  readonly count: number;
+}
+
 /** GPUs that answer alike. */
 type Several<T = GpuCandidate> = readonly T[];
 
@@ -85,8 +90,8 @@ interface Answer {
   readonly fits: number;
   readonly mode: SharingMode | undefined;
   readonly milli: number;
-  /** Where an instance may still be made, GPU by GPU. */
-  readonly dynamic: readonly GpuOffer[];
+  /** Where an instance may still be made: an offer, and of how many GPUs. */
+  readonly dynamic: readonly Makeable[];
   /** By which scorer; higher is better. */
   epoch: number;
   score: number;
@@ -236,9 +241,9 @@ export class AllocatorCluster {
   choose(request: GpuRequest, some?: Some): Choice | undefined {
     const count = request.gpuCount ?? 1;
     const best = new Map<SharingMode, { group: Group; candidates: readonly GpuCandidate[]; score: number }>();
-    const dynamic: GpuOffer[] = [];
+    const dynamic: Makeable[] = [];
     const consider = (group: Group, candidates: readonly GpuCandidate[], answer: Answer): void => {
-      for (const offer of answer.dynamic) dynamic.push(offer);
+      for (const one of answer.dynamic) dynamic.push(one);
       if (answer.mode === undefined || answer.fits < count) return;
       const { score } = answer;
       // of equal ones the last
@@ -276,7 +281,8 @@ export class AllocatorCluster {
     let fits = 0;
     const there = this.rank().groups.map((group) => {
       const answer = this.answerOf(group, request, shape);
-      fits += answer.fits + answer.dynamic.length;
+      fits += answer.fits;
+      for (const { count } of answer.dynamic) fits += count;
       for (const [code, count] of answer.refused) counts.set(code, (counts.get(code) ?? 0) + count);
       return distinctOf(group);
     });
@@ -393,7 +399,7 @@ export class AllocatorCluster {
     let fits = 0;
     let mode: SharingMode | undefined;
     let milli = 0;
-    let dynamic: GpuOffer[] | undefined;
+    let dynamic: Makeable[] | undefined;
     const refused: [RefusalCode, number][] = [];
     const never = lacks(request, there[0]![0]!);
     for (const alike of there) {
@@ -404,9 +410,8 @@ export class AllocatorCluster {
       }
       const { offer } = verdict;
       if (offer.mig) {
-        // each is one by itself
         dynamic ??= [];
-        dynamic.push(offer);
+        dynamic.push({ made: offer, count: alike.length });
       } else {
         mode ??= offer.holding.mode;
         milli ||= milliOf(offer);
@@ -450,23 +455,22 @@ export class AllocatorCluster {
   }
 
   /** Over all GPUs of the model that can take the instance: where the fewest later requests will be refused for it. */
-  private placeDynamic(offers: readonly GpuOffer[], without: ReadonlySet<string> | undefined): Choice {
+  private placeDynamic(offers: readonly Makeable[], without: ReadonlySet<string> | undefined): Choice {
     let best: { made: GpuOffer; placement: number; cost: number } | undefined;
-    for (const table of new Set(offers.map(({ mig }) => mig!.table))) {
-      const alike = offers.filter(({ mig }) => mig!.table === table);
+    for (const table of new Set(offers.map(({ made }) => made.mig!.table))) {
+      const alike = offers.filter(({ made }) => made.mig!.table === table);
+      const layouts = alike.flatMap(({ made, count }) => new Array<number>(count).fill(made.mig!.layout));
       const mix = this.migMix ?? Object.fromEntries(table.model.profiles.map(({ name }) => [name, 1]));
-      const outlook = new MigOutlook(table, expectedRequests(table, mix, alike.length));
-      outlook.look(alike.map(({ mig }) => mig!.layout));
-      const costs = new Map<number, number>();
-      for (const made of alike) {
+      const outlook = new MigOutlook(table, expectedRequests(table, mix, layouts.length));
+      outlook.look(layouts);
+      // GPUs of one layout are as good as the first of them
+      const seen = new Set<number>();
+      for (const { made } of alike) {
         const { layout, places } = made.mig!;
+        if (seen.has(layout)) continue;
+        seen.add(layout);
         for (const placement of places) {
-          const key = layout * table.placements.length + placement;
-          let cost = costs.get(key);
-          if (cost === undefined) {
-            cost = outlook.costOf(layout, placement);
-            costs.set(key, cost);
-          }
+          const cost = outlook.costOf(layout, placement);
           if (!best || cost < best.cost) best = { made, placement, cost };
         }
       }
@@ -493,7 +497,7 @@ export class AllocatorCluster {
 }
 
 const NO_SHAPE = 0;
-const none: readonly GpuOffer[] = [];
+const none: readonly Makeable[] = [];
 
 /** Thousandths of a GPU that an offer takes: the larger of its shares of memory and compute. */
 export function milliOf({ holding, gpu }: GpuOffer): number {

@@ -314,9 +314,12 @@ function dynamicMig(request: GpuRequest, candidate: GpuCandidate): Verdict {
     one.profile.name === profile.name && table.with(layout, p) >= 0 ? [p] : [],
   );
   if (places.length === 0) return no('no-partition', () => `it has no room for a ${profile.name}`);
-  // The place is chosen later, over all GPUs; here only whether there is one.
-  const plan = planMig(table, { id: gpu.id, enabled, idle, instances }, [{ profile: profile.name }]);
-  if (!plan.steps) return no('plan', () => plan.refused);
+  // The place is chosen later, over all GPUs; here only whether there is one, which is plain where nothing is in the way.
+  const plain = instances.length === 0 && (enabled || idle);
+  const plan = plain
+    ? undefined
+    : planMig(table, { id: gpu.id, enabled, idle, instances }, [{ profile: profile.name }]);
+  if (plan && !plan.steps) return no('plan', () => plan.refused);
   const made = offer(candidate, {
     mode: 'mig',
     memoryMb: listed?.[profile.name] ?? profile.memoryMb ?? 0,
@@ -455,9 +458,9 @@ export function factsOf(gpu: Gpu): string {
   ]);
 }
 
-/** The same for GPUs of one kind that serve the same requests now, and refuse others for the same reason. Those of partitions are each by themselves. */
+/** The same for GPUs of one kind that serve the same requests now, and refuse others for the same reason. Those with partitions are each by themselves. */
 export function standingOf({ gpu, holders, sharing }: GpuCandidate): string {
-  if (sharing.mode === 'mig' || sharing.mode === 'partition') return gpu.id;
+  if (gpu.partitions.length > 0 || (sharing.mode === 'mig' && holders.length > 0)) return gpu.id;
   return JSON.stringify([
     isWell(gpu),
     gpu.stale,

@@ -430,9 +430,16 @@ export class GpuAllocator {
     const count = request.gpuCount ?? 1;
     const now = this.options.clock.now();
     const gangs = new Map<string, Allocation[]>();
-    for (const record of this.ledger.all())
-      if (record.kind === 'allocation' && record.gang !== null)
-        gangs.set(record.gang, [...(gangs.get(record.gang) ?? []), record]);
+    let lower = false;
+    for (const record of this.ledger.all()) {
+      if (record.kind !== 'allocation') continue;
+      lower ||= record.priority < priority;
+      if (record.gang === null) continue;
+      const members = gangs.get(record.gang);
+      if (members) members.push(record);
+      else gangs.set(record.gang, [record]);
+    }
+    if (!lower) return undefined;
     const withIt = (one: Allocation): readonly Allocation[] => (one.gang === null ? [one] : gangs.get(one.gang)!);
     const mayGo = (one: Allocation): boolean =>
       (one.gang === null || one.gang !== gang) && withIt(one).every((other) => other.priority < priority);

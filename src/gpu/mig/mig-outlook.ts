@@ -167,7 +167,19 @@ export interface MigMove {
 /** A slice more that is free on the GPU weighs so little: it only decides between equals. */
 const FULLER = 1e-6;
 
+const rooms = new WeakMap<MigTable, Uint8Array>();
+
+/** Found once for each table. */
 function roomOf(table: MigTable): Uint8Array {
+  let room = rooms.get(table);
+  if (!room) {
+    room = countRoom(table);
+    rooms.set(table, room);
+  }
+  return room;
+}
+
+function countRoom(table: MigTable): Uint8Array {
   const { profiles } = table.model;
   const room = new Uint8Array(table.layouts.length * profiles.length);
   profiles.forEach((profile, kind) => {
@@ -188,6 +200,8 @@ function roomOf(table: MigTable): Uint8Array {
   return room;
 }
 
+const NEVER = 1e-20;
+
 /** P(D > n) of a Poisson number, and the same for n + 1. */
 function poissonAbove(mean: number, n: number): { above: number; next(): ReturnType<typeof poissonAbove> } {
   if (mean === 0) return { above: 0, next: () => poissonAbove(0, n + 1) };
@@ -195,7 +209,14 @@ function poissonAbove(mean: number, n: number): { above: number; next(): ReturnT
   let below = Math.exp(log);
   for (let k = 1; k <= n; k++) {
     log += Math.log(mean / k);
-    below += Math.exp(log);
+    const exactly = Math.exp(log);
+    below += exactly;
+    // so many never come: all that is above is less than what a number of this size can tell
+    if (k > mean && exactly < NEVER) {
+      below = 1;
+      log = Number.NEGATIVE_INFINITY;
+      break;
+    }
   }
   const step = (above: number, at: number, logOf: number): ReturnType<typeof poissonAbove> => ({
     above,

@@ -156,8 +156,18 @@ const rank: Record<MigProfileSet, number> = { base: 0, double: 1, media: 2 };
  */
 export function migModelOf(product: string, set: MigProfileSet = 'double'): MigModel | undefined {
   const row = rows.find(({ matches }) => matches.test(product));
-  return row && modelOf(row, set);
+  if (!row) return undefined;
+  const key = `${row.name}/${set}`;
+  let model = models.get(key);
+  if (!model) {
+    model = modelOf(row, set);
+    models.set(key, model);
+  }
+  return model;
 }
+
+/** The same object each time: one for each row and set of profiles. */
+const models = new Map<string, MigModel>();
 
 function modelOf({ name, shapes, sizes }: Row, set: MigProfileSet): MigModel {
   const last = shapes.at(-1)!;

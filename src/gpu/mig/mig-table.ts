@@ -87,15 +87,14 @@ export class MigTable {
   }
 }
 
-const tables = new Map<string, MigTable>();
+const tables = new WeakMap<MigModel, MigTable>();
 
 /** The table of a model, made at its first use. */
 export function migTableOf(model: MigModel): MigTable {
-  const key = `${model.name}/${model.profiles.length}`;
-  let table = tables.get(key);
+  let table = tables.get(model);
   if (!table) {
     table = new MigTable(model);
-    tables.set(key, table);
+    tables.set(model, table);
   }
   return table;
 }

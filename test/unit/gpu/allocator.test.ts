@@ -45,6 +45,19 @@ describe('exclusive', () => {
     expect(codes(allocator.allocate('w4', { memoryMb: 1_000 }))).toEqual(['held', 'held']);
   });
 
+  test('a refusal tells of the time when it came, whenever it is read', () => {
+    const { allocator } = allocatorOf([gpuOf('GPU-1'), gpuOf('GPU-2')]);
+    const first = granted(allocator.allocate('w1', {}));
+    const second = allocator.allocate('w2', { gpuCount: 2 });
+    allocator.release(first.allocation.id);
+    allocator.setNode('n1', [gpuOf('GPU-1', { stale: true }), gpuOf('GPU-2', { stale: true })]);
+    expect(codes(second)).toEqual(['held']);
+    expect(JSON.parse(JSON.stringify(second))).toMatchObject({
+      what: 'no node has 2 like GPUs that will do (1 will, alone)',
+      gpus: [{ gpuId: first.gpuId, what: 'it is held by w1' }],
+    });
+  });
+
   test('the same again is the same; another one is refused', () => {
     const { allocator, events } = allocatorOf([gpuOf('GPU-1'), gpuOf('GPU-2')]);
     const first = granted(allocator.allocate('w1', { priority: 1, model: 'A100' }));
