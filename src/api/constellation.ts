@@ -238,11 +238,14 @@ function claimed(name: string, id: string): string {
 
 async function end(entry: Entry): Promise<void> {
   const { cluster, gpus } = entry;
-  // what waits for GPUs would be waited for
-  await gpus?.giveUp();
-  await cluster.scaleTo(0);
-  if (clusters.get(cluster.name) === entry) clusters.delete(cluster.name);
-  await entry.endForecast();
+  try {
+    // what waits for GPUs would be waited for
+    await gpus?.giveUp();
+    await cluster.scaleTo(0);
+  } finally {
+    if (clusters.get(cluster.name) === entry) clusters.delete(cluster.name);
+    await entry.endForecast();
+  }
 }
 
 /** The GPUs must be on the machine that the process is on. */

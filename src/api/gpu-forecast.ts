@@ -8,6 +8,7 @@ import {
   PreallocationPolicy,
 } from '../gpu/preallocation.js';
 import { SeriesForecaster } from '../models/series-forecaster.js';
+import { releaseIfThere } from './gpu-over.js';
 
 /** How it stands with what is kept ready. */
 export interface GpuReadiness extends PreallocationDecision {
@@ -120,7 +121,7 @@ export class GpuForecast {
     for (const { id, expiresAt } of order) {
       if (units < wanted && expiresAt - now >= RENEW_LOOKS * this.reviewMs) units++;
       else {
-        await this.service.release(id);
+        await releaseIfThere(this.service, id);
         this.made.delete(id);
       }
     }

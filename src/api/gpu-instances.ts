@@ -2,9 +2,11 @@ import { type Clock, wallClock } from '../clock.js';
 import { IguanaError } from '../errors.js';
 import type { GpuGrant } from '../gpu/allocator.js';
 import type { GpuRequest } from '../gpu/allocator-rules.js';
-import { readGpuRequest } from '../gpu/commands.js';
-import { isOver, usedGpus } from './gpu.js';
+import type { GpuService } from '../gpu/gpu-service.js';
+import { type UsedGpus, usedGpus } from './gpu.js';
+import { checkedRequest, checkedWait } from './gpu-checks.js';
 import { keepLease } from './gpu-lease.js';
+import { isOver, releaseIfThere } from './gpu-over.js';
 import { GpuRefusedError } from './gpu-refused.js';
 
 export interface GpuInstancesOptions {
@@ -17,13 +19,20 @@ export interface GpuInstancesOptions {
 
 interface Held {
   readonly grant: GpuGrant;
+  /** That gave it: what is used by then may be another. */
+  readonly service: GpuService;
   readonly endLease: () => void;
+}
+
+interface Asking {
+  readonly using: Promise<UsedGpus>;
+  readonly answer: Promise<GpuGrant>;
 }
 
 /** GPUs of the instances of one cluster: got before an instance starts, kept over its restarts, given back when it is gone. */
 export class GpuInstances {
   private readonly held = new Map<string, Held>();
-  private readonly asking = new Map<string, Promise<GpuGrant>>();
+  private readonly asking = new Map<string, Asking>();
 
   constructor(private readonly options: GpuInstancesOptions) {}
 
@@ -37,10 +46,11 @@ export class GpuInstances {
    * @throws GpuRefusedError when there are none; IguanaError `IGU_GPU_REFUSED` when they cannot be shown to a process yet, which would see all of them without
    */
   async prepare(instance: string): Promise<Readonly<Record<string, string>>> {
-    const asking = this.ask(instance);
+    const using = usedGpus();
+    const asking: Asking = { using, answer: using.then((used) => this.ask(instance, used)) };
     this.asking.set(instance, asking);
     try {
-      const { environment, allocation } = await asking;
+      const { environment, allocation } = await asking.answer;
       return { ...environment, IGUANA_GPU_ALLOCATION: allocation.id };
     } finally {
       if (this.asking.get(instance) === asking) this.asking.delete(instance);
@@ -49,26 +59,31 @@ export class GpuInstances {
 
   /** Ends all waits for GPUs: they are refused then. */
   async giveUp(): Promise<void> {
-    const { service } = await usedGpus();
-    for (const instance of this.asking.keys()) await releaseIfThere(service, instance);
+    for (const [instance, { using }] of this.asking) await releaseIfThere((await using).service, instance);
   }
 
   /** Gives back what an instance has or waits for. */
   async release(instance: string): Promise<void> {
-    const { service } = await usedGpus();
+    const held = this.held.get(instance);
+    // a heartbeat that came after would find it gone, and tell that it is lost
+    this.forget(instance);
     const pending = this.asking.get(instance);
-    if (!this.held.has(instance) && !pending) return;
+    if (!pending) {
+      if (held) await releaseIfThere(held.service, held.grant.allocation.id);
+      return;
+    }
+    const { service } = await pending.using;
     await releaseIfThere(service, instance);
     // what it waited for is over by that; what came just before is given back
-    if (pending && (await pending.then(() => true, isRefusal))) await releaseIfThere(service, instance);
+    if (await pending.answer.then(() => true, isRefusal)) await releaseIfThere(service, instance);
     this.forget(instance);
   }
 
-  private async ask(instance: string): Promise<GpuGrant> {
-    const { request, waitMs } = this.options;
-    const { service, node } = await usedGpus();
+  private async ask(instance: string, { service, node }: UsedGpus): Promise<GpuGrant> {
+    const { request } = this.options;
     const here = node === undefined || request.node !== undefined ? request : { ...request, node };
-    const answer = await service.allocate(instance, readGpuRequest(instance, here), { waitMs });
+    const waitMs = checkedWait(instance, this.options.waitMs);
+    const answer = await service.allocate(instance, checkedRequest(instance, here), { waitMs });
     if (!answer.granted) throw new GpuRefusedError(instance, answer);
     if (Object.keys(answer.environment).length === 0) {
       await service.release(answer.allocation.id);
@@ -78,12 +93,12 @@ export class GpuInstances {
           : `the number of ${answer.gpuIds.join(', ')} is not known, by which its runtime names GPUs`;
       throw new IguanaError('IGU_GPU_REFUSED', { instance, what });
     }
-    this.keep(instance, answer);
+    this.keep(instance, service, answer);
     return answer;
   }
 
-  private keep(instance: string, grant: GpuGrant): void {
-    const { id, leaseMs } = grant.allocation;
+  private keep(instance: string, service: GpuService, grant: GpuGrant): void {
+    const { id, leaseMs, expiresAt } = grant.allocation;
     if (this.held.get(instance)?.grant.allocation.id === id) return;
     this.forget(instance);
     const { clock = wallClock, onLost } = this.options;
@@ -92,31 +107,21 @@ export class GpuInstances {
         ? () => undefined
         : keepLease({
             leaseMs,
+            expiresAt,
             clock,
-            renew: async () => (await usedGpus()).service.renew(id),
+            renew: () => service.renew(id),
             isOver,
             onLost: (why) => {
               this.held.delete(instance);
               onLost(instance, why);
             },
           });
-    this.held.set(instance, { grant, endLease });
+    this.held.set(instance, { grant, service, endLease });
   }
 
   private forget(instance: string): void {
     this.held.get(instance)?.endLease();
     this.held.delete(instance);
-  }
-}
-
-async function releaseIfThere(
-  service: Awaited<ReturnType<typeof usedGpus>>['service'],
-  instance: string,
-): Promise<void> {
-  try {
-    await service.release(instance);
-  } catch (error) {
-    if (!isOver(error)) throw error;
   }
 }
 

@@ -4,6 +4,8 @@ import { messageOf } from '../errors.js';
 export interface LeaseOptions {
   /** A heartbeat makes it last so long again, ms. */
   readonly leaseMs: number;
+  /** When it ends without a heartbeat, ms since 1970: one that has lasted a while already is renewed at once. Default: it begins now. */
+  readonly expiresAt?: number | null;
   /** The heartbeat. */
   readonly renew: () => Promise<unknown>;
   /** Whether an error of the heartbeat says that the lease is over; others are tried again while it may last. */
@@ -17,13 +19,22 @@ export interface LeaseOptions {
 const BEATS = 3;
 /** Looks whether one is due, between two heartbeats; also how often one that failed is tried again. */
 const LOOKS = 4;
+/** A lease of which less than this part is left has begun before. */
+const FRESH = 0.9;
 
 /**
  * Renews a lease every third of it, and after a heartbeat that failed four times as often. It counts as lost when the one who gave it says so, or when no heartbeat got through for as
  * long as it lasts: then it may have been given to another already.
  * @returns ends the heartbeats
  */
-export function keepLease({ leaseMs, renew, isOver, onLost, clock = wallClock }: LeaseOptions): () => void {
+export function keepLease({
+  leaseMs,
+  expiresAt = null,
+  renew,
+  isOver,
+  onLost,
+  clock = wallClock,
+}: LeaseOptions): () => void {
   const begun = clock.now();
   let renewed = begun;
   let due = begun + leaseMs / BEATS;
@@ -57,5 +68,6 @@ export function keepLease({ leaseMs, renew, isOver, onLost, clock = wallClock }:
     ended = true;
     stop();
   };
+  if (expiresAt !== null && expiresAt - begun < FRESH * leaseMs) void beat(begun);
   return end;
 }

@@ -1,3 +1,4 @@
+import { defined } from '../defined.js';
 import type { GpuRequest } from '../gpu/allocator-rules.js';
 
 /** The GPUs of a workload that `constellation` starts, each instance its own. What is beside these is as in `gpu.allocate`. */
@@ -14,17 +15,13 @@ export interface GpuNeeds extends Omit<GpuRequest, 'gpuCount' | 'memoryMb' | 'co
 
 /** What is asked for; undefined: no GPU. */
 export function requestOf(needs: GpuNeeds): GpuRequest | undefined {
-  const { gpu, gpuMemory, gpuShare } = needs;
-  const said =
-    gpuMemory !== undefined || gpuShare !== undefined || needs.model !== undefined || needs.profile !== undefined;
-  if (gpu === false || (gpu === undefined && !said)) return undefined;
-  const { exclusive, minComputeCapability, model, vendor, mode, profile, node, owner, priority, preempt, leaseMs } =
-    needs;
-  const asked = {
-    gpuCount: typeof gpu === 'number' ? gpu : 1,
-    memoryMb: gpuMemory,
-    computeShare: gpuShare,
-    ...{ exclusive, minComputeCapability, model, vendor, mode, profile, node, owner, priority, preempt, leaseMs },
-  };
-  return Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined));
+  const { gpu, gpuMemory, gpuShare, exclusive, minComputeCapability, model, vendor, mode, profile, node } = needs;
+  const { owner, priority, preempt, leaseMs } = needs;
+  const said = defined({
+    ...{ memoryMb: gpuMemory, computeShare: gpuShare, exclusive, minComputeCapability, model, vendor, mode, profile },
+    ...{ node, owner, priority, preempt, leaseMs },
+  });
+  // a process that means a GPU and gets none of its own would see all of them
+  if (gpu === false || (gpu === undefined && Object.keys(said).length === 0)) return undefined;
+  return { gpuCount: typeof gpu === 'number' ? gpu : 1, ...said };
 }

@@ -10,15 +10,16 @@ import { defined } from '../defined.js';
 import { IguanaError } from '../errors.js';
 import type { GangMember, GpuDenial, GpuGrant } from '../gpu/allocator.js';
 import type { GpuRequest, GpuSharing } from '../gpu/allocator-rules.js';
-import { readGpuRequest } from '../gpu/commands.js';
 import type { AllocateOptions, GpuPlan, GpuService, GpuStats, WaitingRequest } from '../gpu/gpu-service.js';
 import type { Allocation, LedgerRecord, Reservation } from '../gpu/ledger.js';
 import { type LocalGpusOptions, localGpus } from '../gpu/local-gpus.js';
 import { sharingBy, sharingRuleSchema } from '../gpu/sharing-rules.js';
 import type { Gpu } from '../gpu/types.js';
 import type { ConnectionOptions } from '../kafka/client.js';
+import { checkedRequest, checkedReservation, checkedWait } from './gpu-checks.js';
 import { type DiscoveredGpu, type DiscoveredProcess, discoveredGpu } from './gpu-discovered.js';
 import { keepLease } from './gpu-lease.js';
+import { isOver, releaseIfThere } from './gpu-over.js';
 import { GpuRefusedError } from './gpu-refused.js';
 
 /** As `gpu.sharing` of iguana.yaml: `mode` with what belongs to it; `node` and `gpu` (id or product) may have `*` for any characters. */
@@ -200,8 +201,9 @@ export const gpu = {
    *     const { gpuIds, environment } = await gpu.allocate('ml-worker-1', { gpuCount: 2, model: 'A100' });
    */
   async allocate(instance: string, options: GpuAllocateOptions = {}): Promise<GpuGrant> {
-    const { waitMs = 0, keep = true, onLost, ...request } = options;
-    const asked = readGpuRequest(instance, request);
+    const { waitMs: given = 0, keep = true, onLost, ...request } = options;
+    const asked = checkedRequest(instance, request);
+    const waitMs = checkedWait(instance, given);
     const using = await usedGpus();
     const answer = await heldOpen(waitMs, () => using.service.allocate(instance, asked, { waitMs }));
     if (!answer.granted) throw new GpuRefusedError(instance, answer);
@@ -212,9 +214,10 @@ export const gpu = {
   async allocateGang(
     gang: string,
     members: readonly GangMember[],
-    { waitMs = 0, keep = true, onLost }: Pick<GpuAllocateOptions, 'waitMs' | 'keep' | 'onLost'> = {},
+    { waitMs: given = 0, keep = true, onLost }: Pick<GpuAllocateOptions, 'waitMs' | 'keep' | 'onLost'> = {},
   ): Promise<readonly GpuGrant[]> {
-    const asked = members.map(({ instance, request }) => ({ instance, request: readGpuRequest(instance, request) }));
+    const waitMs = checkedWait(gang, given);
+    const asked = members.map(({ instance, request }) => ({ instance, request: checkedRequest(instance, request) }));
     const using = await usedGpus();
     const answer = await heldOpen(waitMs, () => using.service.allocateGang(gang, asked, { waitMs }));
     if ('granted' in answer) throw new GpuRefusedError(gang, answer);
@@ -223,14 +226,15 @@ export const gpu = {
   },
   /** What `allocate` would say now: `granted` with what it would give, or why not. Nothing changes. Errors: `IGU_GPU_REQUEST`. */
   async canAllocate(instance: string, request: GpuRequest = {}): Promise<GpuGrant | GpuDenial> {
-    return (await service()).canAllocate(instance, readGpuRequest(instance, request));
+    return (await service()).canAllocate(instance, checkedRequest(instance, request));
   },
   /** Gives GPUs back: of an allocation, a reservation, or what waits for them. Errors: `IGU_GPU_ALLOCATION`. */
   async deallocate(ref: GpuRef): Promise<void> {
     const using = await service();
     const id = using.find(idOf(ref))?.id ?? idOf(ref);
-    await using.release(id);
+    // a heartbeat that came after would find it gone, and tell that it is lost
     stopKeeping(id);
+    await using.release(id);
   },
   /** A heartbeat: the lease lasts as long as at first again. Errors: `IGU_GPU_ALLOCATION` when it is over. */
   async renew(ref: GpuRef): Promise<Allocation> {
@@ -245,7 +249,9 @@ export const gpu = {
     owner: string,
     { forMs = 600_000, ...request }: GpuRequest & { readonly forMs?: number } = {},
   ): Promise<Reservation> {
-    const answer = await (await service()).reserve(owner, readGpuRequest(owner, request), forMs);
+    const asked = checkedRequest(owner, request);
+    const ttlMs = checkedReservation(owner, forMs);
+    const answer = await (await service()).reserve(owner, asked, ttlMs);
     if ('granted' in answer) throw new GpuRefusedError(owner, answer);
     return answer;
   },
@@ -260,7 +266,7 @@ export const gpu = {
   },
   /** Ids of the GPUs that would do for a request, and of the others why not. Errors: `IGU_GPU_REQUEST`. */
   async explain(request: GpuRequest = {}): Promise<ReturnType<GpuService['explain']>> {
-    return (await service()).explain(readGpuRequest('explain', request));
+    return (await service()).explain(checkedRequest('explain', request));
   },
   /** Moves of workloads that would make more GPUs usable, and partitions to be made. Nothing of it is done. @param maxMoves default 10 */
   async plan(maxMoves?: number): Promise<GpuPlan> {
@@ -279,8 +285,11 @@ export const gpu = {
     for (const id of ids) stopKeeping(id);
     const used = await closing;
     if (!used) return;
-    for (const id of ids) if (used.service.find(id)) await used.service.release(id);
-    await used.service.stop();
+    try {
+      for (const id of ids) await releaseIfThere(used.service, id);
+    } finally {
+      await used.service.stop();
+    }
   },
 };
 
@@ -292,12 +301,13 @@ async function found(id: string): Promise<DiscoveredGpu> {
 
 function keepAllocation(
   { service: from, clock }: UsedGpus,
-  { id, leaseMs }: Allocation,
+  { id, leaseMs, expiresAt }: Allocation,
   onLost?: (why: string) => void,
 ): void {
   if (leaseMs === null || kept.has(id)) return;
   const end = keepLease({
     leaseMs,
+    expiresAt,
     clock,
     renew: () => from.renew(id),
     isOver,
@@ -312,11 +322,6 @@ function keepAllocation(
 function stopKeeping(id: string): void {
   kept.get(id)?.();
   kept.delete(id);
-}
-
-/** Whether an error says that an allocation is no more. */
-export function isOver(error: unknown): boolean {
-  return error instanceof IguanaError && error.code === 'IGU_GPU_ALLOCATION';
 }
 
 /** A program that waits for GPUs does not end for having nothing else to do. */

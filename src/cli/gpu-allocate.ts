@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import type { GpuGrant } from '../gpu/allocator.js';
-import type { Allocation } from '../gpu/ledger.js';
+import type { Allocation, LedgerRecord } from '../gpu/ledger.js';
 import {
   type ClaimOptions,
   checked,
@@ -26,6 +26,8 @@ interface AllocateOptions extends ServerOptions, NeedOptions, ClaimOptions {
 
 /** An answer takes so long at most, beside what it waits for room, ms. */
 const ANSWER_MS = 60_000;
+/** Who does not answer while something is waited for is asked again this often, ms. */
+const AGAIN_MS = 1_000;
 /** Whether a partition is there is asked so often at most, ms. */
 const PARTITION_MS = 2_000;
 const examples = `
@@ -53,6 +55,7 @@ export function gpuAllocateCommand(): Command {
     .addHelpText('after', examples)
     .action(async (instance: string, run: string[], options: AllocateOptions) => {
       let grant: GpuGrant;
+      if (run.length > 0) await noteHeld(options, instance);
       try {
         grant = await allocate(options, instance);
       } catch (error) {
@@ -63,15 +66,54 @@ export function gpuAllocateCommand(): Command {
     });
 }
 
+/** What is held by this name may have a command already, and the same request gets the same GPUs. */
+async function noteHeld(options: AllocateOptions, instance: string): Promise<void> {
+  try {
+    const { id } = await ask<LedgerRecord>(options, 'GET', gpuPath('allocations', instance));
+    tell(`${instance} has ${id} already: the first command of this name that ends gives it back`);
+  } catch (error) {
+    if (codeOf(error) !== 'IGU_GPU_ALLOCATION') throw error;
+  }
+}
+
 async function allocate(options: AllocateOptions, instance: string): Promise<GpuGrant> {
   const { wait = 0 } = options;
-  const body = { instance, ...requestOf(options), ...(wait > 0 ? { waitMs: wait } : {}) };
-  const asked = () => ask<GpuGrant>(options, 'POST', gpuPath('allocations'), body, wait + ANSWER_MS);
-  return wait > 0 ? givenBackAtSignal(options, instance, asked) : asked();
+  const body = { instance, ...requestOf(options) };
+  const asked = (waitMs: number): Promise<GpuGrant> =>
+    ask(options, 'POST', gpuPath('allocations'), { ...body, ...(waitMs > 0 && { waitMs }) }, waitMs + ANSWER_MS);
+  if (wait === 0) return asked(0);
+  const deadline = Date.now() + wait;
+  return givenBackAtSignal(options, instance, () =>
+    patiently(deadline, () => asked(Math.max(0, deadline - Date.now()))),
+  );
+}
+
+/** Asks until there is an answer: an Iguana that is started again, or another that takes over, goes on with what waits. */
+async function patiently<T>(deadline: number, ask: () => Promise<T>): Promise<T> {
+  for (let away = false; ; away = true) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (Date.now() >= deadline || !mayPass(error, away)) throw error;
+      if (!away) tell(`${messageOf(error)}; it is asked again until the wait is over`);
+    }
+    await sleep(AGAIN_MS);
+  }
+}
+
+/** @param away it did not answer before; where there was nobody from the beginning there is nobody to wait for */
+function mayPass(error: unknown, away: boolean): boolean {
+  const code = codeOf(error);
+  if (code !== 'IGU_SERVER_UNREACHABLE') return code === 'IGU_GPU_SCHEDULER';
+  return away || codeOf((error as Error).cause) === 'ECONNRESET';
 }
 
 /** A signal meanwhile gives back what there is, or is waited for, and ends the command. */
-async function givenBackAtSignal<T>(options: ServerOptions, idOrInstance: string, wait: () => Promise<T>): Promise<T> {
+async function givenBackAtSignal<T>(
+  options: AllocateOptions,
+  idOrInstance: string,
+  wait: () => Promise<T>,
+): Promise<T> {
   const giveUp = (signal: NodeJS.Signals): void => {
     const code = signal === 'SIGINT' ? 130 : 143;
     release(options, idOrInstance).then(() => process.exit(code));
@@ -124,7 +166,8 @@ async function environmentOf(options: AllocateOptions, grant: GpuGrant): Promise
       throw new IguanaError('IGU_GPU_REFUSED', { instance, what: missingText(grant) });
     }
     await sleep(pause);
-    ({ environment } = await ask<Allocation>(options, 'POST', gpuPath('allocations', allocation.id, 'renew'), {}));
+    const renew = () => ask<Allocation>(options, 'POST', gpuPath('allocations', allocation.id, 'renew'), {});
+    ({ environment } = await patiently(deadline, renew));
   }
   return environment;
 }
@@ -135,12 +178,17 @@ function missingText({ steps, node, gpuIds }: GpuGrant): string {
     : `the number of ${gpuIds.join(', ')} is not known, by which its runtime names GPUs`;
 }
 
-/** Says so when that does not work: the lease ends by itself. */
-async function release(options: ServerOptions, idOrInstance: string): Promise<void> {
+/** Says so when that does not work. */
+async function release(options: AllocateOptions, idOrInstance: string): Promise<void> {
   try {
     await ask(options, 'DELETE', gpuPath('allocations', idOrInstance));
   } catch (error) {
-    if (codeOf(error) !== 'IGU_GPU_ALLOCATION') tell(`${idOrInstance} could not be given back: ${messageOf(error)}`);
+    if (codeOf(error) === 'IGU_GPU_ALLOCATION') return;
+    const then =
+      options.lease === 'none'
+        ? `it is held until \`iguana gpu release ${idOrInstance}\``
+        : 'it is given back when its lease is over';
+    tell(`${idOrInstance} could not be given back: ${messageOf(error)}; ${then}`);
   }
 }
 

@@ -7,7 +7,9 @@ import { plainGpu } from '../gpu/plain-gpu.js';
 import { ToolRunner } from '../gpu/tools/run-tool.js';
 import type { Fact, Gpu, HealthState } from '../gpu/types.js';
 import { listCluster } from './gpu-cluster.js';
+import { checked } from './gpu-request.js';
 import { type ServerOptions, serverAddress } from './server-client.js';
+import { wholeNumber } from './suggest.js';
 import { paint, textTable } from './terminal.js';
 import { untilStopped } from './until-stopped.js';
 
@@ -15,6 +17,10 @@ const colours = { ok: 'green', degraded: 'yellow', draining: 'yellow', lost: 're
   HealthState,
   string
 >;
+
+/** Between two looks, s: a tool takes longer than the shortest anyway; the longest is a day. */
+const SHORTEST = 0.05;
+const LONGEST = 86_400;
 
 /** `iguana gpu list`: the GPUs of this machine, asked once; or those of all nodes, from a running Iguana. */
 export function gpuListCommand(): Command {
@@ -80,13 +86,18 @@ export function gpuTopCommand(): Command {
 
 function withTimes(command: Command): Command {
   return command
-    .option('--every <seconds>', 'between two looks', positive, 1)
-    .option('--times <n>', 'end after so many looks; else when asked to', positive);
+    .option('--every <seconds>', 'between two looks', checked('--every', seconds), 1)
+    .option(
+      '--times <n>',
+      'end after so many looks; else when asked to',
+      checked('--times', wholeNumber(1, 1_000_000_000)),
+    );
 }
 
-function positive(text: string): number {
-  const value = Number(text);
-  if (!Number.isFinite(value) || value <= 0) throw new InvalidArgumentError('it should be a number above 0');
+function seconds(given: string): number {
+  const value = Number(given);
+  if (!(value >= SHORTEST && value <= LONGEST))
+    throw new InvalidArgumentError(`Seconds from ${SHORTEST} to ${LONGEST} are needed, such as 5.`);
   return value;
 }
 

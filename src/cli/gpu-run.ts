@@ -4,6 +4,7 @@ import os from 'node:os';
 import { keepLease } from '../api/gpu-lease.js';
 import { IguanaError, messageOf } from '../errors.js';
 import type { GpuGrant } from '../gpu/allocator.js';
+import type { Allocation } from '../gpu/ledger.js';
 import { AnsweredError, ask, gpuPath, type ServerOptions } from './server-client.js';
 import { paint } from './terminal.js';
 
@@ -25,22 +26,39 @@ export async function runOnGpus(
   [command = '', ...args]: readonly string[],
   onLost: 'stop' | 'keep',
 ): Promise<number> {
-  const child = spawn(command, args, {
-    stdio: 'inherit',
-    env: { ...process.env, ...environment, IGUANA_GPU_ALLOCATION: allocation.id },
-  });
+  let child: ChildProcess | undefined;
+  // from before its start on: a signal that ended this process alone would leave it on GPUs that nobody renews
+  const passOn = forwardSignals((signal) => child?.kill(signal));
   try {
+    child = spawn(command, args, {
+      stdio: 'inherit',
+      env: { ...process.env, ...environment, IGUANA_GPU_ALLOCATION: allocation.id },
+    });
     await once(child, 'spawn');
+    return await supervise(options, allocation, command, child, onLost);
   } catch (cause) {
+    if (child?.pid !== undefined) throw cause;
     throw new IguanaError('IGU_USAGE', { what: `${command} cannot be started: ${messageOf(cause)}` }, { cause });
+  } finally {
+    passOn.end();
   }
+}
+
+async function supervise(
+  options: ServerOptions,
+  allocation: Allocation,
+  command: string,
+  child: ChildProcess,
+  onLost: 'stop' | 'keep',
+): Promise<number> {
   let stopped = false;
-  const { leaseMs } = allocation;
+  const { leaseMs, expiresAt } = allocation;
   const endLease =
     leaseMs === null
       ? undefined
       : keepLease({
           leaseMs,
+          expiresAt,
           renew: () => ask(options, 'POST', gpuPath('allocations', allocation.id, 'renew'), {}, leaseMs),
           isOver: (error) => error instanceof AnsweredError && error.code === 'IGU_GPU_ALLOCATION',
           onLost: (why) => {
@@ -53,19 +71,17 @@ export async function runOnGpus(
             child.once('exit', () => clearTimeout(kill));
           },
         });
-  const passOn = forwardSignals(child);
   const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
-  passOn.end();
   endLease?.();
   const status = signal === null ? (code ?? 1) : 128 + os.constants.signals[signal];
   return stopped && status === 0 ? 1 : status;
 }
 
-function forwardSignals(child: ChildProcess): { end(): void } {
+function forwardSignals(pass: (signal: NodeJS.Signals) => unknown): { end(): void } {
   const listeners = signals.map((signal) => {
     // a terminal gives Ctrl-C and Ctrl-\ to the command itself, which would get it twice
     const own = process.stdin.isTTY === true && (signal === 'SIGINT' || signal === 'SIGQUIT');
-    const listener = (): void => void (own || child.kill(signal));
+    const listener = (): void => void (own || pass(signal));
     process.on(signal, listener);
     return [signal, listener] as const;
   });

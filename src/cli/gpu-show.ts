@@ -37,12 +37,14 @@ export function gpuExplainCommand(): Command {
 
 function explainText({ fits, gpus, answer }: Explained, nodes: readonly ToldNode[]): string {
   const would = new Set(fits);
-  const refused = new Map(gpus.map((refusal) => [refusal.gpuId, refusal]));
-  const rows = nodes.flatMap(({ node, gpus: told }) =>
+  // one that is known by its bus address only may have a namesake on another node
+  const keyOf = (node: string, id: string): string => `${node}\n${id}`;
+  const refused = new Map(gpus.map((refusal) => [keyOf(refusal.node, refusal.gpuId), refusal]));
+  const rows = nodes.flatMap(({ node, silent, gpus: told }) =>
     told.map(({ id, name }) => {
-      const refusal = refused.get(id);
-      const why = refusal ? `${refusal.code}: ${refusal.what}` : 'its node is silent';
-      return [id, node, String(name), would.has(id) ? 'would do' : why];
+      const refusal = refused.get(keyOf(node, id));
+      const otherwise = would.has(id) && !silent ? 'would do' : 'its node is silent';
+      return [id, node, String(name), refusal ? `${refusal.code}: ${refusal.what}` : otherwise];
     }),
   );
   const outcome = answer.granted

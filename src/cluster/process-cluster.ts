@@ -1,5 +1,6 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { Readable } from 'node:stream';
 import { type Clock, wallClock } from '../clock.js';
 import { IguanaError, messageOf } from '../errors.js';
 import { clusterLimits } from '../limits.js';
@@ -105,7 +106,9 @@ export class ProcessCluster implements Cluster {
       throw new IguanaError('IGU_ACTUATOR', { name: this.name, what });
     }
     while (this.running.length < count) await this.add();
-    await Promise.all(this.running.slice(count).map((one) => this.remove(one)));
+    const removed = await Promise.allSettled(this.running.slice(count).map((one) => this.remove(one)));
+    // not before all of them have ended
+    for (const one of removed) if (one.status === 'rejected') throw one.reason;
   }
 
   private after(change: () => Promise<void>): Promise<void> {
@@ -159,10 +162,18 @@ export class ProcessCluster implements Cluster {
       // stopped meanwhile, or started by another call
       if (one.turn !== turn) return;
     }
-    const child = spawn(command, [...args], {
-      env: { ...process.env, ...env, ...port, INSTANCE: one.id, ...own },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const failed = (cause: unknown) =>
+      new IguanaError('IGU_ACTUATOR', { name: this.name, what: messageOf(cause) }, { cause });
+    let child: ChildProcessByStdio<null, Readable, Readable>;
+    try {
+      child = spawn(command, [...args], {
+        env: { ...process.env, ...env, ...port, INSTANCE: one.id, ...own },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+    } catch (cause) {
+      // an argument that no process can have
+      throw failed(cause);
+    }
     // known from the first moment on, so that a stop that comes meanwhile finds it
     one.child = child;
     one.startedAt = this.clock.now();
@@ -176,7 +187,7 @@ export class ProcessCluster implements Cluster {
       await once(child, 'spawn');
     } catch (cause) {
       one.child = undefined;
-      throw new IguanaError('IGU_ACTUATOR', { name: this.name, what: messageOf(cause) }, { cause });
+      throw failed(cause);
     }
     child.on('error', (error) => onOutput?.(one.id, messageOf(error)));
     child.once('exit', () => {

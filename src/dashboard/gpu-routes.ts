@@ -29,7 +29,7 @@ export const gpuRoutes = {
 } as const;
 
 const name = z.string().min(1).max(gpuSchedulerLimits.maxNameLength);
-const waitMs = z.number().min(0).max(gpuSchedulerLimits.maxWaitMs).default(0);
+const waitMs = z.number().int().min(0).max(gpuSchedulerLimits.maxWaitMs).default(0);
 const gangSchema = z.strictObject({
   gang: name,
   members: z
@@ -42,7 +42,7 @@ const gangSchema = z.strictObject({
 const allocateSchema = z.looseObject({ instance: name, waitMs });
 const reserveSchema = z.looseObject({
   owner: name,
-  ttlMs: z.number().positive().max(gpuSchedulerLimits.maxReservationMs),
+  ttlMs: z.number().int().positive().max(gpuSchedulerLimits.maxReservationMs),
 });
 const explainSchema = z.looseObject({ instance: name.optional() });
 

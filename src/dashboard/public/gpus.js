@@ -32,7 +32,7 @@ export function gpuNode({ node, at, silent, gpus, more }) {
       element('h3', { textContent: node }),
       element('span', {
         className: 'quiet',
-        textContent: `${gpus.length + more} GPU${gpus.length + more > 1 ? 's' : ''}`,
+        textContent: `${gpus.length + more} GPU${gpus.length + more === 1 ? '' : 's'}`,
       }),
       silent ? element('span', { className: 'tag alarm', textContent: `silent, last heard ${time(at)}` }) : null,
     ),

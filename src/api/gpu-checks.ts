@@ -1,0 +1,34 @@
+import { IguanaError } from '../errors.js';
+import type { GpuRequest } from '../gpu/allocator-rules.js';
+import { readGpuRequest } from '../gpu/commands.js';
+import { gpuSchedulerLimits } from '../limits.js';
+
+/** @throws IguanaError `IGU_GPU_REQUEST` for a name or a field that cannot be */
+export function checkedRequest(who: string, request: unknown): GpuRequest {
+  const { maxNameLength } = gpuSchedulerLimits;
+  if (typeof who !== 'string' || who === '' || who.length > maxNameLength)
+    throw new IguanaError('IGU_GPU_REQUEST', {
+      instance: String(who).slice(0, 20) || '(no name)',
+      what: `a name of 1 to ${maxNameLength} characters is needed`,
+    });
+  return readGpuRequest(who, request);
+}
+
+/** @throws IguanaError `IGU_GPU_REQUEST` */
+export function checkedWait(who: string, waitMs: number): number {
+  return checkedMs(who, 'waitMs', waitMs, 0, gpuSchedulerLimits.maxWaitMs);
+}
+
+/** @throws IguanaError `IGU_GPU_REQUEST` */
+export function checkedReservation(who: string, forMs: number): number {
+  return checkedMs(who, 'forMs', forMs, 1, gpuSchedulerLimits.maxReservationMs);
+}
+
+function checkedMs(instance: string, name: string, ms: number, least: number, most: number): number {
+  const whole = Math.ceil(ms);
+  if (whole >= least && whole <= most) return whole;
+  throw new IguanaError('IGU_GPU_REQUEST', {
+    instance,
+    what: `${name}: ${least} to ${most} ms are possible, not ${ms}`,
+  });
+}

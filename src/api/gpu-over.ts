@@ -1,0 +1,16 @@
+import { IguanaError } from '../errors.js';
+import type { GpuService } from '../gpu/gpu-service.js';
+
+/** Whether an error says that an allocation, a reservation or a wait is no more. */
+export function isOver(error: unknown): boolean {
+  return error instanceof IguanaError && error.code === 'IGU_GPU_ALLOCATION';
+}
+
+/** Gives back what may have ended by itself meanwhile. */
+export async function releaseIfThere(service: Pick<GpuService, 'release'>, idOrInstance: string): Promise<void> {
+  try {
+    await service.release(idOrInstance);
+  } catch (error) {
+    if (!isOver(error)) throw error;
+  }
+}
