@@ -136,7 +136,8 @@ const text = `# Warm calls of functions
 ${about} \`node bench/functions-warm.mjs ${rate} ${seconds}\`
 
 Time from the call to its answer, less the time in the handler, µs: the hop to the instance and back, the service's accounts, logs and limits. WebAssembly counts every instruction
-too. One process makes the calls and serves them. Goals: p50 of 50 µs and p99 of 500 µs at 10,000 calls a second on two cores.
+too. One process makes the calls and serves them. A call at a rate begins when it is due. A bare message to a worker and back is the floor: on processors that sleep between
+calls most of it is the waking of the thread, and on busy ones the wait for a processor. Goals: p50 of 50 µs and p99 of 500 µs at 10,000 calls a second on two cores.
 
 | way | one by one, p50 | p99 | at ${rate.toLocaleString('en-US')} a second, p50 | p99 | most | calls/s | processors | calls/s, 64 under way |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |

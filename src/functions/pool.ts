@@ -1,3 +1,6 @@
+/**
+ * Instances of functions, and which call gets which. Over 300 lines because waiting, starting, stopping and the room for all of them decide on one state.
+ */
 import type { Clock } from '../clock.js';
 import { IguanaError } from '../errors.js';
 import { functionLimits } from '../limits.js';

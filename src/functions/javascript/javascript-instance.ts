@@ -1,3 +1,7 @@
+/**
+ * The host's end of a JavaScript function's thread or process. Over 300 lines because threads and processes differ in how they start and stop alone, and
+ * calls, pieces, deadlines and ends lean on one list of what waits.
+ */
 import { fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -1,6 +1,7 @@
 /**
  * Runs the calls of one JavaScript function, in a worker thread or (as the program of a child process) with messages over IPC. Starts empty, so that it can
- * wait for any function's code; once it has loaded one it keeps to it.
+ * wait for any function's code; once it has loaded one it keeps to it. Over 300 lines because all of it is
+ * a call's way through the worker, and shares what is known of the calls under way.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { formatWithOptions, inspect } from 'node:util';
