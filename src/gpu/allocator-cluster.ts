@@ -82,21 +82,23 @@ interface Node {
   readonly groups: readonly Group[];
 }
 
-/** What the GPUs of a group answer to a shape of request. */
-interface Answer {
-  readonly shape: number;
-  readonly version: number;
+/** What the GPUs of a group answer to a shape of request. Written over again and again: thousands of new ones for each new shape would keep the garbage collector busy. */
+class Answer {
+  shape = NO_SHAPE;
+  version = 0;
   /** GPUs that will do, the way of sharing, and thousandths of a GPU that are taken of each. */
-  readonly fits: number;
-  readonly mode: SharingMode | undefined;
-  readonly milli: number;
+  fits = 0;
+  mode: SharingMode | undefined = undefined;
+  milli = 0;
   /** Where an instance may still be made: an offer, and of how many GPUs. */
-  readonly dynamic: readonly Makeable[];
+  readonly dynamic: Makeable[] = [];
   /** By which scorer; higher is better. */
-  epoch: number;
-  score: number;
-  /** How many GPUs will not do, by reason; a reason may come twice. */
-  readonly refused: readonly (readonly [RefusalCode, number])[];
+  epoch = 0;
+  score = 0.5;
+  /** How many reasons there are, a code twice perhaps, then the codes and how many GPUs each is of: most groups have one or two. */
+  reasons = 0;
+  readonly codes: RefusalCode[] = ['held', 'held'];
+  readonly counts: number[] = [0, 0];
 }
 
 /** Why a request found nothing. */
@@ -119,6 +121,9 @@ interface Ranked {
   readonly state: PlacementState;
   scorer: NodeScorer;
 }
+
+/** Of answers that are not kept. */
+const NO_SHAPE = 0;
 
 /** Shapes of requests whose answers are kept; the one that was not asked for longest goes. One costs some 100 bytes a group. */
 const MAX_SHAPES = 48;
@@ -253,7 +258,7 @@ export class AllocatorCluster {
     const { groups } = this.rank();
     if (some)
       for (const [group, candidates] of this.grouped(some))
-        consider(group, candidates, this.ask(group, distinct(candidates), request, NO_SHAPE));
+        consider(group, candidates, this.ask(group, distinct(candidates), request, new Answer()));
     else {
       const shape = this.shapeOf(request);
       for (const group of groups) consider(group, group.places, this.answerOf(group, request, shape));
@@ -283,7 +288,10 @@ export class AllocatorCluster {
       const answer = this.answerOf(group, request, shape);
       fits += answer.fits;
       for (const { count } of answer.dynamic) fits += count;
-      for (const [code, count] of answer.refused) counts.set(code, (counts.get(code) ?? 0) + count);
+      for (let i = 0; i < answer.reasons; i++) {
+        const code = answer.codes[i]!;
+        counts.set(code, (counts.get(code) ?? 0) + answer.counts[i]!);
+      }
       return distinctOf(group);
     });
     return { counts, fits, tell: () => tellOf(there, request).gpus };
@@ -385,41 +393,42 @@ export class AllocatorCluster {
   }
 
   private answerOf(group: Group, request: GpuRequest, shape: Shape): Answer {
-    const kept = group.answers[shape.slot];
-    if (kept && kept.shape === shape.id && kept.version === group.version) {
-      if (kept.epoch !== this.epoch) this.rescore(group, request, kept);
-      return kept;
+    let kept = group.answers[shape.slot];
+    if (!kept) {
+      kept = new Answer();
+      group.answers[shape.slot] = kept;
     }
-    const answer = this.ask(group, distinctOf(group), request, shape.id);
-    group.answers[shape.slot] = answer;
-    return answer;
+    if (kept.shape !== shape.id || kept.version !== group.version) {
+      this.ask(group, distinctOf(group), request, kept);
+      kept.shape = shape.id;
+      kept.version = group.version;
+    } else if (kept.epoch !== this.epoch) this.rescore(group, request, kept);
+    return kept;
   }
 
-  private ask(group: Group, there: readonly Several[], request: GpuRequest, shape: number): Answer {
-    let fits = 0;
-    let mode: SharingMode | undefined;
-    let milli = 0;
-    let dynamic: Makeable[] | undefined;
-    const refused: [RefusalCode, number][] = [];
+  /** Writes over an answer. */
+  private ask(group: Group, there: readonly Several[], request: GpuRequest, answer: Answer): Answer {
+    answer.fits = 0;
+    answer.mode = undefined;
+    answer.milli = 0;
+    answer.reasons = 0;
+    if (answer.dynamic.length > 0) answer.dynamic.length = 0;
     const never = lacks(request, there[0]![0]!);
     for (const alike of there) {
       const verdict = never ?? judgeNow(request, alike[0]!);
       if (!('offer' in verdict)) {
-        refused.push([verdict.code, alike.length]);
+        answer.codes[answer.reasons] = verdict.code;
+        answer.counts[answer.reasons++] = alike.length;
         continue;
       }
       const { offer } = verdict;
-      if (offer.mig) {
-        dynamic ??= [];
-        dynamic.push({ made: offer, count: alike.length });
-      } else {
-        mode ??= offer.holding.mode;
-        milli ||= milliOf(offer);
-        fits += alike.length;
+      if (offer.mig) answer.dynamic.push({ made: offer, count: alike.length });
+      else {
+        answer.mode ??= offer.holding.mode;
+        answer.milli ||= milliOf(offer);
+        answer.fits += alike.length;
       }
     }
-    const { version } = group;
-    const answer: Answer = { shape, version, fits, mode, milli, dynamic: dynamic ?? none, epoch: 0, score: 0, refused };
     this.rescore(group, request, answer);
     return answer;
   }
@@ -495,9 +504,6 @@ export class AllocatorCluster {
     return [...groups].sort(([a], [b]) => a.at - b.at);
   }
 }
-
-const NO_SHAPE = 0;
-const none: readonly Makeable[] = [];
 
 /** Thousandths of a GPU that an offer takes: the larger of its shares of memory and compute. */
 export function milliOf({ holding, gpu }: GpuOffer): number {
