@@ -231,6 +231,7 @@ test('what is wrong in a request is told by its field', async () => {
     ['/allocations', { gpuCount: 1 }, 'IGU_HTTP_BODY', 'instance'],
     ['/allocations', { instance: '' }, 'IGU_HTTP_BODY', 'instance'],
     ['/allocations', { instance: 'a', waitMs: -1 }, 'IGU_HTTP_BODY', 'waitMs'],
+    ['/allocations', { instance: 'a', waitMs: 1.5 }, 'IGU_HTTP_BODY', 'waitMs'],
     ['/allocations', [], 'IGU_HTTP_BODY', ''],
     ['/allocations', { gang: 'g', members: [] }, 'IGU_HTTP_BODY', 'members'],
     ['/allocations', { gang: 'g', members: [{ instance: 'm', gpuCount: 1 }] }, 'IGU_HTTP_BODY', 'gpuCount'],
@@ -241,6 +242,7 @@ test('what is wrong in a request is told by its field', async () => {
       'gpuCount',
     ],
     ['/reservations', { owner: 'a' }, 'IGU_HTTP_BODY', 'ttlMs'],
+    ['/reservations', { owner: 'a', ttlMs: 1.5 }, 'IGU_HTTP_BODY', 'ttlMs'],
     ['/reservations', { owner: 'a', ttlMs: 1000, memoryMb: '4 GB' }, 'IGU_GPU_REQUEST', 'memoryMb'],
     ['/explain', { vendor: 'acme' }, 'IGU_GPU_REQUEST', 'vendor'],
   ];

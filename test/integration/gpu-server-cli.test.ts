@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { CommanderError } from 'commander';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { gpuCommand } from '../../src/cli/gpu.js';
 import { exitCodeOf } from '../../src/cli/main.js';
 import { LiveModel } from '../../src/dashboard/live-model.js';
@@ -14,34 +14,19 @@ import { type Dashboard, startDashboard } from '../../src/dashboard/server.js';
 import { messageOf } from '../../src/errors.js';
 import { type LocalGpus, localGpus } from '../../src/gpu/local-gpus.js';
 import { type Gpu, type GpuPartition, known } from '../../src/gpu/types.js';
+import { gpuAlone } from '../support/gpu-alone.js';
 import { until } from '../support/kafka.js';
 import { gpuOf } from '../unit/gpu/gpu-fixture.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'iguana-gpu-server-'));
 const main = path.resolve('dist/src/cli/main.js');
-/** No more than `iguana gpu`, which starts in a quarter of the time of all commands. */
-const gpuAlone = path.join(folder, 'gpu.mjs');
+const alone = gpuAlone(folder);
 const token = 'secret';
 const running: ChildProcess[] = [];
 let gpus: LocalGpus;
 let page: Dashboard;
 let url: string;
 
-beforeAll(() => {
-  const from = (file: string): string => JSON.stringify(path.resolve('dist/src', file));
-  writeFileSync(
-    gpuAlone,
-    `import { gpuCommand } from ${from('cli/gpu.js')};
-import { messageOf } from ${from('errors.js')};
-try {
-  await gpuCommand().parseAsync(process.argv.slice(2), { from: 'user' });
-} catch (error) {
-  console.error(messageOf(error));
-  process.exitCode = 1;
-}
-`,
-  );
-});
 beforeEach(async () => {
   const t4 = gpuOf('GPU-3', { name: 'Tesla T4', memoryTotalMb: known(15_360), utilization: known(0) });
   gpus = await localGpus({
@@ -100,7 +85,7 @@ async function json<T>(...args: string[]): Promise<T> {
 }
 
 /** The command as a process of its own, which runs another one. */
-const start = (...args: string[]) => run([gpuAlone, ...args]);
+const start = (...args: string[]) => run([alone, ...args]);
 
 function run(args: readonly string[]) {
   const child = spawn(process.execPath, args, {
@@ -237,6 +222,7 @@ describe('iguana gpu against a running Iguana', () => {
     expect(await wrong('allocate', 'x', '--node', 'a', '--', '/no/such/program')).toMatch(
       /^2 x has 1 GPU of a .*\nIGU_USAGE \/no\/such\/program cannot be started/,
     );
+    expect(await wrong('allocate', 'x', '--node', 'a', '--', '')).toMatch(/^2 x has .*\nIGU_USAGE .*cannot be started/);
     expect(holders()).toEqual([]);
     const without = await startDashboard({ model: new LiveModel(), port: 0 });
     url = without.url;
@@ -298,6 +284,33 @@ describe('iguana gpu allocate -- COMMAND', () => {
     expect(await first.ended).toBe(0);
     expect(first.told.out).toBe('ran\n');
     expect(holders()).toEqual([]);
+  }, 30_000);
+
+  it('waits on when the Iguana that it asked is started again', async () => {
+    await gpus.allocate('other', { model: 'T4' });
+    const { told, ended } = start('allocate', 'first', '--model', 'T4', '--wait', '5m', '--', 'sh', '-c', 'echo ran');
+    await until('its wait', () => gpus.waiting().length === 1, 15_000);
+    await page.stop();
+    await until('that it knows', () => told.err.includes('it is asked again until the wait is over'));
+    const port = Number(new URL(url).port);
+    page = await startDashboard({ model: new LiveModel(), port, gpus, token });
+    await until('its wait again', () => gpus.waiting().length === 1);
+    await gpus.release('other');
+    expect([await ended, told.out]).toEqual([0, 'ran\n']);
+    expect(holders()).toEqual([]);
+  }, 30_000);
+
+  it('says that the name has GPUs already, and renews at once what has lasted a while', async () => {
+    await gpus.allocate('train', { node: 'a', leaseMs: 2_000 });
+    const { expiresAt } = gpus.find('train')!;
+    await until('a part of its lease', () => Date.now() > expiresAt! - 1_700);
+    const waits = ['sh', '-c', `while [ "$(wc -c < '${folder}/more')" -lt 1 ]; do sleep 0.05; done`];
+    writeFileSync(path.join(folder, 'more'), '');
+    const { told, ended } = start('allocate', 'train', '--node', 'a', '--lease', '2s', '--', ...waits);
+    await until('a heartbeat', () => (gpus.find('train')?.expiresAt ?? 0) > expiresAt!);
+    writeFileSync(path.join(folder, 'more'), 'x');
+    expect(await ended).toBe(0);
+    expect(told.err).toMatch(/^train has train\/\d+ already: the first command of this name that ends gives it back\n/);
   }, 30_000);
 
   it('starts nothing on a partition that is not there', async () => {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { GpuForecast, type GpuReadiness } from '../../../src/api/gpu-forecast.js';
 import { VirtualClock } from '../../../src/clock.js';
 import { localGpus } from '../../../src/gpu/local-gpus.js';
@@ -64,4 +64,17 @@ describe('GpuForecast', () => {
     expect(service.records().map(({ id }) => id)).toEqual(['id' in own ? own.id : '']);
     await service.stop();
   });
+
+  it('gives back what has ended by itself meanwhile without a word', async () => {
+    const { service, forecast, last } = await simulate(120, () => 3);
+    expect(last.reserved).toBeGreaterThan(0);
+    const told = service.records();
+    for (const { id, kind } of told) if (kind === 'reservation') await service.release(id);
+    // what this process knows comes a moment later over topics
+    vi.spyOn(service, 'records').mockReturnValue(told);
+    await forecast.end();
+    vi.restoreAllMocks();
+    expect(service.stats().reservations).toBe(0);
+    await service.stop();
+  }, 20_000);
 });

@@ -3,12 +3,13 @@ import { keepLease } from '../../../src/api/gpu-lease.js';
 import { VirtualClock } from '../../../src/clock.js';
 
 /** A lease of 60 s whose heartbeats end as `outcome` says. */
-function lease(outcome: () => Promise<unknown>) {
+function lease(outcome: () => Promise<unknown>, expiresAt: number | null = null) {
   const clock = new VirtualClock(1_000);
   const beats: number[] = [];
   const lost: string[] = [];
   const end = keepLease({
     leaseMs: 60_000,
+    expiresAt,
     clock,
     renew: () => {
       beats.push(clock.now() - 1_000);
@@ -35,6 +36,16 @@ describe('keepLease', () => {
     await pass(100);
     expect(beats).toEqual([20_000, 40_000, 60_000, 80_000, 100_000, 120_000]);
     expect(lost).toEqual([]);
+  });
+
+  it('beats at once when the lease has lasted a while already', async () => {
+    const old = lease(() => Promise.resolve(), 1_000 + 10_000);
+    const fresh = lease(() => Promise.resolve(), 1_000 + 60_000);
+    await old.pass(25);
+    await fresh.pass(25);
+    expect([old.beats, fresh.beats]).toEqual([[0, 20_000], [20_000]]);
+    old.end();
+    fresh.end();
   });
 
   it('is lost at once when whoever gave it says so, and told once', async () => {

@@ -156,4 +156,30 @@ describe('gpu', () => {
     await pass(11);
     expect(lost).toEqual([expect.stringMatching(/^IGU_GPU_ALLOCATION/)]);
   });
+
+  it('does not tell that what is given back is lost, when a heartbeat is due meanwhile', async () => {
+    const clock = new VirtualClock(1_000);
+    await gpu.configure({ nodes, clock });
+    const lost: string[] = [];
+    await gpu.allocate('worker', { onLost: (why) => lost.push(why) });
+    let over = false;
+    const giving = gpu.deallocate('worker').finally(() => (over = true));
+    while (!over) {
+      clock.advance(5_000);
+      await Promise.resolve();
+    }
+    await giving;
+    clock.advance(100_000);
+    for (let turns = 0; turns < 10; turns++) await Promise.resolve();
+    expect(lost).toEqual([]);
+  });
+
+  it('names what cannot be meant as the program said it', async () => {
+    await gpu.configure({ nodes });
+    await expect(gpu.allocate('')).rejects.toThrow(/IGU_GPU_REQUEST .*a name of 1 to 256 characters/);
+    await expect(gpu.allocate('x', { waitMs: -1 })).rejects.toThrow(/IGU_GPU_REQUEST .*waitMs: 0 to \d+ ms/);
+    await expect(gpu.reserve('x', { forMs: Number.NaN })).rejects.toThrow(/IGU_GPU_REQUEST .*forMs: .*not NaN/);
+    await expect(gpu.allocateGang('g', [], { waitMs: Number.POSITIVE_INFINITY })).rejects.toThrow(/waitMs/);
+    expect((await gpu.reserve('x', { forMs: 1_000.5 })).kind).toBe('reservation');
+  });
 });

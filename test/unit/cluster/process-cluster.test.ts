@@ -63,6 +63,22 @@ it('kills what does not stop when asked, and names a command that is not there',
   expect(one.instances()).toEqual([]);
   const missing = new ProcessCluster({ name: 'none', command: '/no/such/command' });
   await expect(missing.scaleTo(1)).rejects.toThrow(/IGU_ACTUATOR actuator none failed/);
+  const impossible = new ProcessCluster({ name: 'none', command: process.execPath, args: ['\0'] });
+  await expect(impossible.scaleTo(1)).rejects.toThrow(/IGU_ACTUATOR actuator none failed/);
+});
+
+it('waits for all to end, also when what one had cannot be given back', async () => {
+  const { one } = cluster(STAY);
+  const failing = new ProcessCluster({
+    ...{ name: 'two', command: process.execPath, args: ['-e', STAY] },
+    onRemoved: async (id) => {
+      if (id === 'two-0') throw new Error('nobody takes it');
+      await one.scaleTo(1);
+    },
+  });
+  await failing.scaleTo(2);
+  await expect(failing.scaleTo(0)).rejects.toThrow('nobody takes it');
+  expect([failing.instances(), one.instances().length]).toEqual([[], 1]);
 });
 
 it('is driven by the library', async () => {
