@@ -10,6 +10,23 @@ import { kafkaUnderTest, uniqueName, until } from '../support/kafka.js';
 const folder = mkdtempSync(path.join(os.tmpdir(), 'iguana-gpu-library-'));
 const tools = `${folder}:/usr/bin:/bin`;
 
+/** Programs that begin while the tests run, and what each printed when it had ended. */
+let programs: Promise<readonly string[]>;
+const program = `import { gpu } from ${JSON.stringify(path.resolve('dist/src/index.js'))};
+const ids = (await gpu.discover()).map(({ id }) => id);
+const refused = await gpu.allocate('big', { gpuCount: 9, waitMs: 300 }).catch(({ code }) => code);
+if (ids.length > 0) await gpu.allocate('first');
+console.log(ids.length, refused);`;
+
+async function ended(PATH: string): Promise<string> {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], { env: { ...process.env, PATH } });
+  let told = '';
+  child.stdout.on('data', (text: Buffer) => (told += text.toString()));
+  child.stderr.on('data', (text: Buffer) => (told += text.toString()));
+  const [code] = await once(child, 'close');
+  return `${code} ${told}`;
+}
+
 /** A machine of three GPUs whose tool answers from captures in its own format. */
 beforeAll(() => {
   const fixtures = path.resolve('test/fixtures/gpu');
@@ -23,6 +40,7 @@ esac
 `;
   writeFileSync(path.join(folder, 'nvidia-smi'), script);
   chmodSync(path.join(folder, 'nvidia-smi'), 0o755);
+  programs = Promise.all([ended(tools), ended('/nonexistent')]);
 });
 afterEach(async () => {
   await gpu.close();
@@ -44,26 +62,6 @@ it('finds the GPUs of this machine by its tools, and gives those that are free a
   expect(grant.environment).toEqual({ CUDA_VISIBLE_DEVICES: grant.gpuId });
   expect((await gpu.explain({})).gpus.find(({ gpuId }) => gpuId === id)).toMatchObject({ code: 'health' });
 });
-
-it('does not keep a program from ending, and without tools there is nothing', async () => {
-  const program = `import { gpu } from ${JSON.stringify(path.resolve('dist/src/index.js'))};
-const ids = (await gpu.discover()).map(({ id }) => id);
-const refused = await gpu.allocate('big', { gpuCount: 9, waitMs: 300 }).catch(({ code }) => code);
-if (ids.length > 0) await gpu.allocate('first');
-console.log(ids.length, refused);`;
-  const ends = async (PATH: string) => {
-    const child = spawn(process.execPath, ['--input-type=module', '-e', program], { env: { ...process.env, PATH } });
-    let told = '';
-    child.stdout.on('data', (text: Buffer) => (told += text.toString()));
-    child.stderr.on('data', (text: Buffer) => (told += text.toString()));
-    const [code] = await once(child, 'close');
-    return `${code} ${told}`;
-  };
-  expect(await Promise.all([ends(tools), ends('/nonexistent')])).toEqual([
-    '0 3 IGU_GPU_REFUSED\n',
-    '0 0 IGU_GPU_REFUSED\n',
-  ]);
-}, 20_000);
 
 it('takes part in a cluster: GPUs of all nodes, processes on those of its own', async () => {
   vi.stubEnv('PATH', tools);
@@ -103,3 +101,7 @@ it('takes part in a cluster: GPUs of all nodes, processes on those of its own', 
     await broker.stop();
   }
 }, 60_000);
+
+it('does not keep a program from ending, and without tools there is nothing', async () => {
+  expect(await programs).toEqual(['0 3 IGU_GPU_REFUSED\n', '0 0 IGU_GPU_REFUSED\n']);
+}, 20_000);

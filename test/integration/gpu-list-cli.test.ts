@@ -1,10 +1,12 @@
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { gpuAlone } from '../support/gpu-alone.js';
 
 let folder: string;
+let alone: string;
 beforeAll(() => {
   folder = mkdtempSync(path.join(os.tmpdir(), 'iguana-gpu-list-'));
   const fixtures = path.resolve('test/fixtures/gpu');
@@ -18,47 +20,71 @@ esac
 `;
   writeFileSync(path.join(folder, 'nvidia-smi'), script);
   chmodSync(path.join(folder, 'nvidia-smi'), 0o755);
+  alone = gpuAlone(folder);
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function gpu(PATH: string, ...args: string[]): { code: number | null; out: string; err: string } {
-  const run = spawnSync(process.execPath, ['dist/src/cli/main.js', 'gpu', ...args], {
-    encoding: 'utf8',
-    timeout: 20_000,
-    env: { ...process.env, NO_COLOR: '1', PATH },
-  });
-  return { code: run.status, out: run.stdout, err: run.stderr };
+interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
 }
 
-const withTool = (...args: string[]): ReturnType<typeof gpu> => gpu(`${folder}:/usr/bin:/bin`, ...args);
+function run(PATH: string, args: readonly string[]): Promise<Ran> {
+  const options = { timeout: 20_000, env: { ...process.env, NO_COLOR: '1', PATH } };
+  return new Promise((resolve, reject) => {
+    const child = execFile(process.execPath, args, options, (error, out, err) => {
+      if (child.exitCode === null) reject(error);
+      else resolve({ code: child.exitCode, out, err });
+    });
+  });
+}
+
+const gpu = (PATH: string, ...args: string[]): Promise<Ran> => run(PATH, [alone, ...args]);
+
+const tools = (): string => `${folder}:/usr/bin:/bin`;
+const withTool = (...args: string[]): Promise<Ran> => gpu(tools(), ...args);
 
 describe('iguana gpu list, watch and top', () => {
-  it('is an empty array and one sentence where no tool is installed', () => {
-    const { code, out, err } = gpu('/nonexistent', 'list', '--json');
+  it('is an empty array and one sentence where no tool is installed', async () => {
+    const { code, out, err } = await gpu('/nonexistent', 'list', '--json');
     expect([code, JSON.parse(out)]).toEqual([0, []]);
     expect(err.trim().split('\n')).toEqual([expect.stringContaining('no GPU tools are installed')]);
   });
 
-  it('lists facts, and why one has no value', () => {
-    const { code, out } = withTool('list', '--json');
+  it('lists facts, and why one has no value', async () => {
+    const main = run(tools(), ['dist/src/cli/main.js', 'gpu', 'list']);
+    const { code, out } = await withTool('list', '--json');
     expect(code).toBe(0);
     const gpus = JSON.parse(out);
     expect(gpus).toHaveLength(3);
     expect(gpus[0]).toMatchObject({ utilization: 0, memoryUsedMb: 0, fanPercent: null, processes: [], stale: false });
     expect(gpus[0].absent).toMatchObject({ fanPercent: 'not-supported' });
     expect(gpus[1].processes).toMatchObject([{ pid: 7, name: 'python train.py', memoryMb: 512 }]);
-    const table = withTool('list').out;
+    const { out: table } = await main;
     expect(table).toMatch(/H100 80GB HBM3 +58\.6 \/ 79\.6 +97 % +88 +690 \/ 700 +1 +draining/);
     expect(table).toContain('the driver asks for gpu reset');
   });
 
-  it('watches as often as it is told', () => {
-    const lines = withTool('watch', '--json', '--every', '0.2', '--times', '2').out.trim().split('\n');
+  it('watches as often as it is told', async () => {
+    const [watched, top] = await Promise.all([
+      withTool('watch', '--json', '--every', '0.2', '--times', '2'),
+      withTool('top', '--times', '1'),
+    ]);
+    const lines = watched.out.trim().split('\n');
     const [found, then] = lines.map((line) => JSON.parse(line));
     expect(lines).toHaveLength(2);
     expect(found.changes.filter(({ kind }: { kind: string }) => kind === 'added')).toHaveLength(3);
     expect(then.changes.filter(({ kind }: { kind: string }) => kind === 'added')).toHaveLength(0);
-    expect(withTool('top', '--times', '1').out).toContain('python train.py');
-    expect(withTool('top', '--every', 'x').code).toBe(2);
+    expect(top.out).toContain('python train.py');
+  });
+
+  it('names what is wrong with an option', async () => {
+    const [every, times] = await Promise.all([
+      run(tools(), ['dist/src/cli/main.js', 'gpu', 'top', '--every', 'x']),
+      withTool('watch', '--times', '1.5'),
+    ]);
+    expect([every.code, every.err]).toEqual([2, expect.stringMatching(/^IGU_USAGE --every x: Seconds from 0\.05/)]);
+    expect(times.err).toMatch(/IGU_USAGE --times 1\.5: A whole number from 1/);
   });
 });
