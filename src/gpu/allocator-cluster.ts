@@ -279,8 +279,8 @@ export class AllocatorCluster {
     return tellOf(this.rank().groups.map(distinctOf), request);
   }
 
-  /** The same, told only when somebody wants to know. */
-  refusals(request: GpuRequest): Refusals {
+  /** The same of so many GPUs at most, told only when somebody wants to know. */
+  refusals(request: GpuRequest, most: number): Refusals {
     const shape = this.shapeOf(request);
     const counts = new Map<RefusalCode, number>();
     let fits = 0;
@@ -294,7 +294,7 @@ export class AllocatorCluster {
       }
       return distinctOf(group);
     });
-    return { counts, fits, tell: () => tellOf(there, request).gpus };
+    return { counts, fits, tell: () => tellOf(there, request, most).gpus };
   }
 
   /** GPUs of a node, new ones or such that are told in another way. */
@@ -537,10 +537,12 @@ function distinctOf(group: Group): readonly Several<Place>[] {
 function tellOf(
   groups: readonly (readonly Several<Place>[])[],
   request: GpuRequest,
+  most = Number.POSITIVE_INFINITY,
 ): { fits: string[]; gpus: GpuRefusal[] } {
   const fits: string[] = [];
   const gpus: GpuRefusal[] = [];
   for (const there of groups) {
+    if (gpus.length >= most) break;
     const never = lacks(request, there[0]![0]!);
     for (const alike of there) {
       const verdict = never ?? judgeNow(request, alike[0]!);
@@ -555,7 +557,7 @@ function tellOf(
       }
     }
   }
-  return { fits, gpus };
+  return { fits, gpus: gpus.slice(0, most) };
 }
 
 /** Reasons that name who or what it is on each GPU. */

@@ -41,6 +41,8 @@ export interface AllocatorOptions {
   readonly sharing?: (node: string, gpu: Gpu) => GpuSharing;
   /** GPUs that an owner may hold at a time, reservations with it, a share counting as its part (default: no bound). */
   readonly quotas?: Readonly<Record<string, number>>;
+  /** GPUs whose reasons are told with a refusal (default all). */
+  readonly maxToldGpus?: number;
   /** Called with each change, in order: what is to be written to the topic. */
   readonly onEvent?: (event: LedgerEvent) => void;
 }
@@ -383,7 +385,8 @@ export class GpuAllocator {
   private denyGpus(request: GpuRequest): GpuDenial {
     const { size } = this.cluster;
     if (size === 0) return deny('gpus', 'there are no GPUs');
-    const { counts, fits, tell } = this.cluster.refusals(request);
+    const { maxToldGpus = Number.POSITIVE_INFINITY } = this.options;
+    const { counts, fits, tell } = this.cluster.refusals(request, maxToldGpus);
     const told = [...counts].sort((a, b) => b[1] - a[1]).map(([code, count]) => `${code} ${count}`);
     const what =
       fits > 0
@@ -397,9 +400,9 @@ export class GpuAllocator {
     request: GpuRequest,
   ): { readonly reservation: Reservation; readonly choice: Choice } | undefined {
     // In an order that does not hang on how the ledger came about: what ends first goes first.
-    const own = [...this.ledger.ofOwner(owner)]
-      .flatMap((record) => (record.kind === 'reservation' ? [record] : []))
-      .sort((a, b) => a.expiresAt - b.expiresAt || (a.id < b.id ? -1 : 1));
+    const own: Reservation[] = [];
+    for (const record of this.ledger.ofOwner(owner)) if (record.kind === 'reservation') own.push(record);
+    own.sort((a, b) => a.expiresAt - b.expiresAt || (a.id < b.id ? -1 : 1));
     for (const record of own) {
       const without = new Set([record.id]);
       const choice = this.cluster.choose(request, { only: record.holdings.map(({ gpuId }) => gpuId), without });

@@ -59,7 +59,7 @@ export interface SchedulerState {
   readonly refused: Map<string, number>;
 }
 
-export type SchedulerOptions = Omit<AllocatorOptions, 'ledger' | 'onEvent' | 'clock'> & {
+export type SchedulerOptions = Omit<AllocatorOptions, 'ledger' | 'onEvent' | 'clock' | 'maxToldGpus'> & {
   readonly clock: Clock;
   readonly state?: SchedulerState;
 };
@@ -122,6 +122,7 @@ export class GpuScheduler {
       ...options,
       clock,
       ledger: state.ledger,
+      maxToldGpus: gpuSchedulerLimits.maxToldGpus,
       onEvent: (event) => {
         if (event.record === null || event.type === 'reduced') this.changed = true;
         const answering = event.type === 'allocated' || event.type === 'reserved' ? this.telling : {};
@@ -357,12 +358,11 @@ export class GpuScheduler {
   }
 
   private refuse(request: string, who: string, denial: GpuDenial): void {
-    const told = { ...denial, gpus: denial.gpus.slice(0, gpuSchedulerLimits.maxToldGpus) };
     const id = `refused/${who}`;
     const oldest = this.state.refused.keys().next();
     if (this.state.refused.size >= gpuSchedulerLimits.maxWaiting && !oldest.done)
       this.forget(oldest.value, 'there are too many');
-    this.push('refused', id, denial.what, { request, answers: 1, denial: told });
+    this.push('refused', id, denial.what, { request, answers: 1, denial: { ...denial } });
     this.state.refused.delete(id);
     this.state.refused.set(id, this.clock.now());
   }

@@ -86,6 +86,13 @@ describe('a command is answered once', () => {
   });
 });
 
+test('of a refusal the reasons of some GPUs are told', () => {
+  const { run } = schedulerOf(200);
+  const [refused] = run({ action: 'allocate', instance: 'w1', request: { model: 'H100' } });
+  expect(refused?.denial?.what).toBe('none of 200 GPUs will do: model 200');
+  expect(refused?.denial?.gpus).toHaveLength(gpuSchedulerLimits.maxToldGpus);
+});
+
 describe('a lease', () => {
   test('lasts its time once more where nobody could be heard', () => {
     const { run, tick, scheduler, clock } = schedulerOf(1);
