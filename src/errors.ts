@@ -81,7 +81,7 @@ const table = {
   },
   IGU_HTTP_BODY: {
     message: 'the body of the request cannot be read: {what}',
-    fix: 'send what the content-type header says, in UTF-8',
+    fix: 'mend what is named here; the body is what its content-type header says, in UTF-8',
     retriable: false,
   },
   IGU_HTTP_TOO_LARGE: {

@@ -123,7 +123,7 @@ function allocationsText(records: readonly LedgerRecord[], waiting: readonly Wai
     record.holdings.map(({ gpuId }) => gpuId).join(', '),
     record.holdings[0]?.mode ?? '-',
     ...[record.holdings[0]].map((one) => (one ? partText(one.shareMilli, one.memoryMb, one.partition?.profile) : '-')),
-    record.expiresAt === null ? 'never' : `in ${timeText(Math.max(0, record.expiresAt - now))}`,
+    endText(record.expiresAt, now),
   ]);
   if (rows.length > 0) parts.push(textTable(['id', 'owner', 'node', 'GPUs', 'mode', 'of each', 'ends'], rows));
   else parts.push('Nobody holds a GPU.');
@@ -139,6 +139,12 @@ function allocationsText(records: readonly LedgerRecord[], waiting: readonly Wai
   const header = ['waiting', 'owner', 'GPUs', 'priority', 'since', 'still', 'why'];
   if (asks.length > 0) parts.push('', textTable(header, asks));
   return parts.join('\n');
+}
+
+/** What is due goes at the next look, or once the holder could be heard for the time of its lease. */
+function endText(expiresAt: number | null, now: number): string {
+  if (expiresAt === null) return 'never';
+  return expiresAt <= now ? 'due' : `in ${timeText(expiresAt - now)}`;
 }
 
 const number = (value: number): string => String(Number(value.toFixed(2)));

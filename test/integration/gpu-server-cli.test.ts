@@ -9,6 +9,7 @@ import { CommanderError } from 'commander';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { gpuCommand } from '../../src/cli/gpu.js';
 import { exitCodeOf } from '../../src/cli/main.js';
+import { VirtualClock } from '../../src/clock.js';
 import { LiveModel } from '../../src/dashboard/live-model.js';
 import { type Dashboard, startDashboard } from '../../src/dashboard/server.js';
 import { messageOf } from '../../src/errors.js';
@@ -360,6 +361,17 @@ describe('partitions that are still to be made', () => {
       await own.stop();
     }
   }, 30_000);
+});
+
+it('says of a lease whose time has passed that it is due', async () => {
+  const clock = new VirtualClock(1_000);
+  const own = await localGpus({ clock, nodes: { a: [gpuOf('GPU-1')] } });
+  const served = await startDashboard({ model: new LiveModel(), port: 0, gpus: own, token });
+  url = served.url;
+  await own.allocate('train', {});
+  expect((await iguana('allocations')).out).toMatch(/^train\/1 .* due$/m);
+  await served.stop();
+  await own.stop();
 });
 
 it('says so when what answers is no Iguana', async () => {
