@@ -367,6 +367,10 @@ export const wasmFunctionLimits = {
   maxMemoryBytes: 8_589_934_592,
   /** A thread without instances gives their memory back after this, ms. */
   collectAfterMs: 1_000,
+  /** Memory of instances that left a thread, bytes: so much is given back in the next pause, before the engine stops a start for it. 8 MiB. */
+  collectAfterBytes: 8_388_608,
+  /** A thread that was told nothing for so long has a pause, ms. */
+  pauseMs: 20,
   /** Modules that one thread keeps ready beyond those it has instances of. */
   maxIdleCodes: 64,
 } as const;

@@ -74,6 +74,8 @@ function receive(message: ToThread): void {
     // taken back by the host
     if (Atomics.compareExchange(begun, 0, sequence - 1, sequence) !== sequence - 1) return;
     send(perform(message));
+    // checking and compiling leave much behind
+    if (message.op === 'prepare') unusedBytes += wasmFunctionLimits.collectAfterBytes;
     if (message.op !== 'call') return;
     const guest = guests.get(message.instance);
     if (!(guest instanceof Guest)) return;
@@ -89,27 +91,52 @@ function receive(message: ToThread): void {
     codes.delete(message.code);
   } else {
     const guest = guests.get(message.instance);
-    if (guest instanceof Guest) guest.close();
+    if (guest instanceof Guest) {
+      unusedBytes += guest.memoryBytes;
+      guest.close();
+    }
     guests.delete(message.instance);
-    if (guests.size === 0) collectSoon();
+    collectSoon();
   }
 }
 
-let collecting: NodeJS.Timeout | undefined;
+/** Of instances that are gone. */
+let unusedBytes = 0;
+let quiet: NodeJS.Timeout | undefined;
+let empty: NodeJS.Timeout | undefined;
 
-/** Memory of instances that are gone goes back only when garbage is collected, which an idle thread never does by itself. */
+/**
+ * Memory of instances that are gone goes back only when garbage is collected, which an idle thread never does by itself and a busy one does in the midst of
+ * a start, with a caller who waits. So: in a pause when there is much of it, and later whatever there is when no instance is left.
+ */
 function collectSoon(): void {
-  clearTimeout(collecting);
-  collecting = setTimeout(() => {
-    if (guests.size > 0) return;
-    setFlagsFromString('--expose-gc');
-    const collect = runInNewContext('gc') as () => void;
-    setFlagsFromString('--no-expose-gc');
-    collect();
+  clearTimeout(empty);
+  empty = setTimeout(() => {
+    if (guests.size === 0) collect();
   }, wasmFunctionLimits.collectAfterMs).unref();
+}
+
+/** Another message puts it off. */
+function inPause(): void {
+  if (unusedBytes < wasmFunctionLimits.collectAfterBytes) return;
+  clearTimeout(quiet);
+  quiet = setTimeout(collect, wasmFunctionLimits.pauseMs).unref();
+}
+
+let collectGarbage: (() => void) | undefined;
+
+function collect(): void {
+  unusedBytes = 0;
+  if (!collectGarbage) {
+    setFlagsFromString('--expose-gc');
+    collectGarbage = runInNewContext('gc') as () => void;
+    setFlagsFromString('--no-expose-gc');
+  }
+  collectGarbage();
 }
 
 port.on('message', (messages: readonly ToThread[]) => {
   for (const message of messages) receive(message);
+  inPause();
 });
 port.postMessage('ready');
