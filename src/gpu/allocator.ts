@@ -121,6 +121,15 @@ export class GpuAllocator {
     return true;
   }
 
+  /** The same where a compacted topic has no longer the event that ended a record. False: there was none. */
+  forget(id: string): boolean {
+    const before = this.ledger.get(id);
+    if (!before) return false;
+    this.ledger.forget(id);
+    for (const { gpuId } of before.holdings) this.cluster.refresh(gpuId);
+    return true;
+  }
+
   /** Kinds of demand that were seen so far, or are expected. */
   get demandMix(): readonly DemandShare[] {
     return this.cluster.demandMix;

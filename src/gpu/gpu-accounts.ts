@@ -56,6 +56,12 @@ export class GpuAccounts {
     this.put(id, record);
   }
 
+  /** It is over; why is not known. */
+  forget(id: string, now: number): void {
+    this.until(now);
+    this.put(id, null);
+  }
+
   private put(id: string, record: LedgerRecord | null): void {
     const before = this.held.get(id);
     if (before) {

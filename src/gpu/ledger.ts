@@ -144,6 +144,11 @@ export class Ledger {
     return true;
   }
 
+  /** A compacted topic says that it is over, and has no longer the event that ended it. */
+  forget(id: string): void {
+    this.put(id, undefined);
+  }
+
   /** Takes back events that were applied last and told to nobody. */
   rollBack(sequence: number, before: ReadonlyMap<string, LedgerRecord | undefined>): void {
     this.last = sequence;

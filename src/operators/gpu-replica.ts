@@ -65,8 +65,18 @@ export async function gpuReplica(options: GpuReplicaOptions): Promise<GpuReplica
   let heardAt = clock.now();
   let timesAnew = 0;
 
-  const takeEvent = ({ value }: StoredRecord): void => {
-    if (value === null) return;
+  /** What ended it came before, unless that was compacted away since what began it was read here. */
+  const end = (key: string): void => {
+    state.waiting.delete(key);
+    state.refused.delete(key);
+    if (allocator.forget(key)) accounts.forget(key, clock.now());
+  };
+  const takeEvent = ({ key, value }: StoredRecord): void => {
+    heardAt = clock.now();
+    if (value === null) {
+      end(key?.toString() ?? '');
+      return;
+    }
     try {
       const event = decodeGpuEvent(value);
       applyGpuEvent(state, event, (one) => allocator.apply(one));

@@ -248,6 +248,26 @@ test('while the broker is gone no lease ends, and then all goes on', async () =>
   expect(gpus.stats()).toMatchObject({ expired: 0 });
 }, 90_000);
 
+test('what is deleted in the topic is over, though the event that ended it was compacted away', async () => {
+  const place = placeOf();
+  const { agent } = agentOf([gpuOf('GPU-1')]);
+  const first = await start(place, { agent });
+  await there(first.gpus, 1);
+  const grant = await first.gpus.allocate('w1', { leaseMs: null });
+  if (!grant.granted) throw new Error(grant.what);
+  await first.gpus.stop();
+  const producer = kafkaClientFor(broker.brokers).producer();
+  await producer.connect();
+  stopping.push(() => producer.disconnect());
+  await producer.send({
+    topic: place.topics.allocations,
+    messages: [{ key: grant.allocation.id, value: null, partition: 0 }],
+  });
+  const second = await start(place, { agent });
+  expect(second.gpus.records()).toEqual([]);
+  expect(await second.gpus.allocate('w2', {})).toMatchObject({ granted: true, gpuId: 'GPU-1' });
+});
+
 test('topics with more than one partition are refused', async () => {
   const place = placeOf();
   await ensureTopics(place.connection, [{ topic: place.topics.requests, partitions: 2 }]);
