@@ -12,7 +12,7 @@ const head = (title) => `# ${title}\n\nMade from the code by \`npm run reference
 
 const pages = {
   'errors.md': errors(),
-  'commands.md': commands(),
+  'commands.md': await commands(),
   'functions.md': functions(),
   'limits.md': limits(),
   'schemas.md': schemas(),
@@ -37,8 +37,8 @@ function errors() {
   return `${head('Error codes')}| code | what happened | what to do | worth trying again |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
 }
 
-function commands() {
-  const all = program().commands.flatMap((command) => [command, ...command.commands]);
+async function commands() {
+  const all = (await program()).commands.flatMap((command) => [command, ...command.commands]);
   const parts = all.map((command) => {
     let text = '';
     command.configureOutput({

@@ -7,23 +7,30 @@ import { readFileSync, realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
-import { brokerCommand } from './broker.js';
-import { detectCommand } from './detect.js';
-import { doctorCommand } from './doctor.js';
-import { enginesCommand } from './engines.js';
-import { forecastCommand } from './forecast.js';
-import { functionCommand } from './function.js';
-import { gpuCommand } from './gpu.js';
-import { recordCommand } from './record.js';
-import { replayCommand } from './replay.js';
 import { AnsweredError } from './server-client.js';
-import { startCommand } from './start.js';
-import { tailCommand } from './tail.js';
 import { paint } from './terminal.js';
-import { wasmCommand } from './wasm.js';
 
-/** The whole command tree; a test or the reference generator reads it without running anything. */
-export function program(): Command {
+/** Loaded when they are called: most need a part of Iguana only, and starting takes as long as loading. */
+const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  start: async () => (await import('./start.js')).startCommand(),
+  broker: async () => (await import('./broker.js')).brokerCommand(),
+  tail: async () => (await import('./tail.js')).tailCommand(),
+  forecast: async () => (await import('./forecast.js')).forecastCommand(),
+  detect: async () => (await import('./detect.js')).detectCommand(),
+  record: async () => (await import('./record.js')).recordCommand(),
+  replay: async () => (await import('./replay.js')).replayCommand(),
+  doctor: async () => (await import('./doctor.js')).doctorCommand(),
+  function: async () => (await import('./function.js')).functionCommand(),
+  wasm: async () => (await import('./wasm.js')).wasmCommand(),
+  engines: async () => (await import('./engines.js')).enginesCommand(),
+  gpu: async () => (await import('./gpu.js')).gpuCommand(),
+};
+
+/**
+ * The command tree; a test or the reference generator reads it without running anything.
+ * @param only the command that is called (default: all of them)
+ */
+export async function program(only?: string): Promise<Command> {
   const root = new Command('iguana')
     .description('Metrics on Kafka in; forecasts, anomalies and scaling decisions out.')
     .version(version(), '-V, --version')
@@ -32,22 +39,8 @@ export function program(): Command {
       'after',
       '\nExamples:\n  iguana start --demo\n  iguana tail forecasts\n  iguana forecast --input requests.csv --horizon 24',
     );
-  for (const command of [
-    startCommand(),
-    brokerCommand(),
-    tailCommand(),
-    forecastCommand(),
-    detectCommand(),
-    recordCommand(),
-    replayCommand(),
-    doctorCommand(),
-    functionCommand(),
-    wasmCommand(),
-    enginesCommand(),
-    gpuCommand(),
-  ]) {
-    root.addCommand(command.copyInheritedSettings(root));
-  }
+  const wanted = only !== undefined && Object.hasOwn(commands, only) ? [only] : Object.keys(commands);
+  for (const name of wanted) root.addCommand((await commands[name]!()).copyInheritedSettings(root));
   for (const command of [root, ...root.commands]) command.exitOverride();
   return root;
 }
@@ -74,7 +67,8 @@ async function main(): Promise<void> {
     throw error;
   });
   try {
-    await program().parseAsync();
+    const [called] = process.argv.slice(2);
+    await (await program(called)).parseAsync();
   } catch (error) {
     if (!(error instanceof CommanderError)) {
       const told = error instanceof IguanaError || error instanceof AnsweredError || !(error instanceof Error);

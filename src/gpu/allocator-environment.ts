@@ -69,7 +69,8 @@ export function environmentOf(
 function visible(ids: readonly string[], gpus: readonly Gpu[], holdings: readonly GpuHolding[]): string {
   return ids
     .map((id, i) => {
-      if (/^GPU-/i.test(id) || holdings[i]?.partition) return id;
+      const partition = holdings[i]?.partition?.id;
+      if (/^GPU-/i.test(id) || (partition !== undefined && partition !== gpus[i]?.id)) return id;
       const index = gpus[i]?.index.value;
       return index === null || index === undefined ? id : String(index);
     })

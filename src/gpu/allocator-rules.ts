@@ -7,7 +7,7 @@ import { type MigInstance, type MigStep, planMig } from './mig/mig-plan.js';
 import { type MigProfile, migModelOf } from './mig/mig-profiles.js';
 import { type MigTable, migTableOf } from './mig/mig-table.js';
 import { WHOLE_GPU } from './placement/demand.js';
-import type { Gpu, GpuPartition, GpuVendor } from './types.js';
+import { absent, type Gpu, type GpuPartition, type GpuVendor } from './types.js';
 
 /** How a GPU may be used; each GPU of a node has its own. `open`: exclusively or in shares, as it is asked for. */
 export type GpuSharing =
@@ -256,9 +256,10 @@ function existing(request: GpuRequest, candidate: GpuCandidate, mode: 'mig' | 'p
   const taken = new Set(holders.map(({ holding }) => holding.partition?.id));
   const others = holdersBut(holders, mode);
   if (others) return heldBy(others);
-  if (gpu.partitions.length === 0) return no('no-partition', () => 'it has no partition');
+  const partitions = partitionsOf(gpu);
+  if (partitions.length === 0) return no('no-partition', () => 'it has no partition');
   let unknown = false;
-  const fitting = gpu.partitions.filter((partition) => {
+  const fitting = partitions.filter((partition) => {
     // CUDA takes no other name than the UUID, and who holds it is known by that
     if (mode === 'mig' && !partition.id.startsWith('MIG-')) return false;
     if (taken.has(partition.id) || inUse(gpu, partition)) return false;
@@ -275,7 +276,7 @@ function existing(request: GpuRequest, candidate: GpuCandidate, mode: 'mig' | 'p
   if (fitting.length === 0)
     return unknown
       ? no('memory-unknown', () => 'the memory of its free partitions is not known')
-      : no('no-partition', () => `no free partition of ${gpu.partitions.length} will do`);
+      : no('no-partition', () => `no free partition of ${partitions.length} will do`);
   const best = fitting.reduce((a, b) => {
     const larger = (a.memoryTotalMb.value ?? 0) - (b.memoryTotalMb.value ?? 0);
     return larger > 0 || (larger === 0 && shareOf(gpu, a) > shareOf(gpu, b)) ? b : a;
@@ -290,6 +291,15 @@ function existing(request: GpuRequest, candidate: GpuCandidate, mode: 'mig' | 'p
       start: best.placement.value?.start ?? null,
     },
   });
+}
+
+/** amd-smi lists each partition of a split GPU as a GPU of its own: that one is the partition. */
+function partitionsOf(gpu: Gpu): readonly GpuPartition[] {
+  const { id, vendor, partitionMode, partitions, memoryTotalMb, memoryUsedMb } = gpu;
+  if (partitions.length > 0 || vendor !== 'amd' || !/^[SDTQC]PX$/.test(partitionMode.value ?? '')) return partitions;
+  const none = absent('not-reported');
+  const numbers = { gpuInstance: none, computeInstance: none, placement: none };
+  return [{ id, profile: partitionMode as GpuPartition['profile'], ...numbers, memoryTotalMb, memoryUsedMb }];
 }
 
 function dynamicMig(request: GpuRequest, candidate: GpuCandidate): Verdict {
@@ -411,7 +421,7 @@ function inUse(gpu: Gpu, { id }: GpuPartition): boolean {
 
 /** Thousandths of the GPU: `3g.40gb` has three of seven compute slices, `1c.3g.40gb` one; AMD partitions are alike. */
 function shareOf(gpu: Gpu, partition: GpuPartition): number {
-  if (gpu.vendor === 'amd') return Math.floor(WHOLE_GPU / gpu.partitions.length);
+  if (gpu.vendor === 'amd') return Math.floor(WHOLE_GPU / partitionsOf(gpu).length);
   const parts = /^(?:(\d+)c\.)?(\d+)g\./.exec(partition.profile.value ?? '');
   const slices = migModelOf(gpu.name)?.computeSlices ?? 7;
   return parts ? Math.floor((WHOLE_GPU * Number(parts[1] ?? parts[2])) / slices) : 0;

@@ -32,7 +32,11 @@ const waitMs = z.number().int().min(0).max(gpuSchedulerLimits.maxWaitMs).default
 const member = z.strictObject({ instance: name, request: gpuRequestSchema.default({}) });
 const members = z.array(member).min(1).max(gpuSchedulerLimits.maxGangMembers);
 const ttlMs = z.number().int().positive().max(gpuSchedulerLimits.maxReservationMs);
-const id = z.string().min(1).max(gpuSchedulerLimits.maxNameLength);
+// ids of records are made of names
+const id = z
+  .string()
+  .min(1)
+  .max(2 * gpuSchedulerLimits.maxNameLength);
 
 const commandSchema = z.discriminatedUnion('action', [
   z.strictObject({ action: z.literal('allocate'), id, ...member.shape, waitMs }),

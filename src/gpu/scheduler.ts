@@ -173,7 +173,7 @@ export class GpuScheduler {
       else this.allocate(command);
     } catch (error) {
       if (!(error instanceof IguanaError)) throw error;
-      this.refuse(command.id, keyOf(command), deny('request', messageOf(error)));
+      this.refuse(command.id, keyOf(command), deny('request', wrongIn(error)));
     }
   }
 
@@ -256,7 +256,7 @@ export class GpuScheduler {
     } catch (error) {
       if (!(error instanceof IguanaError)) throw error;
       this.forget(key, messageOf(error));
-      this.refuse(command.id, keyOf(command), deny('request', messageOf(error)));
+      this.refuse(command.id, keyOf(command), deny('request', wrongIn(error)));
     }
   }
 
@@ -435,4 +435,9 @@ function asked(request: object): GpuRequest {
 
 function deny(reason: GpuDenial['reason'], what: string, gpus: readonly GpuRefusal[] = []): GpuDenial {
   return { granted: false, reason, what, gpus };
+}
+
+/** What is wrong with a request, without what its error says around it. */
+function wrongIn(error: IguanaError): string {
+  return error.code === 'IGU_GPU_REQUEST' ? String(error.details.what) : messageOf(error);
 }

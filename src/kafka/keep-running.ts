@@ -36,7 +36,11 @@ export function keepRunning(
     onError(error);
     timer = setTimeout(begin, kafkaLimits.runAgainMs);
   };
-  const begin = (): void => void run().catch(again);
+  // one that joined its group while it was ended would stay in it
+  const begin = (): void =>
+    void run()
+      .then(() => (ended ? consumer.disconnect() : undefined))
+      .catch(again);
   consumer.on(consumer.events.CRASH, ({ payload }) => {
     if (!payload.restart) again(payload.error);
   });

@@ -352,6 +352,21 @@ describe('MIG', () => {
     expect(granted(allocator.allocate('w2', { profile: 'CPX' })).environment).toEqual({ ROCR_VISIBLE_DEVICES: 'p1' });
     expect(codes(allocator.allocate('w3', { profile: 'CPX' }))).toEqual(['no-partition']);
   });
+
+  test('a partition that its tool lists as a GPU of its own is given as a partition', () => {
+    const parts = [0, 1].map((i) =>
+      gpuOf(`uuid-${i}`, {
+        ...{ vendor: 'amd', name: 'AMD Instinct MI300X', index: known(i), partitionMode: known('CPX') },
+        memoryTotalMb: known(24_000),
+      }),
+    );
+    const { allocator } = allocatorOf(parts, { mode: 'partition' });
+    expect(codes(allocator.allocate('w0', { profile: 'SPX' }))).toEqual(['no-partition', 'no-partition']);
+    const answers = ['w1', 'w2'].map((who) => granted(allocator.allocate(who, { profile: 'CPX', memoryMb: 20_000 })));
+    expect(answers.map(({ environment }) => environment.ROCR_VISIBLE_DEVICES).sort()).toEqual(['0', '1']);
+    expect(answers[0]).toMatchObject({ mode: 'partition', allocation: { holdings: [{ shareMilli: 1_000 }] } });
+    expect(codes(allocator.allocate('w3', { profile: 'CPX' }))).toEqual(['no-partition', 'no-partition']);
+  });
 });
 
 test('Intel GPUs are shown by position, and not at all when that is not known', () => {
