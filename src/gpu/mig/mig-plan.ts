@@ -55,7 +55,7 @@ export function planMig(
   wanted: readonly MigWanted[],
   cost: (layout: number, placement: number) => number = () => 0,
 ): MigPlan {
-  if (!gpu.enabled && !gpu.idle) return refuse(`${gpu.id} is in use: MIG can be switched on an idle GPU only`);
+  if (!gpu.enabled && !gpu.idle) return refuse('it is in use: MIG can be switched on an idle GPU only');
   const present = new Map<number, MigInstance>();
   for (const instance of gpu.enabled ? gpu.instances : []) {
     const at = table.positionOf(instance.profile, instance.start);
@@ -64,7 +64,7 @@ export function planMig(
   }
   const busy = [...present].flatMap(([at, instance]) => (instance.busy ? [at] : []));
   const from = table.layoutOf(busy);
-  if (from < 0) return refuse(`${gpu.id} tells of instances that cannot be there together`);
+  if (from < 0) return refuse('it tells of instances that cannot be there together');
   const sizes = new Map(table.model.profiles.map((profile) => [profile.name, profile]));
   for (const { profile } of wanted)
     if (!sizes.has(profile)) return refuse(`a ${table.model.name} has no profile ${profile}`);
@@ -75,7 +75,7 @@ export function planMig(
       sizes.get(b.profile)!.compute - sizes.get(a.profile)!.compute,
   );
   const chosen = cheapest(table, from, order, (layout, p) => cost(layout, p) + (present.has(p) ? 0 : CREATION));
-  if (!chosen) return refuse(`${gpu.id} has no room for ${wanted.map(({ profile }) => profile).join(', ')}`);
+  if (!chosen) return refuse(`it has no room for ${wanted.map(({ profile }) => profile).join(', ')}`);
   const steps: MigStep[] = [];
   if (!gpu.enabled) steps.push({ kind: 'enable', gpu: gpu.id });
   const target = new Set(chosen);
@@ -94,8 +94,8 @@ export function planMig(
 export function planWhole(gpu: MigGpu): MigPlan {
   if (!gpu.enabled) return { steps: [] };
   const busy = gpu.instances.filter((instance) => instance.busy);
-  if (busy.length > 0) return refuse(`${gpu.id} has instances in use: ${busy.map(({ id }) => id).join(', ')}`);
-  if (!gpu.idle) return refuse(`${gpu.id} is in use: MIG can be switched on an idle GPU only`);
+  if (busy.length > 0) return refuse(`it has instances in use: ${busy.map(({ id }) => id).join(', ')}`);
+  if (!gpu.idle) return refuse('it is in use: MIG can be switched on an idle GPU only');
   const destroyed = gpu.instances.map(({ id }): MigStep => ({ kind: 'destroy', gpu: gpu.id, instance: id }));
   return { steps: [...destroyed, { kind: 'disable', gpu: gpu.id }] };
 }
