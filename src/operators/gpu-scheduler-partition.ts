@@ -65,6 +65,7 @@ export class GpuSchedulerPartition implements PartitionReader {
   private ended = false;
   private due = true;
   private deaf = true;
+  private lookedAt = Number.NEGATIVE_INFINITY;
   private toldAnew = 0;
   private working: Promise<void> | undefined;
   private roomWanted: (() => void)[] = [];
@@ -164,7 +165,7 @@ export class GpuSchedulerPartition implements PartitionReader {
       if (this.queue.length > 0) this.due = true;
       const letters = batch.flatMap((message) => this.take(message));
       this.tellAnew();
-      this.scheduler.tick(this.hears());
+      this.scheduler.tick(this.mayEnd());
       this.review();
       const records = [...letters, ...this.recordsOf(this.scheduler.drain())];
       const last = batch.at(-1);
@@ -179,12 +180,17 @@ export class GpuSchedulerPartition implements PartitionReader {
   /**
    * Whether heartbeats that were sent in time have been read: leases may end. Who could not be heard, since nobody acted or the broker was gone, has the whole time of its lease once more.
    */
-  private hears(): boolean {
+  private mayEnd(): boolean {
     const { replica, clock, end } = this.options;
-    const silent = clock.now() - replica.heardAt > gpuSchedulerLimits.nodeSilentMs;
+    const now = clock.now();
+    // all leases are looked at for it, and a clock may be set back
+    if (Math.abs(now - this.lookedAt) < gpuSchedulerLimits.tickMs) return false;
+    const silent = now - replica.heardAt > gpuSchedulerLimits.nodeSilentMs;
     if (this.deaf && !silent) this.scheduler.hearAgain();
     this.deaf = silent;
-    return !silent && this.queue.length === 0 && this.next >= end();
+    const may = !silent && this.queue.length === 0 && this.next >= end();
+    if (may) this.lookedAt = now;
+    return may;
   }
 
   private tellAnew(): void {
