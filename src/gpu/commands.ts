@@ -64,8 +64,20 @@ export function readGpuCommand(value: unknown): GpuCommand {
 
 /** @throws IguanaError `IGU_GPU_REQUEST` with the field that is wrong */
 export function readGpuRequest(instance: string, value: unknown): GpuRequest {
-  const parsed = gpuRequestSchema.safeParse(value);
-  if (parsed.success) return parsed.data as GpuRequest;
+  return meant(gpuRequestSchema, instance, value) as GpuRequest;
+}
+
+/**
+ * A command of this process's own user.
+ * @throws IguanaError `IGU_GPU_REQUEST` with the field that is wrong
+ */
+export function ownGpuCommand(instance: string, value: unknown): GpuCommand {
+  return meant(commandSchema, instance, value);
+}
+
+function meant<T>(schema: z.ZodType<T>, instance: string, value: unknown): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
   throw new IguanaError('IGU_GPU_REQUEST', { instance, what: complaint(parsed.error) });
 }
 

@@ -3,7 +3,7 @@ import { IguanaError } from '../errors.js';
 import type { GpuDenial, GpuGrant } from './allocator.js';
 import { enforcementOf } from './allocator-environment.js';
 import type { GpuCommand } from './commands.js';
-import { readGpuCommand } from './commands.js';
+import { ownGpuCommand } from './commands.js';
 import type { GpuService } from './gpu-service.js';
 import type { GpuView } from './gpu-view.js';
 import type { Allocation, Reservation } from './ledger.js';
@@ -46,10 +46,11 @@ export interface CommandedService {
 
 /** The service over whatever carries commands out. */
 export function commandedService({ view, ask, role, preallocation, stop }: CommandedService): GpuService {
-  const send = async (given: Readonly<Record<string, unknown>>, waitMs = 0): Promise<readonly GpuEvent[]> => {
-    const command = readGpuCommand({ ...given, id: randomUUID() });
-    return ask(command, waitMs);
-  };
+  const send = async (
+    who: string,
+    given: Readonly<Record<string, unknown>>,
+    waitMs = 0,
+  ): Promise<readonly GpuEvent[]> => ask(ownGpuCommand(who, { ...given, id: randomUUID() }), waitMs);
   const only = (events: readonly GpuEvent[], allocation: string): GpuEvent => {
     const event = events[0]!;
     if (event.type === 'refused') throw new IguanaError('IGU_GPU_ALLOCATION', { id: allocation });
@@ -61,11 +62,11 @@ export function commandedService({ view, ask, role, preallocation, stop }: Comma
     waiting: () => view.waiting(),
     find: (idOrInstance) => view.find(idOrInstance),
     async allocate(instance, request, { waitMs = 0 } = {}) {
-      const [event] = await send({ action: 'allocate', instance, request, waitMs }, waitMs);
+      const [event] = await send(instance, { action: 'allocate', instance, request, waitMs }, waitMs);
       return grantOrDenial(event!, instance);
     },
     async allocateGang(gang, members, { waitMs = 0 } = {}) {
-      const events = await send({ action: 'allocate-gang', gang, members, waitMs }, waitMs);
+      const events = await send(gang, { action: 'allocate-gang', gang, members, waitMs }, waitMs);
       const answers = events.map((event) => grantOrDenial(event, gang));
       const denied = answers.find((answer): answer is GpuDenial => !answer.granted);
       if (denied) return denied;
@@ -73,15 +74,15 @@ export function commandedService({ view, ask, role, preallocation, stop }: Comma
       return members.map(({ instance }) => grants.find(({ allocation }) => allocation.instance === instance)!);
     },
     async reserve(owner, request, ttlMs) {
-      const [event] = await send({ action: 'reserve', owner, request, ttlMs });
+      const [event] = await send(owner, { action: 'reserve', owner, request, ttlMs });
       if (event!.type === 'refused') return denialOf(event!, owner);
       return event!.record as Reservation;
     },
     async release(allocation) {
-      only(await send({ action: 'release', allocation }), allocation);
+      only(await send(allocation, { action: 'release', allocation }), allocation);
     },
     async renew(allocation) {
-      return only(await send({ action: 'renew', allocation }), allocation).record as Allocation;
+      return only(await send(allocation, { action: 'renew', allocation }), allocation).record as Allocation;
     },
     canAllocate: (instance, request) => view.canAllocate(instance, request),
     explain: (request) => view.explain(request),

@@ -419,7 +419,7 @@ test('what happened is added up', async () => {
   expect(gpus.stats()).toMatchObject({ reserved: 0, held: 2 });
   await gpus.release('w1');
   await expect(gpus.release('w1')).rejects.toMatchObject({ code: 'IGU_GPU_ALLOCATION' });
-  await expect(gpus.allocate('w4', { computeShare: 7 })).rejects.toMatchObject({ code: 'IGU_RECORD_MALFORMED' });
+  await expect(gpus.allocate('w4', { computeShare: 7 })).rejects.toMatchObject({ code: 'IGU_GPU_REQUEST' });
   expect(gpus.records().map(({ owner }) => owner)).toEqual(['w2']);
   await gpus.stop();
 });
