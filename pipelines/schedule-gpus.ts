@@ -6,6 +6,7 @@ import { GpuDiscovery } from '../src/gpu/discovery.js';
 import { commandedService, GpuAnswers } from '../src/gpu/gpu-answers.js';
 import type { GpuService } from '../src/gpu/gpu-service.js';
 import type { GpuChange, GpuInventory } from '../src/gpu/inventory.js';
+import { PreallocationPolicy } from '../src/gpu/preallocation.js';
 import type { GpuEvent } from '../src/gpu/scheduler.js';
 import { ToolRunner } from '../src/gpu/tools/run-tool.js';
 import { ensureTopics } from '../src/kafka/admin.js';
@@ -81,6 +82,8 @@ async function assemble(
   const { connection, group, metrics, forecasts, deadLetters, rules = {}, preallocate = [] } = options;
   const { topics = defaultTopics, clock = wallClock, decide = true, sessionTimeoutMs } = options;
   const { onError = () => undefined } = options;
+  // costs that cannot be are told here, not by each process that begins to decide
+  for (const costs of preallocate) new PreallocationPolicy(costs);
   await makeTopics(connection, topics);
   const kafka = kafkaClient(connection);
   const sink = openSink(kafka);

@@ -268,10 +268,12 @@ test('what is deleted in the topic is over, though the event that ended it was c
   expect(await second.gpus.allocate('w2', {})).toMatchObject({ granted: true, gpuId: 'GPU-1' });
 });
 
-test('topics with more than one partition are refused', async () => {
+test('topics with more than one partition are refused, and costs that cannot be', async () => {
   const place = placeOf();
   await ensureTopics(place.connection, [{ topic: place.topics.requests, partitions: 2 }]);
   await expect(scheduleGpus(place)).rejects.toMatchObject({ code: 'IGU_GPU_TOPIC' });
+  const preallocate = [{ owner: 'team', model: 'A100', waiting: 0 }];
+  await expect(scheduleGpus({ ...placeOf(), preallocate })).rejects.toThrow(RangeError);
 });
 
 const program = path.join(import.meta.dirname, 'gpu-scheduler-killed.mjs');
