@@ -353,6 +353,34 @@ export const functionLimits = {
   workerOverheadMb: 16,
 } as const;
 
+/** JavaScript functions that share workers (`isolation: shared`). */
+export const sharedWorkerLimits = {
+  /** Workers that are kept. */
+  workers: 2,
+  /** Of those that are started when the others are full or held up. */
+  maxWorkers: 8,
+  /** Instances in one worker. When all workers have so many, further ones get workers of their own. */
+  maxInstances: 32,
+  /** Heap of one worker, MB: of all that live there. */
+  heapMb: 512,
+  /** `memoryMb` of a function that may live there. */
+  maxMemoryMb: 256,
+  /** Instances that a worker loads before another takes its place: what a module was is never given back. */
+  maxLoads: 1_000,
+  /** The same in characters of code. 32 Mi. */
+  maxLoadedCharacters: 33_554_432,
+  /** Longest time for code to load, ms. */
+  maxInitMs: 2_000,
+  /** How often the worker of calls under way is looked at, ms. */
+  watchMs: 20,
+  /** A function that runs so long without a break no longer keeps calls behind it that have not begun: they go to another worker, ms. */
+  heldUpMs: 50,
+  /** A function that runs so long without a break gets a worker of its own, ms. */
+  maxHoldMs: 1_000,
+  /** A worker that does not answer so long after a call's deadline is ended, ms. */
+  answerMs: 100,
+} as const;
+
 /** WebAssembly functions: their worker threads, and what a call may hand over. */
 export const wasmFunctionLimits = {
   /** Worker threads that hold instances; more are started only while others are held up. Default: as many as processors, at most so many. */

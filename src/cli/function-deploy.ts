@@ -24,7 +24,7 @@ interface CreateOptions extends ServerOptions {
   readonly output?: string;
   readonly minInstances?: number;
   readonly maxInstances?: number;
-  readonly isolation?: 'thread' | 'process';
+  readonly isolation?: 'thread' | 'process' | 'shared';
 }
 
 /** `iguana function create NAME`: deploys code from the command line alone. */
@@ -54,8 +54,8 @@ export function functionCreateCommand(): Command {
     .option('--max-instances <n>', 'most instances of one process (default: 100)', wholeNumber(1, 1_000))
     .option(
       '--isolation <how>',
-      'where JavaScript runs: thread or process (default: thread)',
-      oneOf(['thread', 'process'] as const),
+      'where JavaScript runs: thread, process or shared (default: thread)',
+      oneOf(['thread', 'process', 'shared'] as const),
     );
   return serverOptions(command)
     .addHelpText(

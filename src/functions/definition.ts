@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { sharedWorkerLimits } from '../limits.js';
 
 /** Names stand in URLs, topics and file names. */
 const identifier = z
@@ -186,8 +187,8 @@ export const functionSchema = z
         enablePredictiveScaling: z.boolean().default(true),
       })
       .prefault({}),
-    /** Where JavaScript runs. `process` adds Node's permission model around it. Neither is a fence against hostile code: that is WebAssembly. */
-    isolation: z.enum(['thread', 'process']).default('thread'),
+    /** Where JavaScript runs. `process` adds Node's permission model, `shared` puts many small functions into one thread. No fence against hostile code: that is WebAssembly. */
+    isolation: z.enum(['thread', 'process', 'shared']).default('thread'),
     /** Begin from a snapshot that was taken after initialisation (WebAssembly). */
     snapshot: z.boolean().default(true),
   })
@@ -198,6 +199,13 @@ export const functionSchema = z
         code: 'custom',
         path: ['scaling', 'minInstances'],
         message: `is ${scaling.minInstances}, above maxInstances (${scaling.maxInstances})`,
+      });
+    }
+    if (definition.isolation === 'shared' && definition.memoryMb > sharedWorkerLimits.maxMemoryMb) {
+      context.addIssue({
+        code: 'custom',
+        path: ['memoryMb'],
+        message: `is ${definition.memoryMb}: isolation shared is for functions of at most ${sharedWorkerLimits.maxMemoryMb}`,
       });
     }
     for (const [i, trigger] of triggers.entries()) {

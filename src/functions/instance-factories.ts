@@ -1,4 +1,6 @@
 import type { Deployment } from './function-service.js';
+import { sharedFactory } from './javascript/shared-instance.js';
+import { SharedThreads } from './javascript/shared-threads.js';
 import { isTypeScript, javascriptOf } from './javascript/typescript.js';
 import { WarmWorkers } from './javascript/warm-workers.js';
 import type { InstanceFactory } from './pool.js';
@@ -24,23 +26,25 @@ export interface InstanceFactories {
 export function instanceFactories(options: InstanceFactoriesOptions = {}): InstanceFactories {
   const workers = new WarmWorkers(options.warmWorkers);
   const threads = new WasmThreads(options.wasmThreads);
+  const shared = new SharedThreads();
   return {
     of(deployment, env) {
       const { definition } = deployment;
       if (definition.runtime === 'wasm') return wasmFactory(threads, deployment, env);
       const { name, handler, memoryMb } = definition;
       const isolation = options.isolation ?? definition.isolation;
+      const text = Buffer.from(deployment.code).toString();
+      const code = isTypeScript(definition) ? javascriptOf(name, text) : Promise.resolve(text);
+      const ready = code.then((javascript) => ({ name, code: javascript, handler, env }));
+      // told to whoever starts an instance
+      ready.catch(() => undefined);
+      if (isolation === 'shared') return sharedFactory(shared, workers, ready, memoryMb);
       // the first worker starts while the deployment goes on; one that does not is told to whoever needs it
       workers.prepare(memoryMb, isolation, 1).catch(() => undefined);
-      const text = Buffer.from(deployment.code).toString();
-      if (!isTypeScript(definition)) return workers.factory({ name, code: text, handler, env }, memoryMb, isolation);
-      const compiled = javascriptOf(name, text).then((code) => ({ name, code, handler, env }));
-      // told to whoever starts an instance
-      compiled.catch(() => undefined);
-      return workers.factory(compiled, memoryMb, isolation);
+      return workers.factory(ready, memoryMb, isolation);
     },
     async close() {
-      await Promise.all([workers.close(), threads.close()]);
+      await Promise.all([workers.close(), threads.close(), shared.close()]);
     },
   };
 }

@@ -3,7 +3,7 @@ import type { FunctionApi, TriggerStatus } from '../../src/dashboard/function-ap
 import { type UsageRecord, UsageSums } from '../../src/functions/billing.js';
 import { functionSchema } from '../../src/functions/definition.js';
 import { FunctionService } from '../../src/functions/function-service.js';
-import { WarmWorkers } from '../../src/functions/javascript/warm-workers.js';
+import { instanceFactories } from '../../src/functions/instance-factories.js';
 
 export interface TestFunctions extends FunctionApi {
   /** How the triggers of a function stand, as a host of them would say. */
@@ -15,14 +15,11 @@ export interface TestFunctions extends FunctionApi {
 
 /** JavaScript functions of one process without topics. */
 export function testFunctions(): TestFunctions {
-  const workers = new WarmWorkers(1);
+  const factories = instanceFactories({ warmWorkers: 1 });
   const usage: UsageRecord[] = [];
   const service = new FunctionService({
     clock: wallClock,
-    factory: ({ definition, code }, env) => {
-      const { name, handler, memoryMb, isolation } = definition;
-      return workers.factory({ name, handler, env, code: Buffer.from(code).toString() }, memoryMb, isolation);
-    },
+    factory: (deployment, env) => factories.of(deployment, env),
     onUsage: (record) => usage.push(record),
   });
   const triggers = new Map<string, readonly TriggerStatus[]>();
@@ -59,7 +56,7 @@ export function testFunctions(): TestFunctions {
     },
     stop: async () => {
       await service.close();
-      await workers.close();
+      await factories.close();
     },
   };
 }

@@ -15,11 +15,22 @@ import { MessageBatch } from '../message-batch.js';
 import type { FromWorker, ToWorker, WorkerReply } from './protocol.js';
 import { Slots } from './slots.js';
 
-/** A worker thread or a child process that runs `javascript-worker`. */
-interface Host {
-  send(message: ToWorker): void;
+/** A worker thread or a child process that runs `javascript-worker`, or a place in a thread that others share. */
+export interface Host {
+  /** @param id of a call; `LOAD` when it brings code; undefined for what belongs to a call */
+  send(message: ToWorker, id?: number): void;
   stop(): Promise<void>;
+  /** Longest time for code to load, ms. */
+  readonly maxInitMs: number;
+  /** A call is not done at its deadline. Resolves when it has ended. Default: the instance is ended. */
+  late?(id: number): Promise<void>;
 }
+
+/** As the number of a call: the code. */
+export const LOAD = -1;
+
+/** What was asked has not begun, and will not here. */
+export class TakenBack extends Error {}
 
 export interface JavaScriptCode {
   readonly name: string;
@@ -37,7 +48,7 @@ const NO_LOGS: readonly string[] = [];
 
 interface Waiting {
   readonly resolve: (reply: InstanceReply) => void;
-  readonly reject: (error: IguanaError) => void;
+  readonly reject: (error: Error) => void;
   readonly answer: AnswerSink | undefined;
   /** When the call is stopped, by `performance.now`; and how long after its beginning that is. */
   readonly stopAt: number;
@@ -63,17 +74,23 @@ export class JavaScriptInstance implements FunctionInstance {
   private heap = 0;
   private name = 'a function';
   private ended: IguanaError | undefined;
-  private onLoad: { resolve: (ms: number) => void; reject: (error: IguanaError) => void } | undefined;
+  private onLoad: { resolve: (ms: number) => void; reject: (error: Error) => void } | undefined;
   private onStart: (() => void) | undefined;
+  private loading = false;
   private closing = false;
   private timer: NodeJS.Timeout | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
 
   private constructor(
     private readonly memoryMb: number,
-    isolation: 'thread' | 'process',
+    place: 'thread' | 'process' | Host,
   ) {
-    this.host = isolation === 'thread' ? this.thread() : this.process();
+    this.host = place === 'thread' ? this.thread() : place === 'process' ? this.process() : place;
+  }
+
+  /** An instance in a thread that others share: it can load code at once. */
+  static within(host: Host, memoryMb: number): JavaScriptInstance {
+    return new JavaScriptInstance(memoryMb, host);
   }
 
   /** Cost: about 15 ms for a thread, 60 ms for a process; resolves when it can load code. */
@@ -89,6 +106,11 @@ export class JavaScriptInstance implements FunctionInstance {
     return this.ended === undefined && !this.closing;
   }
 
+  /** Calls that were not answered, and code that loads. */
+  get busy(): boolean {
+    return this.loading || this.waiting.size > 0;
+  }
+
   memoryBytes(): number {
     return this.heap + functionLimits.workerOverheadMb * MB;
   }
@@ -96,23 +118,32 @@ export class JavaScriptInstance implements FunctionInstance {
   /** @returns ms the code took to load. @throws IguanaError `IGU_FUNCTION_CODE` */
   load(code: JavaScriptCode): Promise<number> {
     this.name = code.name;
+    const { maxInitMs } = this.host;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
-        void this.host.stop();
-        reject(this.codeError(`it was not ready after ${functionLimits.maxInitMs} ms`));
-      }, functionLimits.maxInitMs);
+        if (this.host.late) void this.host.late(LOAD);
+        else {
+          void this.host.stop();
+          reject(this.notReady());
+        }
+      }, maxInitMs);
+      this.loading = true;
+      const loaded = (): void => {
+        this.loading = false;
+        clearTimeout(timer);
+      };
       this.onLoad = {
         resolve: (ms) => {
-          clearTimeout(timer);
+          loaded();
           resolve(ms);
         },
         reject: (error) => {
-          clearTimeout(timer);
+          loaded();
           reject(error);
         },
       };
       if (this.ended) this.onLoad.reject(this.ended);
-      else this.host.send({ type: 'load', ...code });
+      else this.host.send({ type: 'load', ...code }, LOAD);
     });
   }
 
@@ -155,7 +186,7 @@ export class JavaScriptInstance implements FunctionInstance {
       }
       this.stopAt(stopAt);
       const invoke = { type: 'invoke', id, event, context, pieces } as const;
-      this.host.send(isJson(event) ? JSON.stringify(invoke) : invoke);
+      this.host.send(isJson(event) ? JSON.stringify(invoke) : invoke, id);
     });
   }
 
@@ -187,7 +218,11 @@ export class JavaScriptInstance implements FunctionInstance {
     for (const id of this.waiting.all()) {
       const { stopAt, ms } = this.waiting.get(id)!;
       if (stopAt <= now) {
-        this.end(this.timeoutError(ms), id);
+        if (this.host.late) {
+          void this.host.late(id).then(() => {
+            if (!this.ended) this.stopLate();
+          });
+        } else this.end(this.timeoutError(ms), id);
         return;
       }
       next = Math.min(next, stopAt);
@@ -195,13 +230,14 @@ export class JavaScriptInstance implements FunctionInstance {
     if (next < Number.POSITIVE_INFINITY) this.stopAt(next);
   }
 
-  private unsendable(message: ToWorker, error: unknown): void {
+  unsendable(message: ToWorker, error: unknown): void {
     const what = `its event cannot be sent: ${error instanceof Error ? error.message : String(error)}`;
     const failed = new IguanaError('IGU_FUNCTION_FAILED', { name: this.name, what }, { cause: error });
     if (typeof message === 'object' && 'id' in message) this.take(message.id)?.reject(failed);
   }
 
-  private receiveAll(messages: readonly FromWorker[]): void {
+  /** What the other end says. */
+  receiveAll(messages: readonly FromWorker[]): void {
     try {
       for (const message of messages) this.receive(message);
     } catch (error) {
@@ -270,18 +306,56 @@ export class JavaScriptInstance implements FunctionInstance {
     else waiting.resolve(done);
   }
 
+  /** A call that has not begun, or the code, is to go elsewhere. */
+  takenBack(id: number): void {
+    if (id === LOAD) this.onLoad?.reject(new TakenBack());
+    else this.take(id)?.reject(new TakenBack());
+  }
+
+  /** Whether a call, or the code, is under way here. */
+  has(id: number): boolean {
+    return id === LOAD ? this.loading : this.waiting.get(id) !== undefined;
+  }
+
+  /** Ends it for a call that is not done at its deadline. */
+  endLate(id: number): void {
+    const waiting = this.waiting.get(id);
+    if (waiting) this.end(this.timeoutError(waiting.ms), id);
+    else if (id === LOAD && this.loading) this.end(this.notReady());
+  }
+
+  /**
+   * Ends it with the thread that it shared.
+   * @param fault what it did; undefined when another did it. `held`: it ran too long
+   */
+  endShared(fault?: 'held' | 'memory' | { readonly crash: string }): void {
+    const interrupted = this.interruptedError('the worker that it shared ended');
+    if (fault === undefined) this.endEach(interrupted, () => interrupted);
+    else if (fault === 'memory') this.end(this.memoryError());
+    else if (fault !== 'held') this.end(this.crashError(fault.crash));
+    else {
+      const now = performance.now();
+      this.onLoad?.reject(this.notReady());
+      this.endEach(interrupted, ({ stopAt, ms }) => (stopAt <= now ? this.timeoutError(ms) : interrupted));
+    }
+  }
+
   /** Stops it. The call that caused it gets the error; the others are told that they may be made again. */
   private end(error: IguanaError, culprit?: number): void {
+    this.endEach(error, (_, id) => {
+      const own = culprit === undefined || id === culprit;
+      return own ? error : this.interruptedError(`another call in it ended it (${error.code})`);
+    });
+  }
+
+  private endEach(error: IguanaError, of: (waiting: Waiting, id: number) => IguanaError): void {
     if (this.ended) return;
     this.ended = error;
     clearTimeout(this.timer);
     this.onLoad?.reject(error);
     for (const id of this.waiting.all()) {
-      const own = culprit === undefined || id === culprit;
       const waiting = this.take(id);
-      waiting?.reject(
-        waiting.refused ?? (own ? error : this.interruptedError(`another call in it ended it (${error.code})`)),
-      );
+      waiting?.reject(waiting.refused ?? of(waiting, id));
     }
     void this.host.stop();
   }
@@ -292,6 +366,10 @@ export class JavaScriptInstance implements FunctionInstance {
 
   private codeError(what: string): IguanaError {
     return new IguanaError('IGU_FUNCTION_CODE', { name: this.name, what });
+  }
+
+  private notReady(): IguanaError {
+    return this.codeError(`it was not ready after ${this.host.maxInitMs} ms`);
   }
 
   private timeoutError(ms: number): IguanaError {
@@ -333,6 +411,7 @@ export class JavaScriptInstance implements FunctionInstance {
       (message, error) => this.unsendable(message, error),
     );
     return {
+      maxInitMs: functionLimits.maxInitMs,
       send: (message) => batch.send(message),
       stop: async () => {
         await worker.terminate();
@@ -369,6 +448,7 @@ export class JavaScriptInstance implements FunctionInstance {
       (message, error) => this.unsendable(message, error),
     );
     return {
+      maxInitMs: functionLimits.maxInitMs,
       send: (message) => batch.send(message),
       stop: async () => {
         child.kill('SIGKILL');

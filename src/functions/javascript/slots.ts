@@ -34,6 +34,10 @@ export class Slots<T> {
     return value;
   }
 
+  get size(): number {
+    return this.values.length - this.free.length;
+  }
+
   /** Numbers of all that wait. */
   all(): number[] {
     return this.ids.filter((id) => this.get(id) !== undefined);

@@ -4,8 +4,8 @@ import { IguanaError } from '../../../src/errors.js';
 import { isAuthentic, type UsageRecord } from '../../../src/functions/billing.js';
 import { functionSchema } from '../../../src/functions/definition.js';
 import { FunctionService, type ServiceOptions } from '../../../src/functions/function-service.js';
+import { instanceFactories } from '../../../src/functions/instance-factories.js';
 import type { FunctionEvent } from '../../../src/functions/invocation.js';
-import { WarmWorkers } from '../../../src/functions/javascript/warm-workers.js';
 
 const closing: (() => Promise<void>)[] = [];
 afterEach(async () => {
@@ -13,17 +13,14 @@ afterEach(async () => {
 });
 
 function service(options: Partial<ServiceOptions> = {}) {
-  const workers = new WarmWorkers(1);
+  const factories = instanceFactories({ warmWorkers: 1 });
   const made = new FunctionService({
     clock: wallClock,
-    factory: ({ definition, code }, env) => {
-      const { name, handler, memoryMb, isolation } = definition;
-      return workers.factory({ name, handler, env, code: Buffer.from(code).toString() }, memoryMb, isolation);
-    },
+    factory: (deployment, env) => factories.of(deployment, env),
     ...options,
   });
   closing.push(
-    () => workers.close(),
+    () => factories.close(),
     () => made.close(),
   );
   return made;

@@ -1,0 +1,345 @@
+/**
+ * Runs the calls of one JavaScript function's instance: loading, calls, logs, signals, pieces. Over 300 lines because all of it is a call's way through the
+ * worker, and shares what is known of the calls under way.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { formatWithOptions, inspect } from 'node:util';
+import { getHeapStatistics } from 'node:v8';
+import { functionLimits, httpAnswerLimits } from '../../limits.js';
+import type { FunctionEvent, InvocationContext } from '../invocation.js';
+import { MessageBatch } from '../message-batch.js';
+import { answerSize } from './answer-size.js';
+import type { AnswerHead, FromWorker, ToWorker, WorkerReply } from './protocol.js';
+
+type Level = 'debug' | 'info' | 'warn' | 'error';
+type Logger = Readonly<Record<Level, (...values: unknown[]) => void>>;
+type Handler = (event: FunctionEvent, context: GivenContext) => unknown;
+
+/** How old what is said of the heap may be, after calls that took less. */
+const HEAP_EVERY_MS = 1;
+
+/** Who runs in a worker that is shared: number of the instance, and its environment. */
+export interface Resident {
+  readonly number: number;
+  readonly env: Record<string, string | undefined>;
+}
+
+/** Log lines of one call, and whose it is where functions share a worker. */
+class Log {
+  readonly lines: string[] = [];
+  truncated = false;
+  private characters = 0;
+
+  constructor(readonly resident: Resident | undefined) {}
+
+  add(level: Level, values: readonly unknown[]): void {
+    if (this.lines.length >= functionLimits.maxLogLines || this.characters >= functionLimits.maxLogCharacters) {
+      this.truncated = true;
+      return;
+    }
+    const text = formatWithOptions(
+      { breakLength: Number.POSITIVE_INFINITY, maxStringLength: functionLimits.maxLogLine },
+      ...values,
+    );
+    const line = `${level} ${text}`;
+    if (line.length > functionLimits.maxLogLine) this.truncated = true;
+    this.lines.push(line.slice(0, functionLimits.maxLogLine));
+    this.characters += Math.min(line.length, functionLimits.maxLogLine);
+  }
+}
+
+const current = new AsyncLocalStorage<Log>();
+
+/** Whose code runs; undefined for none of a function. */
+export function residentNow(): Resident | undefined {
+  return current.getStore()?.resident;
+}
+
+function logger(): Logger {
+  const at =
+    (level: Level) =>
+    (...values: unknown[]) =>
+      current.getStore()?.add(level, values);
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+}
+
+const log = logger();
+
+/** Makes this worker's console that of the calls, and keeps functions from ending Iguana by mistake: in a thread it is the same process. */
+export function prepareGlobals(): void {
+  Object.assign(console, { ...log, log: log.info, trace: log.debug, dir: log.info });
+  const noSignals = (): never => {
+    throw new Error('a function sends no signals');
+  };
+  Object.assign(process, { kill: noSignals, _kill: noSignals });
+}
+
+function emptied(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  for (const variable of Object.keys(env)) delete env[variable];
+  return env;
+}
+
+/** The same text is the same module, with the same variables: instances that share a worker are told apart by what the engine takes for a part of the address. */
+function imported(code: string, instance: number | undefined): Promise<Record<string, unknown>> {
+  const part = instance === undefined ? '' : `#${instance}`;
+  return import(`data:text/javascript;charset=utf-8,${encodeURIComponent(code)}${part}`);
+}
+
+type Post = (messages: readonly FromWorker[], moved?: readonly ArrayBuffer[]) => void;
+
+/**
+ * What runs the calls of one instance.
+ * @param post sends to the host; throws what cannot be sent
+ * @param resident where functions share the worker
+ * @returns takes what the host says
+ */
+export function functionRunner(post: Post, resident?: Resident): (messages: readonly ToWorker[]) => void {
+  /** Signals of calls that were asked for theirs. */
+  const signals = new Map<number, AbortController>();
+  /** Calls that were cancelled and did not ask for theirs so far. */
+  const cancelled = new Set<number>();
+  let running = 0;
+  /** Of calls that answer piece by piece. */
+  const windows = new Map<number, Window>();
+  let handler: Handler | undefined;
+
+  const replies = new MessageBatch<FromWorker>(post, (message, error) => {
+    const reply = longReply(message);
+    if (reply === undefined) return;
+    const { output: _unsendable, ...rest } = reply;
+    post([{ ...rest, error: { message: `what it returned cannot be sent: ${described(error).message}`, stack: '' } }]);
+  });
+
+  /** At once, and after the replies before it. */
+  function send(message: FromWorker, moved?: readonly ArrayBuffer[]): void {
+    replies.flush();
+    post([message], moved);
+  }
+
+  async function load({ code, handler: name, env }: Extract<ToWorker, { type: 'load' }>): Promise<void> {
+    const started = performance.now();
+    Object.assign(resident?.env ?? emptied(process.env), env);
+    try {
+      const module = await current.run(new Log(resident), () => imported(code, resident?.number));
+      const exported = module[name];
+      if (typeof exported !== 'function') {
+        const names = Object.keys(module).join(', ');
+        throw new Error(`it exports no function ${name}${names ? `, but ${names}` : ''}`);
+      }
+      handler = exported as Handler;
+      send({ type: 'loaded', ms: performance.now() - started });
+    } catch (error) {
+      send({ type: 'load-failed', what: described(error).message });
+    }
+  }
+
+  function invoke({ id, event, context, pieces }: Extract<ToWorker, { type: 'invoke' }>): void {
+    const lines = new Log(resident);
+    running++;
+    const started = performance.now();
+    const failed = (error: unknown) => answer(id, lines, started, undefined, described(error));
+    const done = (output: unknown): void => {
+      try {
+        const streamed = pieces ? streamOf(output) : undefined;
+        if (streamed) stream(id, streamed, signalOf(id)).then(() => answer(id, lines, started, undefined), failed);
+        else {
+          assertSize(output);
+          answer(id, lines, started, output);
+        }
+      } catch (error) {
+        // it may throw when it is looked at
+        failed(error);
+      }
+    };
+    const given = contextOf(id, context);
+    current.run(lines, () => {
+      try {
+        const output = handler!(event, given);
+        // what is no promise needs none
+        if (isPromise(output)) Promise.resolve(output).then(done, failed);
+        else done(output);
+      } catch (error) {
+        failed(error);
+      }
+    });
+  }
+
+  /**
+   * A getter that is the same for all calls: one for each would be a hidden class for each, which is what the collector then has most work with. A property
+   * of the context's own, so that a copy of it has the signal.
+   */
+  const signalProperty: PropertyDescriptor & ThisType<GivenContext> = {
+    configurable: true,
+    enumerable: true,
+    get() {
+      return signalOf(this[CALL]);
+    },
+  };
+
+  function contextOf(id: number, context: InvocationContext): GivenContext {
+    const { function: name, version, invocationId, attempt, deadline } = context;
+    const given = { [CALL]: id, function: name, version, invocationId, attempt, deadline, log };
+    return Object.defineProperty(given, 'signal', signalProperty) as GivenContext;
+  }
+
+  /** Making one takes longer than all else here, and few functions look at theirs. */
+  function signalOf(id: number): AbortSignal {
+    let controller = signals.get(id);
+    if (!controller) {
+      controller = new AbortController();
+      signals.set(id, controller);
+      if (cancelled.has(id)) controller.abort();
+    }
+    return controller.signal;
+  }
+
+  function answer(id: number, lines: Log, started: number, output: unknown, error?: WorkerReply['error']): void {
+    if (signals.size > 0) signals.delete(id);
+    running--;
+    // an empty one is not cleared: each time is a new table that the one before leads to, and so it outlives many collections
+    if (running === 0 && cancelled.size > 0) cancelled.clear();
+    const durationMs = performance.now() - started;
+    const heapBytes = usedHeap(durationMs);
+    const { lines: logs, truncated: logsTruncated } = lines;
+    if (error) replies.send({ type: 'reply', id, error, durationMs, heapBytes, logs, logsTruncated });
+    else if (logs.length > 0 || logsTruncated) {
+      replies.send({ type: 'reply', id, output, durationMs, heapBytes, logs, logsTruncated });
+    } else replies.send([id, output, durationMs, heapBytes]);
+  }
+
+  async function stream(id: number, { head, pieces }: { head: AnswerHead; pieces: Pieces }, signal: AbortSignal) {
+    const window = new Window(signal);
+    windows.set(id, window);
+    try {
+      send({ type: 'begin', id, head });
+      for await (const piece of pieces) {
+        if (signal.aborted) break;
+        const bytes = bytesOf(piece);
+        window.take(bytes.byteLength);
+        send({ type: 'piece', id, bytes }, [bytes.buffer]);
+        await window.room();
+        if (signal.aborted) break;
+      }
+    } finally {
+      windows.delete(id);
+    }
+  }
+
+  function receive(messages: readonly ToWorker[]): void {
+    for (const message of messages) one(typeof message === 'string' ? JSON.parse(message) : message);
+  }
+
+  function one(message: Exclude<ToWorker, string>): void {
+    if (message.type === 'load') void load(message);
+    else if (message.type === 'invoke') void invoke(message);
+    else if (message.type === 'more') windows.get(message.id)?.give(message.bytes);
+    else {
+      signals.get(message.id)?.abort();
+      if (running > 0) cancelled.add(message.id);
+    }
+  }
+
+  return receive;
+}
+
+/** The number of a context's call. */
+const CALL = Symbol('call');
+
+type GivenContext = InvocationContext & { readonly [CALL]: number; readonly signal: AbortSignal; readonly log: Logger };
+
+function longReply(message: FromWorker): Extract<FromWorker, { type: 'reply' }> | undefined {
+  if (!('type' in message)) {
+    const [id, output, durationMs, heapBytes] = message;
+    return { type: 'reply', id, output, durationMs, heapBytes, logs: [], logsTruncated: false };
+  }
+  return message.type === 'reply' ? message : undefined;
+}
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return (
+    ((typeof value === 'object' && value !== null) || typeof value === 'function') &&
+    typeof (value as { then?: unknown }).then === 'function'
+  );
+}
+
+function assertSize(output: unknown): void {
+  const { maxAnswerBytes } = functionLimits;
+  const bytes = answerSize(output, maxAnswerBytes);
+  if (bytes <= maxAnswerBytes) return;
+  throw Object.assign(new Error(`it answered ${bytes} bytes or more, more than ${maxAnswerBytes}`), { stack: '' });
+}
+
+let heapBytes = 0;
+let heapSeenAt = Number.NEGATIVE_INFINITY;
+
+/** To ask takes as long as a short call: after those it is asked now and then, after longer ones each time. */
+function usedHeap(durationMs: number): number {
+  const now = performance.now();
+  if (durationMs >= HEAP_EVERY_MS || now - heapSeenAt >= HEAP_EVERY_MS) {
+    heapBytes = getHeapStatistics().used_heap_size;
+    heapSeenAt = now;
+  }
+  return heapBytes;
+}
+
+type Pieces = AsyncIterable<unknown>;
+
+/** What comes piece by piece, when that is what a handler returned. */
+function streamOf(output: unknown): { head: AnswerHead; pieces: Pieces } | undefined {
+  if (typeof output !== 'object' || output === null) return undefined;
+  if (isPieces(output)) return { head: {}, pieces: output };
+  const { statusCode, headers, body } = output as AnswerHead & { readonly body?: unknown };
+  return statusCode !== undefined && isPieces(body) ? { head: { statusCode, headers }, pieces: body } : undefined;
+}
+
+function isPieces(value: unknown): value is Pieces {
+  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
+}
+
+/** How many bytes a function may still send before its reader has taken some. */
+class Window {
+  private left: number = httpAnswerLimits.streamWindowBytes;
+  private open: (() => void) | undefined;
+
+  constructor(private readonly signal: AbortSignal) {
+    signal.addEventListener('abort', () => this.open?.(), { once: true });
+  }
+
+  take(bytes: number): void {
+    this.left -= bytes;
+  }
+
+  give(bytes: number): void {
+    this.left += bytes;
+    if (this.left > 0) this.open?.();
+  }
+
+  /** Resolves when there is room, or when nobody reads any more. */
+  async room(): Promise<void> {
+    if (this.left > 0 || this.signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      this.open = resolve;
+    });
+  }
+}
+
+/** A copy: the function may use its own again. Text is UTF-8, other values a line of JSON. */
+function bytesOf(piece: unknown): Uint8Array<ArrayBuffer> {
+  if (piece instanceof Uint8Array) return Uint8Array.from(piece);
+  return new TextEncoder().encode(typeof piece === 'string' ? piece : `${JSON.stringify(piece)}\n`);
+}
+
+/** Of whatever was thrown: it may be no error, have no text, or throw when it is looked at. */
+function described(error: unknown): { message: string; stack: string } {
+  try {
+    const { maxLogLine, maxLogCharacters } = functionLimits;
+    if (!(error instanceof Error)) return { message: inspect(error, { depth: 2 }).slice(0, maxLogLine), stack: '' };
+    return {
+      message: String(error.message).slice(0, maxLogLine),
+      stack: String(error.stack ?? '').slice(0, maxLogCharacters),
+    };
+  } catch {
+    // it threw when it was looked at
+    return { message: 'it threw what cannot be described', stack: '' };
+  }
+}

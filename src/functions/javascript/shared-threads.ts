@@ -1,0 +1,52 @@
+import { sharedWorkerLimits } from '../../limits.js';
+import { SharedThread } from './shared-thread.js';
+
+/** The workers that instances of small JavaScript functions share. */
+export class SharedThreads {
+  private readonly threads = new Set<SharedThread>();
+  closed = false;
+
+  get count(): number {
+    return this.threads.size;
+  }
+
+  /** Starts the workers that are kept, so that no call waits for that. Cost: about 30 ms each. */
+  prepare(): void {
+    const open = [...this.threads].filter(({ retired }) => !retired).length;
+    for (let i = open; i < sharedWorkerLimits.workers && !this.closed; i++) this.start();
+  }
+
+  /** The worker with the fewest instances that has room; undefined when there is none and no more are started. */
+  place(except?: SharedThread): SharedThread | undefined {
+    this.prepare();
+    let best: SharedThread | undefined;
+    for (const thread of this.threads) {
+      if (thread === except || !thread.hasRoom) continue;
+      if (!best || thread.lodgers.size < best.lodgers.size) best = thread;
+    }
+    if (best || this.closed || this.threads.size >= sharedWorkerLimits.maxWorkers) return best;
+    return this.start();
+  }
+
+  /** An instance has left: workers beyond those that are kept go when nothing lives there. */
+  trim(): void {
+    for (const thread of this.threads) {
+      if (this.threads.size > sharedWorkerLimits.workers && thread.lodgers.size === 0) thread.retire();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    await Promise.all([...this.threads].map((thread) => thread.stop()));
+    this.threads.clear();
+  }
+
+  private start(): SharedThread {
+    const thread = new SharedThread((ended) => {
+      this.threads.delete(ended);
+      if (this.threads.size < sharedWorkerLimits.workers && ended.lodgers.size > 0) this.prepare();
+    });
+    this.threads.add(thread);
+    return thread;
+  }
+}
