@@ -13,8 +13,7 @@ const LOOK_MS = 1_000;
 
 /** What counts as an anomaly of a GPU, unless the configuration has a rule of that name. */
 const rules: readonly Rule[] = [
-  { name: 'gpu-lost', pattern: 'gpu_health', above: 2, severity: 'critical' as const },
-  { name: 'gpu-draining', pattern: 'gpu_health', above: 1, severity: 'critical' as const, forSeconds: 30 },
+  { name: 'gpu-unusable', pattern: 'gpu_health', above: 1, severity: 'critical' as const, forSeconds: 10 },
   { name: 'gpu-throttled', pattern: 'gpu_throttled', above: 0, forSeconds: 60 },
   { name: 'gpu-hung-job', pattern: 'gpu_idle_memory_usage', above: 80, forSeconds: 600 },
 ].map((rule) => ruleSchema.parse(rule));

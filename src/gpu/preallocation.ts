@@ -1,5 +1,5 @@
 import type { GpuAllocator } from './allocator.js';
-import type { Reservation } from './ledger.js';
+import type { Allocation, Reservation } from './ledger.js';
 
 /** GPUs that an owner will ask for anew within a time, as a forecast tells it. */
 export interface GpuDemandForecast {
@@ -210,8 +210,10 @@ interface Kept {
   readonly policy: PreallocationPolicy;
   /** The last look. */
   at: number;
-  /** Allocations that were there then. */
-  seen: ReadonlySet<string>;
+  /** GPUs asked for since then, of allocations that were told of. */
+  asked: number;
+  /** Allocations that are counted. */
+  seen: Set<string>;
   /** Reservations that it made then. */
   readonly made: Set<string>;
 }
@@ -236,17 +238,28 @@ export class Preallocation {
     return [...pairs].map(([owner, model]) => this.reviewOne(now, owner, model));
   }
 
+  /** Tells of an allocation when it is made: one that ends before the next look was asked for all the same. */
+  allocated({ id, owner, request, holdings }: Allocation): void {
+    for (const [key, kept] of this.policies) {
+      const [one, model] = JSON.parse(key) as [string, string];
+      if (one !== owner || kept.seen.has(id) || !asksFor(request, model)) continue;
+      kept.seen.add(id);
+      kept.asked += holdings.length;
+    }
+  }
+
   private reviewOne(now: number, owner: string, model: string): PreallocationReport {
     const key = JSON.stringify([owner, model]);
     let kept = this.policies.get(key);
     if (!kept) {
-      kept = { policy: new PreallocationPolicy(this.costs), at: now, seen: new Set(), made: new Set() };
+      kept = { policy: new PreallocationPolicy(this.costs), at: now, asked: 0, seen: new Set(), made: new Set() };
       this.policies.set(key, kept);
     }
     const { policy, seen, made } = kept;
     const mine: Reservation[] = [];
     let held = 0;
-    let asked = 0;
+    let { asked } = kept;
+    kept.asked = 0;
     const there = new Set<string>();
     for (const record of this.allocator.ledger.ofOwner(owner)) {
       if (!asksFor(record.request, model)) continue;

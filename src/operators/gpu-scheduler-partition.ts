@@ -167,7 +167,11 @@ export class GpuSchedulerPartition implements PartitionReader {
       this.tellAnew();
       this.scheduler.tick(this.mayEnd());
       this.review();
-      const records = [...letters, ...this.recordsOf(this.scheduler.drain())];
+      const events = this.scheduler.drain();
+      for (const { type, record } of this.preallocations.length > 0 ? events : [])
+        if (type === 'allocated' && record?.kind === 'allocation')
+          for (const { kept } of this.preallocations) kept.allocated(record);
+      const records = [...letters, ...this.recordsOf(events)];
       const last = batch.at(-1);
       const offset = last ? Number(last.offset) + 1 : this.committed;
       if (records.length === 0 && offset === this.committed) continue;

@@ -157,6 +157,32 @@ test('reservations are made before they are asked for, used by their owner, and 
   expect(reservations()).toEqual([]);
 });
 
+test('what comes and goes between two looks was asked for all the same', () => {
+  const clock = new VirtualClock(0);
+  const allocator = new GpuAllocator({
+    clock,
+    onEvent: ({ type, record }) => {
+      if (type === 'allocated' && record?.kind === 'allocation') preallocation.allocated(record);
+    },
+  });
+  allocator.setNode(
+    'n1',
+    Array.from({ length: 8 }, (_, i) => gpuOf(`GPU-${i}`)),
+  );
+  const forecast = () => ({ horizonMs, value: 4, upper: 5, level: 0.9 });
+  const preallocation = new Preallocation(allocator, forecast, { idleBudget: 1, reviewMs: MINUTE, leadMs: 4 * MINUTE });
+  allocator.allocate('long', { owner: 'team', gpuCount: 4, model: 'A100', leaseMs: null });
+  let reserved = 0;
+  for (let i = 0; i < 30; i++) {
+    const answer = allocator.allocate(`w${i}`, { owner: 'team', model: 'A100', leaseMs: null });
+    if (answer.granted) allocator.release(answer.allocation.id);
+    clock.advance(MINUTE);
+    allocator.expire();
+    reserved = preallocation.review(clock.now(), [['team', 'A100']])[0]!.reserved;
+  }
+  expect(reserved).toBeGreaterThan(0);
+});
+
 test('a clock that is set back does not end the reviews', () => {
   const allocator = new GpuAllocator({ clock: new VirtualClock(0) });
   allocator.setNode('n1', [gpuOf('GPU-1')]);
