@@ -1,6 +1,6 @@
 /**
  * How long does a call take that finds no instance, how soon are there a hundred, and is the memory given back? WebAssembly from a snapshot and without one,
- * JavaScript from workers that wait, without them, and in a process of its own; beside a child process per call.
+ * JavaScript from workers that wait, without them, in workers that are shared, and in a process of its own; beside a child process per call.
  * `node bench/functions-cold-start.mjs [count]`, default 200 cold starts; writes bench/results/functions-cold-start.md.
  */
 import { writeFileSync } from 'node:fs';
@@ -13,6 +13,7 @@ import {
   ms,
   poolOf,
   row,
+  serviceOf,
   sleep,
   spread,
   TEXT_PROCESSOR,
@@ -53,6 +54,7 @@ const ways = [
   ['WebAssembly, initialised each time', await cold({}, TEXT_PROCESSOR, { ...wasm, snapshot: false }, count, 50)],
   ['JavaScript, a worker that waits', await cold({ warmWorkers: 4 }, ECHO, javascript, count, 120)],
   ['JavaScript, a new worker', await cold({ warmWorkers: 0 }, ECHO, javascript, few, 10)],
+  ['JavaScript, a shared worker', await cold({}, ECHO, { ...javascript, isolation: 'shared' }, count, 50)],
   [
     'JavaScript, a process that waits',
     await cold({ warmWorkers: 2 }, ECHO, { ...javascript, isolation: 'process' }, few, 500),
@@ -84,7 +86,8 @@ const WAITS = Buffer.from(
 );
 const burstWasm = await burst(TEXT_PROCESSOR, wasm, TEXT);
 const burstJavaScript = await burst(WAITS, javascript, 3_000);
-const burstShared = await burst(WAITS, { ...javascript, concurrency: 100 }, 100);
+const burstShared = await burst(WAITS, { ...javascript, isolation: 'shared' }, 1_000);
+const burstOne = await burst(WAITS, { ...javascript, concurrency: 100 }, 100);
 const childrenBegan = performance.now();
 await Promise.all(Array.from({ length: 100 }, () => childProcessCall(TEXT)));
 const burstChildren = performance.now() - childrenBegan;
@@ -114,9 +117,27 @@ async function memory(code, definition, instances, input) {
   await close();
   return [instances, before, during, after];
 }
+/** The same of so many functions, each with code of its own and one instance. */
+async function memoryOfMany(definition, functions) {
+  const { service, deploy, call, close } = serviceOf({});
+  await deploy('first', ECHO, definition);
+  await call('first', TEXT);
+  const before = await rss();
+  for (let i = 0; i < functions; i++) await deploy(`f${i}`, Buffer.from(`${ECHO} // ${i}`), definition);
+  await Promise.all(Array.from({ length: functions }, (_, i) => call(`f${i}`, TEXT)));
+  const during = await rss();
+  await Promise.all(Array.from({ length: functions }, (_, i) => service.delete(`f${i}`)));
+  await sleep(2_000);
+  const after = await rss();
+  await close();
+  return [functions, before, during, after];
+}
 const memories = [
   ['WebAssembly', await memory(TEXT_PROCESSOR, wasm, 100, TEXT)],
   ['JavaScript', await memory(ECHO, javascript, 30, TEXT)],
+  ['JavaScript, `isolation: shared`', await memory(ECHO, { ...javascript, isolation: 'shared' }, 100, TEXT)],
+  ['JavaScript, functions of one instance each', await memoryOfMany(javascript, 100)],
+  ['the same, `isolation: shared`', await memoryOfMany({ ...javascript, isolation: 'shared' }, 100)],
 ];
 
 const text = `# Cold starts of functions
@@ -126,7 +147,7 @@ ${about} \`node bench/functions-cold-start.mjs ${count}\`
 ## A call that finds no instance, ms
 
 From the call to its answer, the work included; the function had been scaled to zero 50 ms (JavaScript: 120 ms) before each, in the row "without a pause" 2 ms: there the garbage of the instances before is collected in the midst of starts. "start": what of that was the instance. WebAssembly:
-\`examples/functions/text-processor.c\`, 1 MiB of memory with a table that is filled once. Goals: p99 of 5 ms (WebAssembly from a snapshot), 20 ms (JavaScript from a worker that waits).
+\`examples/functions/text-processor.c\`, 1 MiB of memory with a table that is filled once. \`shared\`: the instance comes into a worker that is there. Goals: p99 of 5 ms (WebAssembly from a snapshot), 20 ms (JavaScript from a worker that waits).
 
 | way | calls | p50 | p99 | most | start, p50 | start, p99 |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -141,10 +162,13 @@ Goal: 1,500 ms. JavaScript: until the last of a hundred calls that wait had begu
 | --- | ---: | ---: |
 ${row('WebAssembly', burstWasm.instances, ms(burstWasm.took))}
 ${row('JavaScript, a worker each', burstJavaScript.instances, ms(burstJavaScript.begun))}
-${row('JavaScript, `concurrency: 100`', burstShared.instances, ms(burstShared.begun))}
+${row('JavaScript, `isolation: shared`', burstShared.instances, ms(burstShared.begun))}
+${row('JavaScript, `concurrency: 100`', burstOne.instances, ms(burstOne.begun))}
 ${row('a child process each', 100, ms(burstChildren))}
 
 ## Memory of the process, MB
+
+The heap's garbage is collected before each look only in the main thread. "functions of one instance each": so many functions with code of their own, removed in the end.
 
 | runtime | instances | before | with them | scaled to zero | each |
 | --- | ---: | ---: | ---: | ---: | ---: |

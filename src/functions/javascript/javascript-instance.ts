@@ -88,9 +88,11 @@ export class JavaScriptInstance implements FunctionInstance {
     this.host = place === 'thread' ? this.thread() : place === 'process' ? this.process() : place;
   }
 
-  /** An instance in a thread that others share: it can load code at once. */
+  /** An instance in a thread that others share: it can load code at once, and is busy until it has. */
   static within(host: Host, memoryMb: number): JavaScriptInstance {
-    return new JavaScriptInstance(memoryMb, host);
+    const instance = new JavaScriptInstance(memoryMb, host);
+    instance.loading = true;
+    return instance;
   }
 
   /** Cost: about 15 ms for a thread, 60 ms for a process; resolves when it can load code. */

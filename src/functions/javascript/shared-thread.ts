@@ -107,6 +107,8 @@ export class SharedThread {
     };
     const lodger: Lodger = { number, instance: JavaScriptInstance.within(host, memoryMb), conduct };
     this.lodgers.set(number, lodger);
+    // whoever waits for it keeps the process alive
+    this.worker.ref();
     return lodger.instance;
   }
 
@@ -166,7 +168,10 @@ export class SharedThread {
   private async leave(lodger: Lodger): Promise<void> {
     if (!this.lodgers.delete(lodger.number) || this.ended) return;
     this.batch.send({ unload: lodger.number });
-    this.settle();
+    if (lodger.instance.busy) {
+      lodger.instance.endShared({ crash: 'it was stopped' });
+      this.retire();
+    } else this.settle();
   }
 
   private receive(message: FromShared): void {
@@ -187,8 +192,8 @@ export class SharedThread {
   }
 
   /** Ends one instance. What is left of it is stopped with the thread, when the calls of the others have ended. */
-  private expel(lodger: Lodger, end: () => void): void {
-    lodger.conduct.alone = true;
+  private expel(lodger: Lodger, end: () => void, itsOwnDoing = true): void {
+    if (itsOwnDoing) lodger.conduct.alone = true;
     end();
     this.retire();
   }
@@ -211,17 +216,29 @@ export class SharedThread {
     this.trim();
     if (this.posted.some((one) => one.lodger === lodger && one.id === id)) this.takeBack(() => true);
     if (!lodger.instance.has(id)) return;
-    if (await this.answers()) this.expel(lodger, () => lodger.instance.endLate(id));
+    const { runs } = this;
+    const heldUp = runs !== 0 && runs !== lodger.number;
+    // late for what another did is no reason to live alone
+    if (await this.answers(lodger)) this.expel(lodger, () => lodger.instance.endLate(id), !heldUp);
     else this.fall('held', this.runs);
   }
 
-  private answers(): Promise<boolean> {
+  /** Whether the thread answers: soon when the late one's own code runs, else as soon as may be asked of one that others compute in. */
+  private answers(late: Lodger): Promise<boolean> {
     if (this.ended) return Promise.resolve(true);
     const ping = ++this.pings;
+    const { answerMs, maxHoldMs } = sharedWorkerLimits;
     return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), sharedWorkerLimits.answerMs);
+      let waited = 0;
+      const timer = setInterval(() => {
+        waited += answerMs;
+        if (!this.ended && this.runs !== late.number && waited < maxHoldMs) return;
+        clearInterval(timer);
+        this.pongs.delete(ping);
+        resolve(this.ended);
+      }, answerMs);
       this.pongs.set(ping, () => {
-        clearTimeout(timer);
+        clearInterval(timer);
         resolve(true);
       });
       this.batch.send({ ping });
@@ -248,7 +265,7 @@ export class SharedThread {
       const did = known ? number === culprit : true;
       if (did) conduct.alone = true;
       // who runs when memory ends is told so, though another may have kept it
-      const told = why === 'memory' ? number === ran : did;
+      const told = why === 'memory' ? number === ran : why === 'held' ? did : known && did;
       instance.endShared(told ? why : undefined);
     }
   }

@@ -181,6 +181,30 @@ describe('instances in a shared worker', () => {
     );
   });
 
+  test('one of which computes long keeps its call, but lives alone from then on', async () => {
+    anew();
+    const computing = await functionOf('computes', WHERE_OR)();
+    const other = await neighbours(computing, functionOf('other', WHERE_OR));
+    const [before] = await where(computing);
+    const waits = call(other, 'return new Promise((resolve) => setTimeout(resolve, 10_000))', 400).catch(
+      (error) => error,
+    );
+    const code = 'const until = Date.now() + 1_200; while (Date.now() < until); return "done"';
+    expect((await call(computing, code)).output).toBe('done');
+    // its time was over before the thread answered; it was not stopped for that
+    expect(await waits).toMatchObject({ code: 'IGU_FUNCTION_TIMEOUT' });
+    expect(await where(computing)).not.toContain(before);
+  });
+
+  test('that are stopped in the middle of a call end it', async () => {
+    anew();
+    const instance = await functionOf('f', WHERE_OR)();
+    const waits = call(instance, 'return new Promise(() => undefined)').catch((error) => error);
+    await where(instance);
+    await instance.close();
+    expect(await waits).toMatchObject({ code: 'IGU_FUNCTION_CRASHED' });
+  });
+
   test('one of which only waits too long takes no call with it, and is stopped when theirs have ended', async () => {
     anew();
     const waiting = await functionOf('waits', WHERE_OR)();
