@@ -337,6 +337,8 @@ export const functionLimits = {
   warmWorkers: 4,
   /** Of all kinds. */
   maxWarmWorkers: 16,
+  /** Workers that start at once: as many as processors, and at least so many. */
+  startsAtOnce: 4,
   /** After instances were started, the workers that they took are replaced so much later, ms. */
   refillAfterMs: 25,
   /** What a function answers, bytes as they are sent; more is an error. */

@@ -1,3 +1,5 @@
+import { availableParallelism } from 'node:os';
+import { IguanaError } from '../../errors.js';
 import { functionLimits } from '../../limits.js';
 import type { InstanceFactory } from '../pool.js';
 import { type JavaScriptCode, JavaScriptInstance } from './javascript-instance.js';
@@ -13,6 +15,10 @@ export class WarmWorkers {
   private readonly shelves = new Map<string, Promise<JavaScriptInstance>[]>();
   /** Instances that load code: they have the processors first. */
   private loading = 0;
+  private starting = 0;
+  /** Starts that wait for their turn: those that a call waits for, and those ahead. */
+  private readonly urgent: (() => void)[] = [];
+  private readonly ahead: (() => void)[] = [];
   private readonly wanted = new Map<string, readonly [number, Isolation]>();
   private closed = false;
 
@@ -28,7 +34,7 @@ export class WarmWorkers {
   async prepare(memoryMb: number, isolation: Isolation, workers: number = this.size): Promise<void> {
     const shelf = this.shelf(memoryMb, isolation);
     while (shelf.length < Math.min(workers, this.size) && !this.closed && this.makeRoom(shelf))
-      shelf.push(this.start(memoryMb, isolation));
+      shelf.push(this.start(memoryMb, isolation, false));
     await Promise.all(shelf);
   }
 
@@ -66,8 +72,8 @@ export class WarmWorkers {
   }
 
   private async take(memoryMb: number, isolation: Isolation): Promise<JavaScriptInstance> {
-    const instance = await (this.shelf(memoryMb, isolation).shift() ?? this.start(memoryMb, isolation));
-    return instance.usable ? instance : this.start(memoryMb, isolation);
+    const instance = await (this.shelf(memoryMb, isolation).shift() ?? this.start(memoryMb, isolation, true));
+    return instance.usable ? instance : this.start(memoryMb, isolation, true);
   }
 
   /** Not at once: the call that waited for an instance has the processor first. */
@@ -104,14 +110,32 @@ export class WarmWorkers {
     return false;
   }
 
-  /** One that cannot be started is not kept for others to fail with. */
-  private start(memoryMb: number, isolation: Isolation): Promise<JavaScriptInstance> {
-    const started = JavaScriptInstance.start(memoryMb, isolation);
+  /** One that cannot be started is not kept for others to fail with. @param urgent a call waits for it */
+  private start(memoryMb: number, isolation: Isolation, urgent: boolean): Promise<JavaScriptInstance> {
+    const started = this.inTurn(urgent, () => JavaScriptInstance.start(memoryMb, isolation));
     started.catch(() => {
       const shelf = this.shelf(memoryMb, isolation);
       const at = shelf.indexOf(started);
       if (at >= 0) shelf.splice(at, 1);
     });
     return started;
+  }
+
+  /** A hundred that start at once are all ready at the end, and later than one after the other: a few at once, and the first calls run while others start. */
+  private async inTurn(urgent: boolean, start: () => Promise<JavaScriptInstance>): Promise<JavaScriptInstance> {
+    if (this.starting >= Math.max(functionLimits.startsAtOnce, availableParallelism())) {
+      await new Promise<void>((resolve) => {
+        (urgent ? this.urgent : this.ahead).push(resolve);
+      });
+    } else this.starting++;
+    try {
+      if (this.closed) throw new IguanaError('IGU_FUNCTION_CRASHED', { name: 'a function', what: 'it was stopped' });
+      return await start();
+    } finally {
+      // its place goes to the next
+      const next = this.urgent.shift() ?? this.ahead.shift();
+      if (next) next();
+      else this.starting--;
+    }
   }
 }

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { functionSchema } from '../../../src/functions/definition.js';
 import { instanceFactories } from '../../../src/functions/instance-factories.js';
@@ -237,5 +238,28 @@ describe('workers that wait', () => {
     await expect.poll(() => workers.count).toBe(functionLimits.maxWarmWorkers);
     await workers.close();
     expect(workers.count).toBe(0);
+  });
+
+  test('give way to one that a call waits for, and are not started any more once they are closed', async () => {
+    const most = Math.max(functionLimits.startsAtOnce, availableParallelism());
+    const workers = new WarmWorkers(functionLimits.maxWarmWorkers);
+    const order: string[] = [];
+    // more than start at once: the last of them have to wait for their turn
+    const ahead = Array.from({ length: Math.min(functionLimits.maxWarmWorkers, 2 * most) }, (_, i) =>
+      workers.prepare(16 + i, 'thread', 1).then(() => order.push('ahead')),
+    );
+    const code = { name: 'f', code: 'export const handle = () => 1', handler: 'handle', env: {} };
+    started.push((await workers.factory(code, 64, 'thread').start()) as JavaScriptInstance);
+    order.push('urgent');
+    await Promise.all(ahead);
+    if (ahead.length > most) expect(order.at(-1)).toBe('ahead');
+    const late = Array.from({ length: most + 1 }, () => workers.factory(code, 128, 'thread').start());
+    const ended = Promise.allSettled(late);
+    await workers.close();
+    for (const one of await ended) {
+      if (one.status === 'fulfilled') await one.value.close();
+      else expect(one.reason).toMatchObject({ code: 'IGU_FUNCTION_CRASHED' });
+    }
+    await expect(workers.factory(code, 32, 'thread').start()).rejects.toMatchObject({ code: 'IGU_FUNCTION_CRASHED' });
   });
 });
