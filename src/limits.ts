@@ -676,6 +676,8 @@ export const gpuSchedulerLimits = {
   maxReservationMs: 604_800_000,
   /** Requests that are decided on and written as one; that many more are taken in meanwhile. */
   maxBatch: 256,
+  /** Heartbeats wait so long for others, ms, and are written together: each transaction costs as much. */
+  heartbeatLingerMs: 200,
   /** Leases, waits and reservations are looked at this often, ms. */
   tickMs: 1_000,
   /** What is kept ready by forecasts is looked at this often, ms, unless a policy says otherwise. */

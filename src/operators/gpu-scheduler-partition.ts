@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import { deadLetter } from '../codec/dead-letter.js';
 import { IguanaError } from '../errors.js';
+import type { GpuCommand } from '../gpu/commands.js';
 import { Ledger } from '../gpu/ledger.js';
 import {
   type GpuForecaster,
@@ -58,7 +59,8 @@ export class GpuSchedulerPartition implements PartitionReader {
   private readonly preallocations: readonly { readonly rule: PreallocationRule; readonly kept: Preallocation }[];
   private reports: readonly PreallocationReport[] = [];
   private readonly reviewed = new Map<PreallocationRule, number>();
-  private readonly queue: ReceivedMessage[] = [];
+  private readonly queue: Asked[] = [];
+  private lingering = false;
   private next: number;
   private committed: number;
   private held = false;
@@ -98,9 +100,16 @@ export class GpuSchedulerPartition implements PartitionReader {
   offer(messages: readonly ReceivedMessage[]): number {
     const taken = Math.max(0, Math.min(messages.length, MAX_QUEUE - this.queue.length));
     if (taken === 0) return 0;
-    this.queue.push(...messages.slice(0, taken));
+    const asked = messages.slice(0, taken).map(read);
+    this.queue.push(...asked);
     this.next = Number(messages[taken - 1]!.offset) + 1;
-    this.wake();
+    // heartbeats have time, and go together
+    if (asked.some(({ command }) => command?.action !== 'renew') || this.queue.length >= gpuSchedulerLimits.maxBatch)
+      this.wake();
+    else if (!this.lingering) {
+      this.lingering = true;
+      this.options.clock.after(gpuSchedulerLimits.heartbeatLingerMs, () => this.wake());
+    }
     return taken;
   }
 
@@ -142,6 +151,7 @@ export class GpuSchedulerPartition implements PartitionReader {
 
   private wake(): void {
     this.due = true;
+    this.lingering = false;
     if (this.held || this.ended || this.working) return;
     this.working = this.work()
       .catch((error: unknown) => {
@@ -163,7 +173,7 @@ export class GpuSchedulerPartition implements PartitionReader {
       this.due = false;
       const batch = this.queue.splice(0, gpuSchedulerLimits.maxBatch);
       if (this.queue.length > 0) this.due = true;
-      const letters = batch.flatMap((message) => this.take(message));
+      const letters = batch.flatMap((asked) => this.take(asked));
       this.tellAnew();
       this.scheduler.tick(this.mayEnd());
       this.review();
@@ -173,7 +183,7 @@ export class GpuSchedulerPartition implements PartitionReader {
           for (const { kept } of this.preallocations) kept.allocated(record);
       const records = [...letters, ...this.recordsOf(events)];
       const last = batch.at(-1);
-      const offset = last ? Number(last.offset) + 1 : this.committed;
+      const offset = last ? Number(last.message.offset) + 1 : this.committed;
       if (records.length === 0 && offset === this.committed) continue;
       await writer.commit(records, { groupId, topic: requests, partition: 0, offset });
       this.committed = offset;
@@ -203,19 +213,14 @@ export class GpuSchedulerPartition implements PartitionReader {
     this.toldAnew = timesAnew;
   }
 
-  private take(message: ReceivedMessage): readonly TopicRecord[] {
+  private take({ message, command, error }: Asked): readonly TopicRecord[] {
     const { requests, deadLetters, onError } = this.options;
+    if (command) this.scheduler.take(command);
+    if (!error) return [];
+    onError(error);
     const { offset, key, value } = message;
-    if (value === null) return [];
-    try {
-      this.scheduler.take(decodeGpuCommand(value));
-      return [];
-    } catch (error) {
-      if (!(error instanceof IguanaError)) throw error;
-      onError(error);
-      const letter = deadLetter({ topic: requests, partition: 0, offset, key, value }, error.code, error.message);
-      return [{ topic: deadLetters, record: letter }];
-    }
+    const letter = deadLetter({ topic: requests, partition: 0, offset, key, value }, error.code, error.message);
+    return [{ topic: deadLetters, record: letter }];
   }
 
   private review(): void {
@@ -265,4 +270,21 @@ export class GpuSchedulerPartition implements PartitionReader {
 
 function copyOf({ ledger, waiting, refused }: SchedulerState): SchedulerState {
   return { ledger: Ledger.restore(ledger.save()), waiting: new Map(waiting), refused: new Map(refused) };
+}
+
+/** A request as it came; without command and error it has no value. */
+interface Asked {
+  readonly message: ReceivedMessage;
+  readonly command?: GpuCommand;
+  readonly error?: IguanaError;
+}
+
+function read(message: ReceivedMessage): Asked {
+  if (message.value === null) return { message };
+  try {
+    return { message, command: decodeGpuCommand(message.value) };
+  } catch (error) {
+    if (!(error instanceof IguanaError)) throw error;
+    return { message, error };
+  }
 }
