@@ -25,11 +25,14 @@ export function uniqueName(what: string): string {
   return `${what}-${randomUUID().slice(0, 8)}`;
 }
 
+/** A real broker makes topics and finds coordinators at its own pace. */
+const PATIENCE_MS = process.env.KAFKA_BROKERS ? 45_000 : 15_000;
+
 /** Waits until the condition holds; fails with what was seen after the deadline. */
 export async function until<T>(
   what: string,
   look: () => T | undefined | false | Promise<T | undefined | false>,
-  timeoutMs = 15_000,
+  timeoutMs = PATIENCE_MS,
 ): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
