@@ -95,11 +95,17 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   const policies = options.demo ? [...config.policies, demoPolicy] : config.policies;
 
   const { connection, row: brokerRow, remark } = await reachBroker(config, stops);
-  const wanted = [
-    ...topicNames.map((topic) => ({ topic, partitions: config.broker.partitions })),
-    ...['forecast', 'detect', 'scale'].map((name) => stateTopic(name, config.broker.partitions)),
-  ];
-  await ensureTopics(connection, wanted);
+  const { partitions } = config.broker;
+  const found = await ensureTopics(
+    connection,
+    topicNames.map((topic) => ({ topic, partitions })),
+  );
+  // each input partition has its state, also where the input was there before
+  const inputs = found.get(topics.metrics) ?? partitions;
+  await ensureTopics(
+    connection,
+    ['forecast', 'detect', 'scale'].map((name) => stateTopic(name, inputs)),
+  );
 
   const network = config.neural.enabled
     ? await trainedNetwork({

@@ -6,9 +6,11 @@ export interface WantedTopic {
   readonly partitions: number;
   /** Settings, e.g. `cleanup.policy`. */
   readonly configs?: Readonly<Record<string, string>>;
+  /** One that is there with fewer partitions gets more (default false): for records whose partition is fixed. */
+  readonly grows?: boolean;
 }
 
-/** Creates the topics that are not there; those that are stay as they are. Returns the number of partitions of each. */
+/** Creates the topics that are not there; those that are stay as they are, but for the partitions of those that grow. Returns the number of partitions of each. */
 export async function ensureTopics(
   connection: ConnectionOptions,
   wanted: readonly WantedTopic[],
@@ -25,10 +27,13 @@ export async function ensureTopics(
       // made once: those that are there already are no error
       await patiently(() => admin.createTopics({ waitForLeaders: true, topics }));
     }
-    return partitionsOf(
-      admin,
-      wanted.map((w) => w.topic),
-    );
+    const names = wanted.map((w) => w.topic);
+    const found = await partitionsOf(admin, names);
+    const small = wanted.filter((w) => w.grows && (found.get(w.topic) ?? w.partitions) < w.partitions);
+    if (small.length === 0) return found;
+    const topicPartitions = small.map(({ topic, partitions }) => ({ topic, count: partitions }));
+    await patiently(() => admin.createPartitions({ topicPartitions }));
+    return partitionsOf(admin, names);
   });
 }
 

@@ -14,7 +14,7 @@ export function stateTopicOf(pipeline: string): string {
 /** What `ensureTopics` needs to make a pipeline's state topic. Records hold the state of many series and may be larger than usual. */
 export function stateTopic(pipeline: string, partitions: number): WantedTopic {
   const configs = { 'cleanup.policy': 'compact', 'max.message.bytes': String(kafkaLimits.maxStateRecordBytes) };
-  return { topic: stateTopicOf(pipeline), partitions, configs };
+  return { topic: stateTopicOf(pipeline), partitions, configs, grows: true };
 }
 
 /**

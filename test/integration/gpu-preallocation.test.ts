@@ -36,7 +36,7 @@ test('forecasts of demand reserve GPUs before they are asked for; their owner us
     allocations: topicOf('allocations'),
   };
   const plain = [metrics, forecasts, deadLetters].map((topic) => ({ topic, partitions: 1 }));
-  await ensureTopics(connection, [...plain, stateTopic('forecast', 1)]);
+  await ensureTopics(connection, [...plain, stateTopic('forecast', 2)]);
   const clock = new VirtualClock(Math.floor((Date.now() - 12 * 3_600_000) / MINUTE) * MINUTE);
   const errors: unknown[] = [];
   const onError = (error: unknown) => errors.push(error);

@@ -28,7 +28,7 @@ it('forecasts of a function, made from its own rates, have instances ready befor
     string,
   ];
   const topics = [metrics, forecasts, deadLetters].map((topic) => ({ topic, partitions: 1 }));
-  await ensureTopics(connection, [...topics, stateTopic('forecast', 1)]);
+  await ensureTopics(connection, [...topics, stateTopic('forecast', 2)]);
   const clock = new VirtualClock(Math.floor((Date.now() - 12 * 3_600_000) / 60_000) * 60_000);
   const service = new FunctionService({
     clock,

@@ -187,3 +187,12 @@ it('opens an anomaly once, goes on after a restart with what it had learnt, and 
   expect(second.status().samples).toBe(20);
   await anomalies.closed();
 });
+
+it('state has as many partitions as its input, also when that got more of them', async () => {
+  const connection = { brokers: [broker.brokers] };
+  const name = uniqueName('grown');
+  const { topic } = stateTopic(name, 1);
+  expect((await ensureTopics(connection, [stateTopic(name, 1)])).get(topic)).toBe(1);
+  expect((await ensureTopics(connection, [stateTopic(name, 3)])).get(topic)).toBe(3);
+  expect((await ensureTopics(connection, [stateTopic(name, 2)])).get(topic)).toBe(3);
+});
