@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cachedDataVersionTag } from 'node:v8';
-import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CodeCache } from '../../../src/wasm/aot/v8-code-cache.js';
 import { NativeEngine } from '../../../src/wasm/engines/native.js';
@@ -37,23 +36,31 @@ const loader = `
   const { misses, lastMiss } = cache.stats();
   const done = { result, misses, lastMiss, failure };`;
 
-function inProcess(flags: string[], env: Record<string, string> = {}) {
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    [...flags, '--input-type=module', '-e', `${loader} console.log(JSON.stringify(done));`],
-    {
-      env: {
-        PATH: process.env.PATH,
-        CACHE: directory,
-        MODULE: fileURLToPath(new URL('../../../bench/wasm/kernels.wasm', import.meta.url)),
-        ...env,
-      },
-      encoding: 'utf8',
-      timeout: 20_000,
+interface Loaded {
+  readonly result?: number;
+  readonly misses: Record<string, number>;
+  readonly lastMiss?: string;
+  readonly failure?: string;
+}
+
+function inProcess(flags: string[], env: Record<string, string> = {}): Loaded {
+  return run(`${loader} console.log(JSON.stringify(done));`, flags, env) as Loaded;
+}
+
+/** What a program of its own process prints. */
+function run(program: string, flags: string[] = [], env: Record<string, string> = {}): unknown {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...flags, '--input-type=module', '-e', program], {
+    env: {
+      PATH: process.env.PATH,
+      CACHE: directory,
+      MODULE: fileURLToPath(new URL('../../../bench/wasm/kernels.wasm', import.meta.url)),
+      ...env,
     },
-  );
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
   expect(status, stderr).toBe(0);
-  return JSON.parse(stdout) as { result?: number; misses: Record<string, number>; lastMiss?: string; failure?: string };
+  return JSON.parse(stdout);
 }
 
 describe('the cache of compiled code', { timeout: 30_000 }, () => {
@@ -108,23 +115,17 @@ describe('the cache of compiled code', { timeout: 30_000 }, () => {
     expect(inProcess(late, { COMPILE: '1' }).failure).toMatch(/set while it ran/);
   });
 
-  it('loads in worker threads, several at once', async () => {
-    const env = {
-      CACHE: directory,
-      MODULE: fileURLToPath(new URL('../../../bench/wasm/kernels.wasm', import.meta.url)),
-    };
+  it('loads in worker threads, several at once', () => {
     const source = `(async () => { ${loader} require('node:worker_threads').parentPort.postMessage(done); })();`;
-    const results = await Promise.all(
-      Array.from(
-        { length: 4 },
-        () =>
-          new Promise((settle, reject) => {
-            const worker = new Worker(source, { eval: true, env, execArgv: [] });
-            worker.once('message', settle).once('error', reject);
-          }),
-      ),
-    );
-    for (const result of results) expect(result).toMatchObject({ result: 6765, misses: {} });
+    // in a process of its own: flags are a process's, and other tests set some for a moment
+    const program = `
+      const { Worker } = await import('node:worker_threads');
+      const loading = () => new Promise((settle, reject) => {
+        const worker = new Worker(${JSON.stringify(source)}, { eval: true, execArgv: [] });
+        worker.once('message', settle).once('error', reject);
+      });
+      console.log(JSON.stringify(await Promise.all([loading(), loading(), loading(), loading()])));`;
+    expect(run(program)).toEqual(Array.from({ length: 4 }, () => ({ result: 6765, misses: {} })));
   });
 
   it('gives the native engine its code for the tier `optimised`, and that engine leaves no flag set', async () => {
