@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { GpuAllocator } from '../dist/src/gpu/allocator.js';
 import { readDemands, readNodes } from '../dist/src/gpu/placement/openb.js';
-import { absent, known } from '../dist/src/gpu/types.js';
+import { absent, healthSignalNames, known } from '../dist/src/gpu/types.js';
 import { seededRandom } from '../dist/src/stats/seeded-random.js';
 
 const args = process.argv.slice(2);
@@ -24,17 +24,7 @@ const demands = readDemands(readFileSync(`${folder}/openb_pod_list_gpuspec33.csv
 const memory = { P100: 16384, T4: 15360, V100M16: 16384, V100M32: 32768, A10: 24576, G2: 24576, G3: 32768 };
 
 const none = absent('not-reported');
-const signals = Object.fromEntries(
-  [
-    'eccUncorrectedVolatile',
-    'eccUncorrectedTotal',
-    'remapPending',
-    'remapFailed',
-    'retiredPagesPending',
-    'throttleReasons',
-    'recoveryAction',
-  ].map((name) => [name, none]),
-);
+const signals = Object.fromEntries(healthSignalNames.map((name) => [name, none]));
 /** A GPU as discovery tells it, new objects each time; `used` MiB are in use. */
 const gpuOf = (node, i, { used = 0, processes = [] } = {}) => ({
   id: `GPU-${node.id}-${i}`,

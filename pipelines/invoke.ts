@@ -1,3 +1,4 @@
+import { assembled, type Stops } from '../src/assembled.js';
 import { type Clock, wallClock } from '../src/clock.js';
 import { defined } from '../src/defined.js';
 import { IguanaError } from '../src/errors.js';
@@ -60,33 +61,10 @@ const TICK_MS = 1_000;
 
 /** Whatever starts functions in; what they return, what they cost and how they stand out. */
 export async function invoke(options: InvokeOptions = {}): Promise<RunningFunctions> {
-  const stops: (() => unknown)[] = [];
-  const stop = async (): Promise<void> => {
-    const failures: unknown[] = [];
-    for (const one of stops.splice(0).reverse()) {
-      try {
-        await one();
-      } catch (error) {
-        // the rest has to end all the same
-        failures.push(error);
-      }
-    }
-    if (failures.length > 0) throw failures[0];
-  };
-  try {
-    return await assemble(options, stops, stop);
-  } catch (error) {
-    await stop();
-    throw error;
-  }
+  return assembled((stops, stop) => assemble(options, stops, stop));
 }
 
-/** @param stops takes how to end each part; the last comes first */
-async function assemble(
-  options: InvokeOptions,
-  stops: (() => unknown)[],
-  stop: () => Promise<void>,
-): Promise<RunningFunctions> {
+async function assemble(options: InvokeOptions, stops: Stops, stop: () => Promise<void>): Promise<RunningFunctions> {
   const { kafka, clock = wallClock, prices, usageKey = '', onError = () => undefined } = options;
   if (kafka && usageKey.length === 0)
     onError(

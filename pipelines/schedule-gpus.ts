@@ -1,3 +1,4 @@
+import { assembled, type Stops } from '../src/assembled.js';
 import { type Clock, wallClock } from '../src/clock.js';
 import { defined } from '../src/defined.js';
 import { IguanaError } from '../src/errors.js';
@@ -61,24 +62,10 @@ const defaultTopics = { inventory: 'gpu-inventory', requests: 'gpu-requests', al
 
 /** Agents tell of GPUs, requests and forecasts come in, one scheduler of the group decides, and all know what it decided. */
 export async function scheduleGpus(options: ScheduleGpusOptions): Promise<ScheduledGpus> {
-  const stops: (() => unknown)[] = [];
-  const stop = async (): Promise<void> => {
-    for (const one of stops.splice(0).reverse()) await one();
-  };
-  try {
-    return await assemble(options, stops, stop);
-  } catch (error) {
-    await stop();
-    throw error;
-  }
+  return assembled((stops, stop) => assemble(options, stops, stop));
 }
 
-/** @param stops takes how to end each part; the last comes first */
-async function assemble(
-  options: ScheduleGpusOptions,
-  stops: (() => unknown)[],
-  stop: () => Promise<void>,
-): Promise<ScheduledGpus> {
+async function assemble(options: ScheduleGpusOptions, stops: Stops, stop: () => Promise<void>): Promise<ScheduledGpus> {
   const { connection, group, metrics, forecasts, deadLetters, rules = {}, preallocate = [] } = options;
   const { topics = defaultTopics, clock = wallClock, decide = true, sessionTimeoutMs } = options;
   const { onError = () => undefined } = options;

@@ -64,6 +64,23 @@ export interface GpuGrant {
   readonly preempted: readonly string[];
 }
 
+export function grantOf(allocation: Allocation, steps: readonly MigStep[], preempted: readonly string[]): GpuGrant {
+  const gpuIds = allocation.holdings.map(({ gpuId }) => gpuId);
+  const { node, mode } = allocation.holdings[0]!;
+  return {
+    granted: true,
+    allocation,
+    gpuId: gpuIds[0]!,
+    gpuIds,
+    node,
+    mode,
+    environment: allocation.environment,
+    enforcement: enforcementOf(mode),
+    steps,
+    preempted,
+  };
+}
+
 export type RefusalReason = 'gpus' | 'quota' | 'records' | 'instance' | 'request';
 
 /** Why there is nothing. */
@@ -279,7 +296,7 @@ export class GpuAllocator {
     // one whose lease is over is about to be given back: it is not handed out once more
     const over = there !== undefined && there.expiresAt !== null && there.expiresAt <= this.options.clock.now();
     if (there && !over) {
-      if (there.request === asked) return this.answer(there, [], []);
+      if (there.request === asked) return grantOf(there, [], []);
       return deny('instance', `${instance} holds ${there.id} by another request; release that first`);
     }
     const full = this.full();
@@ -352,28 +369,11 @@ export class GpuAllocator {
         ? undefined
         : this.cluster.models.filter((name) => matchesModel(name, request.model!));
     this.attempt?.demands.push({ ...demandOf(offers.length, milliOf(offers[0]!)), ...(models && { models }) });
-    return this.answer(
+    return grantOf(
       allocation,
       offers.flatMap(({ steps }) => steps),
       preempted,
     );
-  }
-
-  private answer(allocation: Allocation, steps: readonly MigStep[], preempted: readonly string[]): GpuGrant {
-    const gpuIds = allocation.holdings.map(({ gpuId }) => gpuId);
-    const { node, mode } = allocation.holdings[0]!;
-    return {
-      granted: true,
-      allocation,
-      gpuId: gpuIds[0]!,
-      gpuIds,
-      node,
-      mode,
-      environment: allocation.environment,
-      enforcement: enforcementOf(mode),
-      steps,
-      preempted,
-    };
   }
 
   /** Which GPUs; nothing is written. */

@@ -10,7 +10,7 @@ import { NvidiaSource } from './tools/nvidia-source.js';
 import { type GpuFacts, type GpuReading, Problems } from './tools/reading.js';
 import type { RunTool, ToolOptions } from './tools/run-tool.js';
 import type { GpuSource, SourceAnswer } from './tools/source.js';
-import { absent, type Fact, type Gpu, type GpuVendor, type HealthSignals } from './types.js';
+import { absent, type Fact, type Gpu, type GpuVendor, type HealthSignals, healthSignalNames } from './types.js';
 import { busKey, parseXids } from './xid.js';
 
 // systeminformation, which Iguana uses for the machine's own metrics, also lists GPUs. It is not used for that: it runs nvidia-smi synchronously and without a timeout, so that
@@ -78,16 +78,6 @@ const factNames = [
   'computeMode',
   'partitionMode',
 ] as const satisfies readonly (keyof GpuFacts)[];
-
-const signalNames = [
-  'eccUncorrectedVolatile',
-  'eccUncorrectedTotal',
-  'remapPending',
-  'remapFailed',
-  'retiredPagesPending',
-  'throttleReasons',
-  'recoveryAction',
-] as const satisfies readonly (keyof HealthSignals)[];
 
 /**
  * Keeps the inventory of this machine's GPUs: asks the makers' tools, side by side and each at most once at a time, knows a GPU again by its UUID, and says of what it has not heard
@@ -308,7 +298,7 @@ function gpuFrom(
     facts[name] = keep && kept ? kept : told;
   }
   const signals: Record<string, Fact<unknown>> = {};
-  for (const name of signalNames) signals[name] = reading.signals[name] ?? absent(otherwise);
+  for (const name of healthSignalNames) signals[name] = reading.signals[name] ?? absent(otherwise);
   return {
     ...(facts as unknown as GpuFacts),
     id,

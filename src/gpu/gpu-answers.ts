@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { IguanaError } from '../errors.js';
-import type { GpuDenial, GpuGrant } from './allocator.js';
-import { enforcementOf } from './allocator-environment.js';
+import { type GpuDenial, type GpuGrant, grantOf } from './allocator.js';
 import type { GpuCommand } from './commands.js';
 import { ownGpuCommand } from './commands.js';
 import type { GpuService } from './gpu-service.js';
@@ -98,21 +97,7 @@ export function commandedService({ view, ask, role, preallocation, stop }: Comma
 
 function grantOrDenial(event: GpuEvent, who: string): GpuGrant | GpuDenial {
   if (event.type === 'refused') return denialOf(event, who);
-  const allocation = event.record as Allocation;
-  const { node, mode } = allocation.holdings[0]!;
-  const gpuIds = allocation.holdings.map(({ gpuId }) => gpuId);
-  return {
-    granted: true,
-    allocation,
-    gpuId: gpuIds[0]!,
-    gpuIds,
-    node,
-    mode,
-    environment: allocation.environment,
-    enforcement: enforcementOf(mode),
-    steps: event.steps,
-    preempted: event.preempted,
-  };
+  return grantOf(event.record as Allocation, event.steps, event.preempted);
 }
 
 /** @throws IguanaError `IGU_GPU_REQUEST` when the request cannot be meant */

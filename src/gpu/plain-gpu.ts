@@ -1,4 +1,4 @@
-import { type AbsenceReason, absent, type Fact, type Gpu } from './types.js';
+import { type AbsenceReason, absent, type Fact, type Gpu, healthSignalNames } from './types.js';
 
 /** A GPU as plain JSON: a field a fact, null where it has no value, and then the reason under the same name in `absent`. */
 export type PlainGpu = Readonly<Record<string, unknown>> & {
@@ -50,15 +50,7 @@ export function gpuFromPlain(plain: Readonly<Record<string, unknown>>): Gpu {
 
 type Absences = Readonly<Record<string, AbsenceReason>>;
 
-const signalNames: ReadonlySet<string> = new Set([
-  'eccUncorrectedVolatile',
-  'eccUncorrectedTotal',
-  'remapPending',
-  'remapFailed',
-  'retiredPagesPending',
-  'throttleReasons',
-  'recoveryAction',
-] satisfies readonly (keyof Gpu['signals'])[]);
+const signalNames: ReadonlySet<string> = new Set(healthSignalNames);
 
 function facted(fields: Readonly<Record<string, unknown>>, absences: Absences): Record<string, Fact<unknown>> {
   const entries = Object.entries(fields).map(([key, value]): [string, Fact<unknown>] => [

@@ -97,6 +97,11 @@ export function applyGpuEvent(
   }
 }
 
+/** How far the ledger is after an event. */
+export function markAfter({ sequence, at }: GpuEvent): GpuEvent {
+  return { ...none, type: 'mark', id: 'sequence', sequence, at, why: 'the sequence so far', record: null };
+}
+
 /** Nothing of it needs to be kept: its key may be deleted once all have read it. */
 export function isOver({ type, record, waiting, denial }: GpuEvent): boolean {
   return type === 'confirmed' || (type !== 'mark' && record === null && waiting === null && denial === null);

@@ -140,3 +140,13 @@ export function absent(reason: AbsenceReason): Fact<never> {
   }
   return fact;
 }
+
+export const healthSignalNames = [
+  'eccUncorrectedVolatile',
+  'eccUncorrectedTotal',
+  'remapPending',
+  'remapFailed',
+  'retiredPagesPending',
+  'throttleReasons',
+  'recoveryAction',
+] as const satisfies readonly (keyof HealthSignals)[];

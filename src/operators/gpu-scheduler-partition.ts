@@ -9,7 +9,7 @@ import {
   type PreallocationCosts,
   type PreallocationReport,
 } from '../gpu/preallocation.js';
-import { type GpuEvent, GpuScheduler, isOver, type SchedulerState } from '../gpu/scheduler.js';
+import { type GpuEvent, GpuScheduler, isOver, markAfter, type SchedulerState } from '../gpu/scheduler.js';
 import type { PartitionReader, ReceivedMessage } from '../kafka/partition-consumer.js';
 import type { TopicRecord, TransactionalWriter } from '../kafka/transactional-writer.js';
 import { gpuSchedulerLimits } from '../limits.js';
@@ -246,20 +246,8 @@ export class GpuSchedulerPartition implements PartitionReader {
       const told = { topic, record: { key, value: encodeGpuEvent(event), partition: 0 } };
       return isOver(event) ? [told, { topic, record: { key, value: null, partition: 0 } }] : [told];
     });
-    const mark = encodeGpuEvent({
-      ...{ type: 'mark', id: 'sequence', sequence: last.sequence, at: last.at, why: 'the sequence so far' },
-      ...{
-        record: null,
-        request: null,
-        answers: 0,
-        waitedMs: 0,
-        steps: [],
-        preempted: [],
-        waiting: null,
-        denial: null,
-      },
-    });
-    return [...records, { topic, record: { key: 'sequence', value: mark, partition: 0 } }];
+    const mark = markAfter(last);
+    return [...records, { topic, record: { key: mark.id, value: encodeGpuEvent(mark), partition: 0 } }];
   }
 
   private roomAgain(): void {

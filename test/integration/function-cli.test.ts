@@ -2,11 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { CommanderError } from 'commander';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { functionCommand } from '../../src/cli/function.js';
-import { exitCodeOf } from '../../src/cli/main.js';
-import { messageOf } from '../../src/errors.js';
+import { commandHere } from '../support/command-here.js';
 import { until } from '../support/kafka.js';
 
 const main = path.resolve('dist/src/cli/main.js');
@@ -52,35 +50,8 @@ async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<unknow
   return gone;
 }
 
-/** `iguana function …` against what runs: in this process, since starting one takes a second. */
-async function iguana(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  let out = '';
-  let err = '';
-  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
-    out += String(text);
-    return true;
-  });
-  const stderr = vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
-    err += String(text);
-    return true;
-  });
-  process.exitCode = 0;
-  let code = 0;
-  try {
-    vi.stubEnv('IGUANA_URL', url);
-    await functionCommand().exitOverride().parseAsync(args, { from: 'user' });
-    code = Number(process.exitCode);
-  } catch (error) {
-    code = exitCodeOf(error);
-    if (!(error instanceof CommanderError)) err += messageOf(error);
-  } finally {
-    stdout.mockRestore();
-    stderr.mockRestore();
-    vi.unstubAllEnvs();
-    process.exitCode = 0;
-  }
-  return { code, out, err };
-}
+/** `iguana function …` against what runs. */
+const iguana = (...args: string[]) => commandHere(functionCommand, args, { IGUANA_URL: url });
 
 function write(name: string, text: string): void {
   mkdirSync(path.join(folder, path.dirname(name)), { recursive: true });

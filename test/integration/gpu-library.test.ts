@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { constellation, gpu } from '../../src/index.js';
+import { fakeNvidiaSmi } from '../support/fake-nvidia-smi.js';
 import { kafkaUnderTest, uniqueName, until } from '../support/kafka.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'iguana-gpu-library-'));
@@ -27,19 +28,8 @@ async function ended(PATH: string): Promise<string> {
   return `${code} ${told}`;
 }
 
-/** A machine of three GPUs whose tool answers from captures in its own format. */
 beforeAll(() => {
-  const fixtures = path.resolve('test/fixtures/gpu');
-  const script = `#!/bin/sh
-case "$1" in
-  --help-query-gpu) exec cat ${fixtures}/nvidia-help.txt;;
-  --query-gpu=*) exec cat ${fixtures}/nvidia-query.csv;;
-  --query-compute-apps=*) echo "gpu_uuid, pid, used_gpu_memory [MiB], process_name"
-    echo "GPU-1a2b3c4d-0002-4000-8000-00000000000b, 7, 512 MiB, python train.py";;
-esac
-`;
-  writeFileSync(path.join(folder, 'nvidia-smi'), script);
-  chmodSync(path.join(folder, 'nvidia-smi'), 0o755);
+  fakeNvidiaSmi(folder);
   programs = Promise.all([ended(tools), ended('/nonexistent')]);
 });
 afterEach(async () => {

@@ -1,26 +1,14 @@
 import { execFile } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { gpuAlone } from '../support/gpu-alone.js';
+import { fakeNvidiaSmi } from '../support/fake-nvidia-smi.js';
 
 let folder: string;
-let alone: string;
 beforeAll(() => {
   folder = mkdtempSync(path.join(os.tmpdir(), 'iguana-gpu-list-'));
-  const fixtures = path.resolve('test/fixtures/gpu');
-  const script = `#!/bin/sh
-case "$1" in
-  --help-query-gpu) exec cat ${fixtures}/nvidia-help.txt;;
-  --query-gpu=*) exec cat ${fixtures}/nvidia-query.csv;;
-  --query-compute-apps=*) echo "gpu_uuid, pid, used_gpu_memory [MiB], process_name"
-    echo "GPU-1a2b3c4d-0002-4000-8000-00000000000b, 7, 512 MiB, python train.py";;
-esac
-`;
-  writeFileSync(path.join(folder, 'nvidia-smi'), script);
-  chmodSync(path.join(folder, 'nvidia-smi'), 0o755);
-  alone = gpuAlone(folder);
+  fakeNvidiaSmi(folder);
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -40,7 +28,7 @@ function run(PATH: string, args: readonly string[]): Promise<Ran> {
   });
 }
 
-const gpu = (PATH: string, ...args: string[]): Promise<Ran> => run(PATH, [alone, ...args]);
+const gpu = (PATH: string, ...args: string[]): Promise<Ran> => run(PATH, ['dist/src/cli/main.js', 'gpu', ...args]);
 
 const tools = (): string => `${folder}:/usr/bin:/bin`;
 const withTool = (...args: string[]): Promise<Ran> => gpu(tools(), ...args);
@@ -53,7 +41,7 @@ describe('iguana gpu list, watch and top', () => {
   });
 
   it('lists facts, and why one has no value', async () => {
-    const main = run(tools(), ['dist/src/cli/main.js', 'gpu', 'list']);
+    const listed = withTool('list');
     const { code, out } = await withTool('list', '--json');
     expect(code).toBe(0);
     const gpus = JSON.parse(out);
@@ -61,7 +49,7 @@ describe('iguana gpu list, watch and top', () => {
     expect(gpus[0]).toMatchObject({ utilization: 0, memoryUsedMb: 0, fanPercent: null, processes: [], stale: false });
     expect(gpus[0].absent).toMatchObject({ fanPercent: 'not-supported' });
     expect(gpus[1].processes).toMatchObject([{ pid: 7, name: 'python train.py', memoryMb: 512 }]);
-    const { out: table } = await main;
+    const { out: table } = await listed;
     expect(table).toMatch(/H100 80GB HBM3 +58\.6 \/ 79\.6 +97 % +88 +690 \/ 700 +1 +draining/);
     expect(table).toContain('the driver asks for gpu reset');
   });
@@ -80,10 +68,7 @@ describe('iguana gpu list, watch and top', () => {
   });
 
   it('names what is wrong with an option', async () => {
-    const [every, times] = await Promise.all([
-      run(tools(), ['dist/src/cli/main.js', 'gpu', 'top', '--every', 'x']),
-      withTool('watch', '--times', '1.5'),
-    ]);
+    const [every, times] = await Promise.all([withTool('top', '--every', 'x'), withTool('watch', '--times', '1.5')]);
     expect([every.code, every.err]).toEqual([2, expect.stringMatching(/^IGU_USAGE --every x: Seconds from 0\.05/)]);
     expect(times.err).toMatch(/IGU_USAGE --times 1\.5: A whole number from 1/);
   });

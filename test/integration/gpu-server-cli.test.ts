@@ -5,23 +5,19 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { CommanderError } from 'commander';
-import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { gpuCommand } from '../../src/cli/gpu.js';
-import { exitCodeOf } from '../../src/cli/main.js';
 import { VirtualClock } from '../../src/clock.js';
 import { LiveModel } from '../../src/dashboard/live-model.js';
 import { type Dashboard, startDashboard } from '../../src/dashboard/server.js';
-import { messageOf } from '../../src/errors.js';
 import { type LocalGpus, localGpus } from '../../src/gpu/local-gpus.js';
 import { type Gpu, type GpuPartition, known } from '../../src/gpu/types.js';
-import { gpuAlone } from '../support/gpu-alone.js';
+import { commandHere } from '../support/command-here.js';
 import { until } from '../support/kafka.js';
 import { gpuOf } from '../unit/gpu/gpu-fixture.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'iguana-gpu-server-'));
 const main = path.resolve('dist/src/cli/main.js');
-const alone = gpuAlone(folder);
 const token = 'secret';
 const running: ChildProcess[] = [];
 let gpus: LocalGpus;
@@ -48,36 +44,7 @@ afterEach(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** `iguana gpu …` in this process, since starting one takes a second. */
-async function iguana(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  let out = '';
-  let err = '';
-  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
-    out += String(text);
-    return true;
-  });
-  const stderr = vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
-    err += String(text);
-    return true;
-  });
-  process.exitCode = 0;
-  let code = 0;
-  try {
-    vi.stubEnv('IGUANA_URL', url);
-    vi.stubEnv('IGUANA_TOKEN', token);
-    await gpuCommand().exitOverride().parseAsync(args, { from: 'user' });
-    code = Number(process.exitCode);
-  } catch (error) {
-    code = exitCodeOf(error);
-    if (!(error instanceof CommanderError)) err += messageOf(error);
-  } finally {
-    stdout.mockRestore();
-    stderr.mockRestore();
-    vi.unstubAllEnvs();
-    process.exitCode = 0;
-  }
-  return { code, out, err };
-}
+const iguana = (...args: string[]) => commandHere(gpuCommand, args, { IGUANA_URL: url, IGUANA_TOKEN: token });
 
 async function json<T>(...args: string[]): Promise<T> {
   const { code, out, err } = await iguana(...args, '--json');
@@ -86,7 +53,7 @@ async function json<T>(...args: string[]): Promise<T> {
 }
 
 /** The command as a process of its own, which runs another one. */
-const start = (...args: string[]) => run([alone, ...args]);
+const start = (...args: string[]) => run([main, 'gpu', ...args]);
 
 function run(args: readonly string[]) {
   const child = spawn(process.execPath, args, {
