@@ -6,7 +6,7 @@ import { IguanaError, messageOf } from '../errors.js';
 import type { GpuRequest } from '../gpu/allocator-rules.js';
 import type { Reservation } from '../gpu/ledger.js';
 import type { PreallocationCosts } from '../gpu/preallocation.js';
-import { gpu, usedGpus } from './gpu.js';
+import { gpu, onNode, usedGpus } from './gpu.js';
 import { GpuForecast, type GpuReadiness } from './gpu-forecast.js';
 import { GpuInstances } from './gpu-instances.js';
 import { type GpuNeeds, requestOf } from './gpu-needs.js';
@@ -175,11 +175,12 @@ export const constellation = {
       throw new IguanaError('IGU_USAGE', { what: `cluster ${name} has no GPUs: make it with gpuEnabled: true` });
     if (!Number.isSafeInteger(count) || count < 1)
       throw new IguanaError('IGU_USAGE', { what: `${count} GPUs cannot be kept: a whole number from 1 is needed` });
-    const { owner = name, ...request } = entry.request;
+    const { owner = name, ...asked } = entry.request;
+    const request = onNode(await usedGpus(), asked);
     const made: Reservation[] = [];
     try {
       for (let gpus = 0; gpus < count; gpus += request.gpuCount ?? 1)
-        made.push(await gpu.reserve(owner, { ...(await placedHere(request)), forMs }));
+        made.push(await gpu.reserve(owner, { ...request, forMs }));
     } catch (error) {
       for (const { id } of made) await gpu.deallocate(id);
       throw error;
@@ -248,16 +249,10 @@ async function end(entry: Entry): Promise<void> {
   }
 }
 
-/** The GPUs must be on the machine that the process is on. */
-async function placedHere(request: GpuRequest): Promise<GpuRequest> {
-  const { node } = await usedGpus();
-  return node === undefined || request.node !== undefined ? request : { ...request, node };
-}
-
 async function beginForecast(entry: Entry, clock: Clock, costs: PreallocationCosts): Promise<void> {
-  const { service } = await usedGpus();
+  const used = await usedGpus();
   const { owner, ...request } = entry.request!;
-  const forecast = new GpuForecast(service, owner!, await placedHere(request), clock.now(), costs);
+  const forecast = new GpuForecast(used.service, owner!, onNode(used, request), clock.now(), costs);
   let looking: Promise<void> | undefined;
   const look = async (): Promise<void> => {
     try {

@@ -1,4 +1,5 @@
 import type { GpuRequest } from '../gpu/allocator-rules.js';
+import { releaseIfThere } from '../gpu/gpu-over.js';
 import type { GpuService } from '../gpu/gpu-service.js';
 import type { Reservation } from '../gpu/ledger.js';
 import {
@@ -8,7 +9,6 @@ import {
   PreallocationPolicy,
 } from '../gpu/preallocation.js';
 import { SeriesForecaster } from '../models/series-forecaster.js';
-import { releaseIfThere } from './gpu-over.js';
 
 /** How it stands with what is kept ready. */
 export interface GpuReadiness extends PreallocationDecision {
@@ -58,6 +58,8 @@ export class GpuForecast {
     this.horizons = Array.from({ length: Math.max(1, Math.ceil((leadMs + reviewMs) / reviewMs)) }, (_, i) => i + 1);
     this.lastAt = now;
     this.step = Math.floor(now / reviewMs) * reviewMs;
+    // what is held already was asked for before
+    this.count();
   }
 
   /** One look: counts what was asked for since the last one, decides, and brings reservations to that. Call it every `reviewMs`. */

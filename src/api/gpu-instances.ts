@@ -2,11 +2,11 @@ import { type Clock, wallClock } from '../clock.js';
 import { IguanaError } from '../errors.js';
 import type { GpuGrant } from '../gpu/allocator.js';
 import type { GpuRequest } from '../gpu/allocator-rules.js';
+import { isOver, releaseIfThere } from '../gpu/gpu-over.js';
 import type { GpuService } from '../gpu/gpu-service.js';
-import { type UsedGpus, usedGpus } from './gpu.js';
+import { onNode, type UsedGpus, usedGpus } from './gpu.js';
 import { checkedRequest, checkedWait } from './gpu-checks.js';
 import { keepLease } from './gpu-lease.js';
-import { isOver, releaseIfThere } from './gpu-over.js';
 import { GpuRefusedError } from './gpu-refused.js';
 
 export interface GpuInstancesOptions {
@@ -79,9 +79,9 @@ export class GpuInstances {
     this.forget(instance);
   }
 
-  private async ask(instance: string, { service, node }: UsedGpus): Promise<GpuGrant> {
-    const { request } = this.options;
-    const here = node === undefined || request.node !== undefined ? request : { ...request, node };
+  private async ask(instance: string, used: UsedGpus): Promise<GpuGrant> {
+    const { service } = used;
+    const here = onNode(used, this.options.request);
     const waitMs = checkedWait(instance, this.options.waitMs);
     const answer = await service.allocate(instance, checkedRequest(instance, here), { waitMs });
     if (!answer.granted) throw new GpuRefusedError(instance, answer);
@@ -102,20 +102,17 @@ export class GpuInstances {
     if (this.held.get(instance)?.grant.allocation.id === id) return;
     this.forget(instance);
     const { clock = wallClock, onLost } = this.options;
-    const endLease =
-      leaseMs === null
-        ? () => undefined
-        : keepLease({
-            leaseMs,
-            expiresAt,
-            clock,
-            renew: () => service.renew(id),
-            isOver,
-            onLost: (why) => {
-              this.held.delete(instance);
-              onLost(instance, why);
-            },
-          });
+    const endLease = keepLease({
+      leaseMs,
+      expiresAt,
+      clock,
+      renew: () => service.renew(id),
+      isOver,
+      onLost: (why) => {
+        this.held.delete(instance);
+        onLost(instance, why);
+      },
+    });
     this.held.set(instance, { grant, service, endLease });
   }
 

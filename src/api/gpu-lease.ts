@@ -2,8 +2,8 @@ import { type Clock, wallClock } from '../clock.js';
 import { messageOf } from '../errors.js';
 
 export interface LeaseOptions {
-  /** A heartbeat makes it last so long again, ms. */
-  readonly leaseMs: number;
+  /** A heartbeat makes it last so long again, ms; null: it lasts without. */
+  readonly leaseMs: number | null;
   /** When it ends without a heartbeat, ms since 1970: one that has lasted a while already is renewed at once. Default: it begins now. */
   readonly expiresAt?: number | null;
   /** The heartbeat. */
@@ -35,6 +35,7 @@ export function keepLease({
   onLost,
   clock = wallClock,
 }: LeaseOptions): () => void {
+  if (leaseMs === null) return () => undefined;
   const begun = clock.now();
   let renewed = begun;
   let due = begun + leaseMs / BEATS;

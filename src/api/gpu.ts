@@ -10,6 +10,7 @@ import { defined } from '../defined.js';
 import { IguanaError } from '../errors.js';
 import type { GangMember, GpuDenial, GpuGrant } from '../gpu/allocator.js';
 import type { GpuRequest, GpuSharing } from '../gpu/allocator-rules.js';
+import { isOver, releaseIfThere } from '../gpu/gpu-over.js';
 import type { AllocateOptions, GpuPlan, GpuService, GpuStats, WaitingRequest } from '../gpu/gpu-service.js';
 import type { Allocation, LedgerRecord, Reservation } from '../gpu/ledger.js';
 import { type LocalGpusOptions, localGpus } from '../gpu/local-gpus.js';
@@ -19,7 +20,6 @@ import type { ConnectionOptions } from '../kafka/client.js';
 import { checkedRequest, checkedReservation, checkedWait } from './gpu-checks.js';
 import { type DiscoveredGpu, type DiscoveredProcess, discoveredGpu } from './gpu-discovered.js';
 import { keepLease } from './gpu-lease.js';
-import { isOver, releaseIfThere } from './gpu-over.js';
 import { GpuRefusedError } from './gpu-refused.js';
 
 /** As `gpu.sharing` of iguana.yaml: `mode` with what belongs to it; `node` and `gpu` (id or product) may have `*` for any characters. */
@@ -127,20 +127,26 @@ function sharingOf(sharing: GpuOptions['sharing']): LocalGpusOptions['sharing'] 
 
 /** The GPUs that `gpu` gives, for what else of the library hands them out. */
 export function usedGpus(): Promise<UsedGpus> {
-  shared ??= begin({});
-  return shared;
+  return shared ?? started(begin({}));
+}
+
+/** One that cannot begin is begun anew at the next use. */
+function started(beginning: Promise<UsedGpus>): Promise<UsedGpus> {
+  shared = beginning;
+  beginning.catch(() => {
+    if (shared === beginning) shared = undefined;
+  });
+  return beginning;
 }
 
 async function use(start: () => Promise<UsedGpus>): Promise<void> {
   if (shared) throw new IguanaError('IGU_USAGE', { what: 'GPUs are in use already: say how before, or close them' });
-  const beginning = start();
-  shared = beginning;
-  try {
-    await beginning;
-  } catch (error) {
-    shared = undefined;
-    throw error;
-  }
+  await started(start());
+}
+
+/** GPUs for a process here must be of this machine. */
+export function onNode({ node }: UsedGpus, request: GpuRequest): GpuRequest {
+  return node === undefined || request.node !== undefined ? request : { ...request, node };
 }
 
 const service = async (): Promise<GpuService> => (await usedGpus()).service;
@@ -294,9 +300,11 @@ export const gpu = {
 };
 
 async function found(id: string): Promise<DiscoveredGpu> {
-  const one = (await gpu.discover()).find((candidate) => candidate.id === id);
-  if (!one) throw new IguanaError('IGU_NOT_FOUND', { what: 'GPU', name: id, fix: 'gpu.discover() tells their ids' });
-  return one;
+  for (const { node, gpus } of (await service()).nodes()) {
+    const one = gpus.find((candidate) => candidate.id === id);
+    if (one) return discoveredGpu(node, one);
+  }
+  throw new IguanaError('IGU_NOT_FOUND', { what: 'GPU', name: id, fix: 'gpu.discover() tells their ids' });
 }
 
 function keepAllocation(

@@ -18,7 +18,9 @@ export function scriptCommand(script: string, args: readonly string[]): { comman
   }
   if (ending === '.py') return { command: 'python3', args: [file, ...args] };
   if (!interpreted) return { command: file, args };
-  const typed = ending.endsWith('ts') && !('typescript' in process.features && process.features.typescript);
+  // what only strips types does not run enums and parameter properties
+  const own = 'typescript' in process.features ? process.features.typescript : undefined;
+  const typed = ending.endsWith('ts') && own !== 'transform';
   return { command: process.execPath, args: [...(typed ? ['--import', typescriptHooks()] : []), file, ...args] };
 }
 

@@ -6,7 +6,7 @@ import type { PeriodBill } from '../functions/usage-ledger.js';
 import { costText, type ListedFunction, timeText, triggerText } from './function-text.js';
 import { ask, functionPath, type ServerOptions, serverOptions } from './server-client.js';
 import { wholeNumber } from './suggest.js';
-import { aligned, paint, textTable } from './terminal.js';
+import { aligned, paint, printJson, textTable } from './terminal.js';
 
 /** `--follow` asks this often, ms. */
 const FOLLOW_MS = 1_000;
@@ -17,7 +17,7 @@ export function functionListCommand(): Command {
     .addHelpText('after', '\nExamples:\n  iguana function list\n  iguana function list --json')
     .action(async (options: ServerOptions) => {
       const functions = await ask<ListedFunction[]>(options, 'GET', functionPath());
-      if (options.json) return print(functions);
+      if (options.json) return printJson(functions);
       if (functions.length === 0) {
         process.stdout.write('No function is deployed; `iguana function init NAME` makes a first one.\n');
         return;
@@ -48,7 +48,7 @@ export function functionMetricsCommand(): Command {
     .argument('<name>', 'function');
   return serverOptions(command).action(async (name: string, options: ServerOptions) => {
     const metrics = await ask<FunctionMetrics>(options, 'GET', functionPath(name, 'metrics'));
-    if (options.json) return print(metrics);
+    if (options.json) return printJson(metrics);
     const { totalInvocations, successfulInvocations, coldStarts } = metrics;
     const causes = Object.entries(metrics.coldStartsByCause).map(([cause, count]) => `${cause} ${count}`);
     const failed = Object.entries(metrics.failedInvocations).map(([code, count]) => `${code} ${count}`);
@@ -94,7 +94,7 @@ export function functionBillingCommand(): Command {
       if (options.end !== undefined) query.set('end', String(options.end));
       const asked = query.size > 0 ? `?${query}` : '';
       const bill = await ask<PeriodBill>(options, 'GET', functionPath(name, 'billing') + asked);
-      if (options.json) return print(bill);
+      if (options.json) return printJson(bill);
       const rows: [string, string][] = [
         ['calls', String(bill.invocationCount)],
         ['compute', `${timeText(bill.computeTimeMs)} (${bill.gbSeconds.toPrecision(6)} GB-seconds)`],
@@ -163,8 +163,4 @@ function parseMoment(given: string): number {
   if (time === undefined)
     throw new InvalidArgumentError('A time such as 2026-01-31T12:00:00Z, or ms since 1970, is needed.');
   return time;
-}
-
-function print(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }

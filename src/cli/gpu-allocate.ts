@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import type { GpuGrant } from '../gpu/allocator.js';
+import { isOver } from '../gpu/gpu-over.js';
 import type { Allocation, LedgerRecord } from '../gpu/ledger.js';
 import {
   type ClaimOptions,
@@ -13,10 +14,10 @@ import {
   timeOf,
 } from './gpu-request.js';
 import { runOnGpus, tell } from './gpu-run.js';
-import { environmentLines, grantLine, grantText, stepCommands, tellRefusal } from './gpu-text.js';
+import { environmentLines, grantLine, grantText, partitionNumbers, stepCommands, tellRefusal } from './gpu-text.js';
 import { ask, gpuPath, type ServerOptions, serverOptions } from './server-client.js';
 import { oneOf } from './suggest.js';
-import { paint } from './terminal.js';
+import { paint, printJson } from './terminal.js';
 
 interface AllocateOptions extends ServerOptions, NeedOptions, ClaimOptions {
   readonly wait?: number;
@@ -72,7 +73,7 @@ async function noteHeld(options: AllocateOptions, instance: string): Promise<voi
     const { id } = await ask<LedgerRecord>(options, 'GET', gpuPath('allocations', instance));
     tell(`${instance} has ${id} already: the first command of this name that ends gives it back`);
   } catch (error) {
-    if (codeOf(error) !== 'IGU_GPU_ALLOCATION') throw error;
+    if (!isOver(error)) throw error;
   }
 }
 
@@ -128,8 +129,8 @@ async function givenBackAtSignal<T>(
 
 async function show(options: AllocateOptions, grant: GpuGrant): Promise<void> {
   const { allocation, environment } = grant;
-  const steps = await stepCommands(options, grant.steps);
-  if (options.json) process.stdout.write(`${JSON.stringify(grant, null, 2)}\n`);
+  const steps = await commandsOf(options, grant);
+  if (options.json) printJson(grant);
   else if (!options.env) process.stdout.write(`${grantText(grant, steps)}\n`);
   else {
     const all = { ...environment, IGUANA_GPU_ALLOCATION: allocation.id };
@@ -159,7 +160,7 @@ async function environmentOf(options: AllocateOptions, grant: GpuGrant): Promise
   const deadline = Date.now() + (options.wait ?? 0);
   const pause = Math.min(PARTITION_MS, (allocation.leaseMs ?? Number.POSITIVE_INFINITY) / 3);
   if (Object.keys(environment).length === 0)
-    for (const step of await stepCommands(options, grant.steps)) process.stderr.write(`${step}\n`);
+    for (const step of await commandsOf(options, grant)) process.stderr.write(`${step}\n`);
   while (Object.keys(environment).length === 0) {
     if (grant.steps.length === 0 || Date.now() >= deadline) {
       const { instance } = allocation;
@@ -170,6 +171,10 @@ async function environmentOf(options: AllocateOptions, grant: GpuGrant): Promise
     ({ environment } = await patiently(deadline, renew));
   }
   return environment;
+}
+
+async function commandsOf(options: AllocateOptions, { steps }: GpuGrant): Promise<string[]> {
+  return stepCommands(steps, await partitionNumbers(options, steps));
 }
 
 function missingText({ steps, node, gpuIds }: GpuGrant): string {
@@ -183,7 +188,7 @@ async function release(options: AllocateOptions, idOrInstance: string): Promise<
   try {
     await ask(options, 'DELETE', gpuPath('allocations', idOrInstance));
   } catch (error) {
-    if (codeOf(error) === 'IGU_GPU_ALLOCATION') return;
+    if (isOver(error)) return;
     const then =
       options.lease === 'none'
         ? `it is held until \`iguana gpu release ${idOrInstance}\``

@@ -1,11 +1,12 @@
-import { gpusText, partText, type ToldHolder, type ToldNode, timeText } from './gpu-text.js';
+import type { HeldGpu } from '../dashboard/gpu-holders.js';
+import { gpusText, partText, type ToldNode, timeText } from './gpu-text.js';
 import { ask, gpuPath, type ServerOptions } from './server-client.js';
-import { paint, textTable } from './terminal.js';
+import { paint, printJson, textTable } from './terminal.js';
 
 /** `iguana gpu list --cluster`: all nodes as a running Iguana knows them, and who holds their GPUs. */
 export async function listCluster(options: ServerOptions): Promise<void> {
   const nodes = await ask<ToldNode[]>(options, 'GET', gpuPath('nodes'));
-  if (options.json) process.stdout.write(`${JSON.stringify(nodes, null, 2)}\n`);
+  if (options.json) printJson(nodes);
   else process.stdout.write(`${clusterText(nodes, Date.now())}\n`);
 }
 
@@ -37,7 +38,7 @@ function healthText(health: unknown, stale: boolean): string {
   return stale ? `${state} (stale)` : state;
 }
 
-function holderText({ kind, instance, owner, mode, memoryMb, shareMilli, partition }: ToldHolder): string {
+function holderText({ kind, instance, owner, mode, memoryMb, shareMilli, partition }: HeldGpu): string {
   const who = kind === 'reservation' || instance === null ? `reserved for ${owner}` : instance;
   return mode === 'exclusive' ? who : `${who} (${mode}, ${partText(shareMilli, memoryMb, partition?.profile)})`;
 }

@@ -10,7 +10,7 @@ import { listCluster } from './gpu-cluster.js';
 import { checked } from './gpu-request.js';
 import { type ServerOptions, serverAddress } from './server-client.js';
 import { wholeNumber } from './suggest.js';
-import { paint, textTable } from './terminal.js';
+import { paint, printJson, textTable } from './terminal.js';
 import { untilStopped } from './until-stopped.js';
 
 const colours = { ok: 'green', degraded: 'yellow', draining: 'yellow', lost: 'red' } as const satisfies Record<
@@ -35,7 +35,7 @@ export function gpuListCommand(): Command {
       if (cluster) return listCluster(options);
       const inventory = await discover(new ToolRunner().run, wallClock);
       if (json) {
-        process.stdout.write(`${JSON.stringify(inventory.gpus.map(plainGpu), null, 2)}\n`);
+        printJson(inventory.gpus.map(plainGpu));
         if (inventory.gpus.length === 0) process.stderr.write(`${inventory.summary}\n`);
       } else process.stdout.write(`${inventoryText(inventory)}\n`);
       for (const problem of inventory.problems) process.stderr.write(`${paint('dim', problem, process.stderr)}\n`);

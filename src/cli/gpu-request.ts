@@ -2,9 +2,10 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { defined } from '../defined.js';
 import { IguanaError } from '../errors.js';
 import type { GpuRequest } from '../gpu/allocator-rules.js';
-import type { SharingMode } from '../gpu/ledger.js';
-import type { GpuVendor } from '../gpu/types.js';
-import { oneOf, wholeNumber } from './suggest.js';
+import { type SharingMode, sharingModes } from '../gpu/ledger.js';
+import { type GpuVendor, gpuVendors } from '../gpu/types.js';
+import { gpuSchedulerLimits } from '../limits.js';
+import { durationOf, oneOf, wholeNumber } from './suggest.js';
 
 /** What GPUs are asked for, as the command line says it. */
 export interface NeedOptions {
@@ -28,26 +29,20 @@ export interface ClaimOptions {
   readonly lease?: number | 'none';
 }
 
-const vendors = ['nvidia', 'amd', 'intel'] as const satisfies readonly GpuVendor[];
-const modes = [
-  'exclusive',
-  'shared',
-  'time-slicing',
-  'mps',
-  'mig',
-  'partition',
-] as const satisfies readonly SharingMode[];
-
 /** Options that say which GPUs would do. */
 export function needOptions(command: Command): Command {
   return command
-    .option('--gpus <n>', 'so many, on one node (default: 1)', checked('--gpus', wholeNumber(1, 1_024)))
+    .option(
+      '--gpus <n>',
+      'so many, on one node (default: 1)',
+      checked('--gpus', wholeNumber(1, gpuSchedulerLimits.maxGpusPerRequest)),
+    )
     .option('--memory <mb>', 'MiB on each', checked('--memory', memory))
     .option('--share <part>', "a part of each one's compute, above 0 to 1", checked('--share', share))
     .option('--exclusive', 'nobody else on them (default: when neither memory nor share is given)')
     .option('--model <words>', 'words of the product name, such as A100 or "A100 80GB"')
-    .option('--vendor <name>', vendors.join(', '), checked('--vendor', oneOf(vendors)))
-    .option('--mode <name>', `how they are shared: ${modes.join(', ')}`, checked('--mode', oneOf(modes)))
+    .option('--vendor <name>', gpuVendors.join(', '), checked('--vendor', oneOf(gpuVendors)))
+    .option('--mode <name>', `how they are shared: ${sharingModes.join(', ')}`, checked('--mode', oneOf(sharingModes)))
     .option('--profile <name>', 'MIG or AMD partition, such as 3g.40gb')
     .option('--min-compute <version>', 'NVIDIA compute capability, such as 8.0', checked('--min-compute', capability))
     .option('--node <name>', 'on this node only');
@@ -86,9 +81,7 @@ export function requestOf(options: NeedOptions & ClaimOptions): GpuRequest {
 /** A parser of times such as 500ms, 60s, 10m or 2h. */
 export function timeOf(option: string): (given: string) => number {
   return checked(option, (given) => {
-    const parts = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(given);
-    const unit = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[parts?.[2] ?? ''];
-    const ms = Math.ceil(Number(parts?.[1]) * (unit ?? Number.NaN));
+    const ms = Math.ceil(durationOf(given) ?? Number.NaN);
     if (!(ms > 0)) throw new InvalidArgumentError('A time such as 500ms, 60s, 10m or 2h is needed.');
     return ms;
   });

@@ -4,8 +4,9 @@ import os from 'node:os';
 import { keepLease } from '../api/gpu-lease.js';
 import { IguanaError, messageOf } from '../errors.js';
 import type { GpuGrant } from '../gpu/allocator.js';
+import { isOver } from '../gpu/gpu-over.js';
 import type { Allocation } from '../gpu/ledger.js';
-import { AnsweredError, ask, gpuPath, type ServerOptions } from './server-client.js';
+import { ask, gpuPath, type ServerOptions } from './server-client.js';
 import { paint } from './terminal.js';
 
 /** What is passed on to the command. */
@@ -53,26 +54,23 @@ async function supervise(
 ): Promise<number> {
   let stopped = false;
   const { leaseMs, expiresAt } = allocation;
-  const endLease =
-    leaseMs === null
-      ? undefined
-      : keepLease({
-          leaseMs,
-          expiresAt,
-          renew: () => ask(options, 'POST', gpuPath('allocations', allocation.id, 'renew'), {}, leaseMs),
-          isOver: (error) => error instanceof AnsweredError && error.code === 'IGU_GPU_ALLOCATION',
-          onLost: (why) => {
-            const then = onLost === 'stop' ? `${command} is stopped` : `${command} goes on, others may be given them`;
-            tell(`the GPUs of ${allocation.instance} are lost: ${why}; ${then}`);
-            if (onLost !== 'stop') return;
-            stopped = true;
-            child.kill('SIGTERM');
-            const kill = setTimeout(() => child.kill('SIGKILL'), GRACE_MS);
-            child.once('exit', () => clearTimeout(kill));
-          },
-        });
+  const endLease = keepLease({
+    leaseMs,
+    expiresAt,
+    renew: () => ask(options, 'POST', gpuPath('allocations', allocation.id, 'renew'), {}, leaseMs ?? undefined),
+    isOver,
+    onLost: (why) => {
+      const then = onLost === 'stop' ? `${command} is stopped` : `${command} goes on, others may be given them`;
+      tell(`the GPUs of ${allocation.instance} are lost: ${why}; ${then}`);
+      if (onLost !== 'stop') return;
+      stopped = true;
+      child.kill('SIGTERM');
+      const kill = setTimeout(() => child.kill('SIGKILL'), GRACE_MS);
+      child.once('exit', () => clearTimeout(kill));
+    },
+  });
   const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
-  endLease?.();
+  endLease();
   const status = signal === null ? (code ?? 1) : 128 + os.constants.signals[signal];
   return stopped && status === 0 ? 1 : status;
 }

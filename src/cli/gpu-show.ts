@@ -5,10 +5,10 @@ import type { GpuRefusal } from '../gpu/allocator-rules.js';
 import type { GpuPlan, WaitingRequest } from '../gpu/gpu-service.js';
 import type { LedgerRecord } from '../gpu/ledger.js';
 import { type ClaimOptions, checked, claimOptions, type NeedOptions, needOptions, requestOf } from './gpu-request.js';
-import { partText, stepCommands, type ToldNode, timeText } from './gpu-text.js';
+import { partitionNumbers, partText, stepCommands, type ToldNode, timeText } from './gpu-text.js';
 import { ask, gpuPath, type ServerOptions, serverOptions } from './server-client.js';
 import { wholeNumber } from './suggest.js';
-import { textTable } from './terminal.js';
+import { printJson, textTable } from './terminal.js';
 
 interface Explained {
   readonly fits: readonly string[];
@@ -29,7 +29,7 @@ export function gpuExplainCommand(): Command {
     .action(async (instance: string | undefined, options: ServerOptions & NeedOptions & ClaimOptions) => {
       const body = { ...requestOf(options), ...defined({ instance }) };
       const explained = await ask<Explained>(options, 'POST', gpuPath('explain'), body);
-      if (options.json) return print(explained);
+      if (options.json) return printJson(explained);
       const nodes = await ask<ToldNode[]>(options, 'GET', gpuPath('nodes'));
       process.stdout.write(`${explainText(explained, nodes)}\n`);
     });
@@ -65,7 +65,7 @@ export function gpuPlanCommand(): Command {
     .action(async (options: ServerOptions & { maxMoves?: number }) => {
       const asked = options.maxMoves === undefined ? '' : `?maxMoves=${options.maxMoves}`;
       const plan = await ask<GpuPlan>(options, 'GET', gpuPath('plan') + asked);
-      if (options.json) return print(plan);
+      if (options.json) return printJson(plan);
       process.stdout.write(`${await planText(plan, options)}\n`);
     });
 }
@@ -91,9 +91,11 @@ async function planText(
             ]),
           ),
         ];
+  const allSteps = partitions.flatMap(({ steps }) => steps);
+  const numbers = await partitionNumbers(options, allSteps);
   for (const { allocation, node, steps } of partitions) {
     lines.push(`${allocation} waits for its partition; on ${node}:`);
-    for (const command of await stepCommands(options, steps)) lines.push(`  ${command}`);
+    for (const command of stepCommands(steps, numbers)) lines.push(`  ${command}`);
   }
   return lines.join('\n');
 }
@@ -109,22 +111,25 @@ export function gpuAllocationsCommand(): Command {
         ask<LedgerRecord[]>(options, 'GET', gpuPath('allocations')),
         ask<WaitingRequest[]>(options, 'GET', gpuPath('waiting')),
       ]);
-      if (options.json) return print({ records, waiting });
+      if (options.json) return printJson({ records, waiting });
       process.stdout.write(`${allocationsText(records, waiting, Date.now())}\n`);
     });
 }
 
 function allocationsText(records: readonly LedgerRecord[], waiting: readonly WaitingRequest[], now: number): string {
   const parts: string[] = [];
-  const rows = records.map((record) => [
-    record.id,
-    record.owner,
-    record.holdings[0]?.node ?? '-',
-    record.holdings.map(({ gpuId }) => gpuId).join(', '),
-    record.holdings[0]?.mode ?? '-',
-    ...[record.holdings[0]].map((one) => (one ? partText(one.shareMilli, one.memoryMb, one.partition?.profile) : '-')),
-    endText(record.expiresAt, now),
-  ]);
+  const rows = records.map(({ id, owner, holdings, expiresAt }) => {
+    const [first] = holdings;
+    return [
+      id,
+      owner,
+      first?.node ?? '-',
+      holdings.map(({ gpuId }) => gpuId).join(', '),
+      first?.mode ?? '-',
+      first ? partText(first.shareMilli, first.memoryMb, first.partition?.profile) : '-',
+      endText(expiresAt, now),
+    ];
+  });
   if (rows.length > 0) parts.push(textTable(['id', 'owner', 'node', 'GPUs', 'mode', 'of each', 'ends'], rows));
   else parts.push('Nobody holds a GPU.');
   const asks = waiting.map(({ instance, gang, owner, gpuCount, priority, since, until, what }) => [
@@ -151,8 +156,4 @@ const number = (value: number): string => String(Number(value.toFixed(2)));
 
 function placeText({ node, gpuIds }: { node: string; gpuIds: readonly string[] }): string {
   return `${node}: ${gpuIds.join(', ')}`;
-}
-
-function print(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }

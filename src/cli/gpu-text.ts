@@ -1,29 +1,18 @@
 import { refusalsByReason } from '../api/gpu-refused.js';
+import type { HeldGpu } from '../dashboard/gpu-holders.js';
 import type { GpuDenial, GpuGrant } from '../gpu/allocator.js';
 import type { GpuRefusal } from '../gpu/allocator-rules.js';
-import type { GpuHolding } from '../gpu/ledger.js';
 import type { MigStep } from '../gpu/mig/mig-plan.js';
 import type { PlainGpu } from '../gpu/plain-gpu.js';
 import { AnsweredError, ask, gpuPath, type ServerOptions } from './server-client.js';
-import { aligned } from './terminal.js';
+import { aligned, printJson } from './terminal.js';
 
 /** A node as a running Iguana tells it. */
 export interface ToldNode {
   readonly node: string;
   readonly at: number;
   readonly silent: boolean;
-  readonly gpus: readonly (PlainGpu & { readonly holders: readonly ToldHolder[] })[];
-}
-
-export interface ToldHolder {
-  readonly allocation: string;
-  readonly instance: string | null;
-  readonly owner: string;
-  readonly kind: 'allocation' | 'reservation';
-  readonly mode: string;
-  readonly memoryMb: number;
-  readonly shareMilli: number;
-  readonly partition: GpuHolding['partition'] | null;
+  readonly gpus: readonly (PlainGpu & { readonly holders: readonly HeldGpu[] })[];
 }
 
 interface ToldDenial extends GpuDenial {
@@ -42,7 +31,7 @@ function denialOf(error: unknown): ToldDenial | undefined {
 export function tellRefusal(error: unknown, json: boolean | undefined): void {
   const denial = denialOf(error);
   if (!denial) throw error;
-  if (json) process.stdout.write(`${JSON.stringify(denial, null, 2)}\n`);
+  if (json) printJson(denial);
   else {
     const { gpus, gpusLeftOut = 0 } = denial;
     const more = gpusLeftOut > 0 ? [`  and ${gpusText(gpusLeftOut)} more whose reasons are not told here`] : [];
@@ -84,18 +73,25 @@ export function environmentLines(environment: Readonly<Record<string, string>>):
   return Object.entries(environment).map(([name, value]) => `export ${name}='${value.replaceAll("'", "'\\''")}';`);
 }
 
+/** Numbers of the GPU instances that steps destroy, by id: the tool takes no other name. Asks for nothing where none is destroyed. */
+export async function partitionNumbers(
+  options: ServerOptions,
+  steps: readonly MigStep[],
+): Promise<ReadonlyMap<string, number>> {
+  if (!steps.some(({ kind }) => kind === 'destroy')) return new Map();
+  const nodes = await ask<ToldNode[]>(options, 'GET', gpuPath('nodes'));
+  const partitions = nodes.flatMap(({ gpus }) => gpus.flatMap((gpu) => gpu.partitions as readonly ToldPartition[]));
+  return new Map(partitions.flatMap(({ id, gpuInstance }) => (gpuInstance === null ? [] : [[id, gpuInstance]])));
+}
+
+interface ToldPartition {
+  readonly id: string;
+  readonly gpuInstance: number | null;
+}
+
 /** Commands that do the steps, to be run on the GPUs' node. */
-export async function stepCommands(options: ServerOptions, steps: readonly MigStep[]): Promise<string[]> {
-  const told = steps.some(({ kind }) => kind === 'destroy')
-    ? await ask<ToldNode[]>(options, 'GET', gpuPath('nodes'))
-    : [];
-  const instances = new Map<string, number>();
-  for (const { gpus } of told)
-    for (const { partitions } of gpus)
-      if (Array.isArray(partitions))
-        for (const { id, gpuInstance } of partitions as { id: string; gpuInstance: unknown }[])
-          if (typeof gpuInstance === 'number') instances.set(id, gpuInstance);
-  return steps.flatMap((step) => stepCommand(step, instances));
+export function stepCommands(steps: readonly MigStep[], numbers: ReadonlyMap<string, number>): string[] {
+  return steps.flatMap((step) => stepCommand(step, numbers));
 }
 
 function stepCommand(step: MigStep, instances: ReadonlyMap<string, number>): string[] {

@@ -18,7 +18,7 @@ import {
 } from '../simulator/replay-score.js';
 import { excerpt, onGrid, readTrace, type TraceSeries } from '../simulator/trace.js';
 import { runReplay } from './replay-run.js';
-import { oneOf, wholeNumber } from './suggest.js';
+import { durationOf, oneOf, wholeNumber } from './suggest.js';
 import { progress, textTable } from './terminal.js';
 
 interface ReplayOptions {
@@ -288,10 +288,8 @@ function parseSpeed(given: string): number {
 
 /** ms of `15s`, `5m`, `1h` or seconds. */
 function parseDuration(given: string): number {
-  const parts = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(given);
-  const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[parts?.[2] ?? 's'];
-  const ms = Number(parts?.[1]) * (unit ?? Number.NaN);
-  if (!(ms > 0)) throw new InvalidArgumentError('A time such as 15s, 5m or 1h is needed.');
+  const ms = durationOf(/[a-z]$/.test(given) ? given : `${given}s`);
+  if (ms === undefined || !(ms > 0)) throw new InvalidArgumentError('A time such as 15s, 5m or 1h is needed.');
   return ms;
 }
 

@@ -21,6 +21,13 @@ export function wholeNumber(lowest: number, highest: number): (given: string) =>
   };
 }
 
+/** ms of a time with its unit, such as `500ms`, `60s`, `10m` or `2h`; undefined: it is none. */
+export function durationOf(given: string): number | undefined {
+  const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(given) ?? [];
+  if (unit === undefined) return undefined;
+  return Number(count) * { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[unit as 'ms' | 's' | 'm' | 'h'];
+}
+
 /** The word within two edits (or a third of the length) of the given one, if any. */
 export function nearest(given: string, words: readonly string[]): string | undefined {
   let best: string | undefined;

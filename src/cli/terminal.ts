@@ -17,6 +17,11 @@ export function paint(style: Style, text: string, stream: NodeJS.WriteStream = p
   return `\u001b[${on}m${text}\u001b[${off}m`;
 }
 
+/** What `--json` prints. */
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+}
+
 /** Rows of label and text with the labels padded to one width. */
 export function aligned(rows: readonly (readonly [string, string])[]): string {
   const width = Math.max(...rows.map(([label]) => label.length));

@@ -181,13 +181,7 @@ function snapshotOf(gpus: GpuService): Snapshot {
     notTold += all.length - told.length;
     // What a silent node said last is no value of now.
     const seen = silent ? told.map((gpu) => ({ ...gpu, stale: true })) : told;
-    for (const { name, labels, value } of gpuSamples({
-      gpus: seen,
-      takenAt: at,
-      tools: [],
-      summary: '',
-      problems: [],
-    })) {
+    for (const { name, labels, value } of gpuSamples({ gpus: seen, takenAt: at })) {
       const { times = 1, per = 1 } = gpuMetrics[name] ?? {};
       const others = samples.get(name);
       const full = withNode.get(labels) ?? { ...labels, node };

@@ -3,7 +3,8 @@ import { setImmediate as othersTurn } from 'node:timers/promises';
 import { z } from 'zod';
 import { IguanaError } from '../errors.js';
 import type { GpuDenial, GpuGrant } from '../gpu/allocator.js';
-import { readGpuRequest } from '../gpu/commands.js';
+import { gpuName, readGpuRequest, ttlMs, waitMs } from '../gpu/commands.js';
+import { isOver } from '../gpu/gpu-over.js';
 import type { GpuService } from '../gpu/gpu-service.js';
 import { plainGpu } from '../gpu/plain-gpu.js';
 import { gpuHttpLimits, gpuSchedulerLimits, httpLimits } from '../limits.js';
@@ -28,23 +29,21 @@ export const gpuRoutes = {
   '/api/gpu/plan': 'moves and partitions that would leave less waste; ?maxMoves= (default 10); nothing is done',
 } as const;
 
-const name = z.string().min(1).max(gpuSchedulerLimits.maxNameLength);
-const waitMs = z.number().int().min(0).max(gpuSchedulerLimits.maxWaitMs).default(0);
 const gangSchema = z.strictObject({
-  gang: name,
+  gang: gpuName,
   members: z
-    .array(z.strictObject({ instance: name, request: z.unknown().optional() }))
+    .array(z.strictObject({ instance: gpuName, request: z.unknown().optional() }))
     .min(1)
     .max(gpuSchedulerLimits.maxGangMembers),
   waitMs,
 });
 /** Their other fields are those of the request, which `readGpuRequest` checks. */
-const allocateSchema = z.looseObject({ instance: name, waitMs });
+const allocateSchema = z.looseObject({ instance: gpuName, waitMs });
 const reserveSchema = z.looseObject({
-  owner: name,
-  ttlMs: z.number().int().positive().max(gpuSchedulerLimits.maxReservationMs),
+  owner: gpuName,
+  ttlMs,
 });
-const explainSchema = z.looseObject({ instance: name.optional() });
+const explainSchema = z.looseObject({ instance: gpuName.optional() });
 
 /** For whom it is explained when nobody is named; no instance is likely to be called so. */
 const NOBODY = '(explain)';
@@ -193,8 +192,7 @@ export class GpuRoutes {
     const gone = (): void => {
       if (this.asking.get(who) !== mine) return;
       gpus.release(who).catch((error: unknown) => {
-        const over = error instanceof IguanaError && error.code === 'IGU_GPU_ALLOCATION';
-        if (!over) this.onError(error);
+        if (!isOver(error)) this.onError(error);
       });
     };
     this.asking.set(who, mine);

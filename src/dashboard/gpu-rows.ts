@@ -53,7 +53,8 @@ export interface ShownGpu extends Readonly<Record<ShownFact, number | null>> {
   /** What and what to do, a sentence each; the worst first. */
   readonly causes: readonly string[];
   readonly stale: boolean;
-  readonly seenAt: number;
+  /** Of what is stale; null: it changes with every look, and nothing else does. */
+  readonly seenAt: number | null;
   readonly absent: Readonly<Partial<Record<ShownFact, AbsenceReason>>>;
   readonly processes: number | null;
   readonly tenants: readonly ShownTenant[];
@@ -65,7 +66,8 @@ export interface ShownGpu extends Readonly<Record<ShownFact, number | null>> {
 
 interface ShownNode {
   readonly node: string;
-  readonly at: number;
+  /** Of a silent one when it was last heard; null: it is heard all the time. */
+  readonly at: number | null;
   readonly silent: boolean;
   readonly gpus: readonly ShownGpu[];
   /** GPUs of it that are not shown. */
@@ -98,7 +100,7 @@ export function gpuRows(gpus: GpuService): ShownGpus {
     if (room === 0) break;
     const shown = of.slice(0, room).map((gpu) => shownGpu(gpu, holders(node, gpu.id)));
     room -= shown.length;
-    nodes.push({ node, at, silent, gpus: shown, more: of.length - shown.length });
+    nodes.push({ node, at: silent ? at : null, silent, gpus: shown, more: of.length - shown.length });
   }
   nodes.sort((a, b) => (a.node < b.node ? -1 : 1));
   const waiting = [...gpus.waiting()].sort((a, b) => b.priority - a.priority || a.since - b.since);
@@ -133,13 +135,13 @@ function shownGpu(gpu: Gpu, held: readonly HeldGpu[]): ShownGpu {
     values[fact] = told.value;
     if (told.absent) absent[fact] = told.absent;
   }
-  const severity: HealthState[] = ['lost', 'draining', 'degraded'];
-  const causes = [...health.causes].sort((a, b) => severity.indexOf(a.state) - severity.indexOf(b.state));
   const { maxShownCauses, maxShownTenants } = gpuHttpLimits;
   return {
-    ...{ id, name, vendor, health: health.state, stale, seenAt, absent },
+    ...{ id, name, vendor, health: health.state, stale, seenAt: stale ? seenAt : null, absent },
     ...(values as Record<ShownFact, number | null>),
-    causes: causes.slice(0, maxShownCauses).map(({ what, action }) => (action === '' ? what : `${what}; ${action}`)),
+    causes: health.causes
+      .slice(0, maxShownCauses)
+      .map(({ what, action }) => (action === '' ? what : `${what}; ${action}`)),
     processes: gpu.processes?.length ?? null,
     tenants: held.slice(0, maxShownTenants).map((one) => tenantOf(one, gpu)),
     moreTenants: Math.max(0, held.length - maxShownTenants),

@@ -2,8 +2,10 @@ import { z } from 'zod';
 import { IguanaError } from '../errors.js';
 import { gpuSchedulerLimits } from '../limits.js';
 import type { GpuRequest } from './allocator-rules.js';
+import { sharingModes } from './ledger.js';
+import { gpuVendors } from './types.js';
 
-const name = z.string().min(1).max(gpuSchedulerLimits.maxNameLength);
+export const gpuName = z.string().min(1).max(gpuSchedulerLimits.maxNameLength);
 
 /** What a request may say, as `GpuRequest` tells it. */
 const requestFields = {
@@ -15,12 +17,12 @@ const requestFields = {
     .string()
     .regex(/^\d+\.\d+$/, 'like 8.0')
     .optional(),
-  model: name.optional(),
-  vendor: z.enum(['nvidia', 'amd', 'intel']).optional(),
-  mode: z.enum(['exclusive', 'shared', 'time-slicing', 'mps', 'mig', 'partition']).optional(),
-  profile: name.optional(),
-  node: name.optional(),
-  owner: name.optional(),
+  model: gpuName.optional(),
+  vendor: z.enum(gpuVendors).optional(),
+  mode: z.enum(sharingModes).optional(),
+  profile: gpuName.optional(),
+  node: gpuName.optional(),
+  owner: gpuName.optional(),
   priority: z.number().int().min(-1000).max(1000).optional(),
   preempt: z.boolean().optional(),
   leaseMs: z.number().int().positive().nullable().optional(),
@@ -28,10 +30,10 @@ const requestFields = {
 
 export const gpuRequestSchema = z.strictObject(requestFields);
 
-const waitMs = z.number().int().min(0).max(gpuSchedulerLimits.maxWaitMs).default(0);
-const member = z.strictObject({ instance: name, request: gpuRequestSchema.default({}) });
+export const waitMs = z.number().int().min(0).max(gpuSchedulerLimits.maxWaitMs).default(0);
+const member = z.strictObject({ instance: gpuName, request: gpuRequestSchema.default({}) });
 const members = z.array(member).min(1).max(gpuSchedulerLimits.maxGangMembers);
-const ttlMs = z.number().int().positive().max(gpuSchedulerLimits.maxReservationMs);
+export const ttlMs = z.number().int().positive().max(gpuSchedulerLimits.maxReservationMs);
 // ids of records are made of names
 const id = z
   .string()
@@ -40,8 +42,8 @@ const id = z
 
 const commandSchema = z.discriminatedUnion('action', [
   z.strictObject({ action: z.literal('allocate'), id, ...member.shape, waitMs }),
-  z.strictObject({ action: z.literal('allocate-gang'), id, gang: name, members, waitMs }),
-  z.strictObject({ action: z.literal('reserve'), id, owner: name, request: gpuRequestSchema.default({}), ttlMs }),
+  z.strictObject({ action: z.literal('allocate-gang'), id, gang: gpuName, members, waitMs }),
+  z.strictObject({ action: z.literal('reserve'), id, owner: gpuName, request: gpuRequestSchema.default({}), ttlMs }),
   z.strictObject({ action: z.literal('release'), id, allocation: id }),
   z.strictObject({ action: z.literal('renew'), id, allocation: id }),
 ]);

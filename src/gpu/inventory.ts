@@ -81,7 +81,7 @@ const grades: Readonly<Record<HealthState, number>> = { ok: 0, degraded: 1, drai
  * `gpu_memory_clock_mhz`; `gpu_processes`, `gpu_throttled` (reasons but power caps; 0: none), `gpu_ecc_uncorrected`; `gpu_health` (0 ok, 1 degraded, 2 draining, 3 lost),
  * `gpu_stale` (0, 1); `gpu_idle_memory_usage`: `gpu_memory_usage` while utilisation is 0 %, else 0: high for long means a job that hangs.
  */
-export function gpuSamples(inventory: GpuInventory): readonly GpuSample[] {
+export function gpuSamples(inventory: Pick<GpuInventory, 'gpus' | 'takenAt'>): readonly GpuSample[] {
   const samples: GpuSample[] = [];
   for (const gpu of inventory.gpus) {
     const labels = { gpu: gpu.id, vendor: gpu.vendor, model: gpu.name };

@@ -2,7 +2,8 @@ import { IguanaError } from '../errors.js';
 import { gpuLedgerLimits } from '../limits.js';
 
 /** How GPUs are shared; docs/gpu-placement.md tells what each enforces. */
-export type SharingMode = 'exclusive' | 'shared' | 'time-slicing' | 'mps' | 'mig' | 'partition';
+export const sharingModes = ['exclusive', 'shared', 'time-slicing', 'mps', 'mig', 'partition'] as const;
+export type SharingMode = (typeof sharingModes)[number];
 
 /** What is held of one GPU. */
 export interface GpuHolding {

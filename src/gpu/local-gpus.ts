@@ -66,7 +66,12 @@ export async function localGpus(options: LocalGpusOptions = {}): Promise<LocalGp
       });
   monitor?.onLook(({ gpus }) => take(node, gpus));
   for (const [name, gpus] of Object.entries(options.nodes ?? {})) take(name, gpus);
-  await monitor?.start();
+  try {
+    await monitor?.start();
+  } catch (error) {
+    await monitor?.stop();
+    throw error;
+  }
   const stopTicking = clock.every(gpuSchedulerLimits.tickMs, tell);
   const view = new GpuView({
     ...{ clock, allocator: scheduler.allocator, nodes, accounts, waiting: () => state.waiting.values() },

@@ -1,6 +1,7 @@
 /** Words that discovery, placement, the ledger and the streams share. */
 
-export type GpuVendor = 'nvidia' | 'amd' | 'intel';
+export const gpuVendors = ['nvidia', 'amd', 'intel'] as const;
+export type GpuVendor = (typeof gpuVendors)[number];
 
 /**
  * Why a value is not known. `not-supported`: this device or mode has none; `no-permission`; `lost`: the device did not answer; `deprecated`: the tool does not tell any

@@ -142,7 +142,7 @@ test('every sample that there can be of a GPU has a name for Prometheus, and no 
       },
     ],
   };
-  const samples = gpuSamples({ gpus: [all], takenAt: 0, tools: [], summary: '', problems: [] });
+  const samples = gpuSamples({ gpus: [all], takenAt: 0 });
   expect([...new Set(samples.map(({ name }) => name))].sort()).toEqual(Object.keys(gpuMetrics).sort());
 });
 

@@ -1,9 +1,8 @@
-import { IguanaError } from '../errors.js';
-import type { GpuService } from '../gpu/gpu-service.js';
+import type { GpuService } from './gpu-service.js';
 
 /** Whether an error says that an allocation, a reservation or a wait is no more. */
 export function isOver(error: unknown): boolean {
-  return error instanceof IguanaError && error.code === 'IGU_GPU_ALLOCATION';
+  return error instanceof Error && 'code' in error && error.code === 'IGU_GPU_ALLOCATION';
 }
 
 /** Gives back what may have ended by itself meanwhile. */
