@@ -92,8 +92,13 @@ export class InstanceRoom {
   take(mayDisplace: boolean): boolean {
     if (this.used >= this.limit && mayDisplace) {
       let longest: FunctionPool | undefined;
-      for (const pool of this.pools)
-        if (pool.idleSince < (longest?.idleSince ?? Number.POSITIVE_INFINITY)) longest = pool;
+      let since = Number.POSITIVE_INFINITY;
+      for (const pool of this.pools) {
+        const { idleSince } = pool;
+        if (idleSince >= since) continue;
+        longest = pool;
+        since = idleSince;
+      }
       longest?.giveWay();
     }
     if (this.used >= this.limit) return false;
@@ -133,7 +138,7 @@ export class FunctionPool {
 
   /** Since when its longest idle instance is so; infinity without one. */
   get idleSince(): number {
-    return Math.min(...this.idle().map(({ idleSince }) => idleSince));
+    return this.idle()[0]?.idleSince ?? Number.POSITIVE_INFINITY;
   }
 
   /** Stops the instance that has been idle longest. */
@@ -303,6 +308,8 @@ export class FunctionPool {
       };
       this.copies.push(copy);
     } catch (error) {
+      // Nothing had to give way to it: a call's start may yet find room.
+      if (!mayDisplace && error instanceof IguanaError && error.code === 'IGU_FUNCTION_BUSY') return;
       this.startAgainAt = this.clock.now() + START_AGAIN_MS;
       // Whoever waits is served by what there is; where nothing is, it would wait for the same failure again.
       if (this.copies.length + this.starting === 1) for (const call of this.queue.splice(0)) refuse(call, error);

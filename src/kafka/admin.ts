@@ -27,14 +27,21 @@ export async function ensureTopics(
       // made once: those that are there already are no error
       await patiently(() => admin.createTopics({ waitForLeaders: true, topics }));
     }
-    const names = wanted.map((w) => w.topic);
-    const found = await partitionsOf(admin, names);
-    const small = wanted.filter((w) => w.grows && (found.get(w.topic) ?? w.partitions) < w.partitions);
-    if (small.length === 0) return found;
-    const topicPartitions = small.map(({ topic, partitions }) => ({ topic, count: partitions }));
-    await patiently(() => admin.createPartitions({ topicPartitions }));
-    return partitionsOf(admin, names);
+    // another process may have made the same partitions meanwhile: what is still missing is looked for again
+    return patiently(() => grown(admin, wanted), {
+      passes: (error) => (error as { type?: string }).type === 'INVALID_PARTITIONS',
+    });
   });
+}
+
+async function grown(admin: Admin, wanted: readonly WantedTopic[]): Promise<Map<string, number>> {
+  const names = wanted.map((w) => w.topic);
+  const found = await partitionsOf(admin, names);
+  const small = wanted.filter((w) => w.grows && (found.get(w.topic) ?? w.partitions) < w.partitions);
+  if (small.length === 0) return found;
+  const topicPartitions = small.map(({ topic, partitions }) => ({ topic, count: partitions }));
+  await patiently(() => admin.createPartitions({ topicPartitions }));
+  return partitionsOf(admin, names);
 }
 
 /** Topic → number of partitions, for all topics of the cluster. */

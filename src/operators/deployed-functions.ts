@@ -21,6 +21,11 @@ export interface DeployedFunctionsOptions {
   readonly onError: (error: unknown) => void;
 }
 
+interface Identified {
+  readonly identity: string;
+  readonly deployment: Deployment;
+}
+
 /** What can be changed of functions. Everything resolves when this process works by it; names that are not there are `IGU_FUNCTION_NOT_FOUND`. */
 export interface DeployedFunctions {
   readonly records: ReadonlyMap<string, FunctionRecord>;
@@ -39,20 +44,16 @@ export interface DeployedFunctions {
 /** Keeps a service in step with the definitions that there are: those of a topic, or of this process. */
 export async function deployedFunctions(options: DeployedFunctionsOptions): Promise<DeployedFunctions> {
   const { service, kept, onChange, onError } = options;
-  /** What a version was deployed as: the same object for as long as it is the same, so that it goes on undisturbed. */
-  const deployments = new Map<string, Map<string, Deployment>>();
+  /** What each version was deployed as: the same object for as long as it is the same, so that it goes on undisturbed. */
+  const deployments = new Map<string, Map<number, Identified>>();
   /** What was started once for being deployed here: what that has prepared is used. */
-  let verified: { readonly identity: string; readonly deployment: Deployment } | undefined;
+  let verified: Identified | undefined;
   const isServed = (name: string, { newest }: FunctionRecord): boolean =>
     service.list().some((one) => one.name === name && one.version === newest);
   /** Has the service serve what the record says. @throws IguanaError `IGU_FUNCTION_CODE` when a secret is not there */
   const serve = async (name: string, record: FunctionRecord): Promise<void> => {
-    const identified = deployments.get(name);
     const versions = new Map<number, Deployment>();
-    for (const [number, version] of Object.entries(record.versions)) {
-      const deployment = identified?.get(identityOf(number, version));
-      if (deployment) versions.set(Number(number), deployment);
-    }
+    for (const [number, { deployment }] of deployments.get(name) ?? []) versions.set(number, deployment);
     const put = service.put(name, { versions, newest: record.newest, aliases: record.aliases });
     // without waiting: all but its instances is there when `put` returns, or nothing is
     if (isServed(name, record)) service.setColdStartOptimization(name, record.optimised);
@@ -61,14 +62,14 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
   const onRecord = (name: string, record: FunctionRecord | undefined, codeOf: (sha256: string) => Uint8Array): void => {
     if (record) {
       const before = deployments.get(name);
-      const identified = new Map<string, Deployment>();
-      for (const [number, { definition, code }] of Object.entries(record.versions)) {
+      const identified = new Map<number, Identified>();
+      for (const [key, { definition, code }] of Object.entries(record.versions)) {
+        const number = Number(key);
         const identity = identityOf(number, { definition, code });
-        const own = verified?.identity === identity ? verified.deployment : undefined;
+        const known = [before?.get(number), verified].find((one) => one?.identity === identity);
         // what an older release wrote lacks what came since
-        const made = before?.get(identity) ??
-          own ?? { definition: functionSchema.parse(definition), code: codeOf(code.sha256) };
-        identified.set(identity, made);
+        const made = () => ({ definition: functionSchema.parse(definition), code: codeOf(code.sha256) });
+        identified.set(number, known ?? { identity, deployment: made() });
       }
       deployments.set(name, identified);
       serve(name, record).catch(onError);
@@ -127,7 +128,7 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
 
 /** What makes a version the same as another. */
 function identityOf(
-  number: number | string,
+  number: number,
   { definition, code }: Pick<FunctionRecord['versions'][number], 'definition' | 'code'>,
 ): string {
   return `${number} ${code.sha256} ${JSON.stringify(definition)}`;

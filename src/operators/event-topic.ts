@@ -8,8 +8,9 @@ import { ensureTopics } from '../kafka/admin.js';
 import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
 import type { OutRecord, Sink } from '../kafka/sink.js';
 import { type AckBatch, source } from '../kafka/source.js';
-import { eventLimits, kafkaLimits, streamTriggerLimits } from '../limits.js';
+import { eventLimits, kafkaLimits } from '../limits.js';
 import { assertFits } from './function-outcomes.js';
+import { keptHeaders } from './topic-trigger-records.js';
 
 type Message = AckBatch['messages'][number];
 
@@ -68,7 +69,8 @@ export async function eventTopic(options: EventTopicOptions): Promise<EventTopic
       onError?.(error);
       const { offset, key, value } = message;
       const letter = deadLetter({ topic, partition: batch.partition, offset, key, value }, error.code, error.message);
-      return { ...letter, headers: { ...keptHeaders(message), ...letter.headers } };
+      // attributes of an event in binary form are its headers
+      return { ...letter, headers: { ...keptHeaders(headersOf(message)), ...letter.headers } };
     }
   };
   const handleAll = async (batch: AckBatch): Promise<void> => {
@@ -129,14 +131,6 @@ export async function eventTopic(options: EventTopicOptions): Promise<EventTopic
       subscription.unsubscribe();
     },
   };
-}
-
-/** Attributes of an event in binary form are its headers: kept with a message that is given up as far as there is room. */
-function keptHeaders(message: Message): Record<string, string> {
-  const headers = headersOf(message);
-  let bytes = 0;
-  for (const [name, value] of Object.entries(headers)) bytes += name.length + value.length;
-  return bytes <= streamTriggerLimits.maxKeptHeaderBytes ? headers : {};
 }
 
 /** Headers as texts, names in lower case; of several with one name the last. */

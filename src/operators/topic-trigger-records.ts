@@ -112,6 +112,13 @@ function encodeValue(value: unknown): Buffer | string {
   return JSON.stringify(value) ?? 'null';
 }
 
+/** What is kept of a record's headers with its dead letter: all of them where there is room, else none. */
+export function keptHeaders(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  let bytes = 0;
+  for (const [name, value] of Object.entries(headers)) bytes += name.length + value.length;
+  return bytes <= streamTriggerLimits.maxKeptHeaderBytes ? headers : NO_HEADERS;
+}
+
 /** A record that was given up, as it came, with its headers as far as there is room, and why. */
 export function deadLetterOf(
   name: string,
@@ -121,14 +128,11 @@ export function deadLetterOf(
 ): OutRecord {
   const { message } = record;
   const letter = deadLetter({ topic, partition, ...message }, code, reason);
-  const own = headersOf(message.headers);
-  let bytes = 0;
-  for (const [header, value] of Object.entries(own)) bytes += header.length + value.length;
   return {
     key: letter.key,
     value: letter.value,
     headers: {
-      ...(bytes <= streamTriggerLimits.maxKeptHeaderBytes ? own : {}),
+      ...keptHeaders(headersOf(message.headers)),
       ...letter.headers,
       'iguana-attempts': String(attempts),
       'iguana-function': name,

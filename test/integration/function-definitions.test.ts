@@ -4,6 +4,7 @@ import { wallClock } from '../../src/clock.js';
 import { functionSchema } from '../../src/functions/definition.js';
 import { aliasedRecord, deployedRecord, type FunctionRecord } from '../../src/functions/function-record.js';
 import { FunctionService } from '../../src/functions/function-service.js';
+import { ensureTopics } from '../../src/kafka/admin.js';
 import { readPartition } from '../../src/kafka/partition-reader.js';
 import { deployedFunctions } from '../../src/operators/deployed-functions.js';
 import { type FunctionDefinitions, keptDefinitions } from '../../src/operators/function-definitions.js';
@@ -166,4 +167,13 @@ test('code and definitions have bounds', async () => {
   await expect(deploy(definitions, 'f', new Uint8Array(33_554_433))).rejects.toMatchObject({ code: 'IGU_LIMIT' });
   expect(definitions.records.size).toBe(0);
   await definitions.stop();
+});
+
+test('processes that make the same topic larger at the same time all find it so', async () => {
+  const topic = uniqueName('growing');
+  const connection = { brokers: kafka.brokers.split(',') };
+  await ensureTopics(connection, [{ topic, partitions: 1 }]);
+  const wanted = [{ topic, partitions: 4, grows: true }];
+  const found = await Promise.all(Array.from({ length: 6 }, () => ensureTopics(connection, wanted)));
+  expect(found.map((partitions) => partitions.get(topic))).toEqual([4, 4, 4, 4, 4, 4]);
 });

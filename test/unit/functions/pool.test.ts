@@ -8,7 +8,7 @@ import type {
   InstanceReply,
   InvocationContext,
 } from '../../../src/functions/invocation.js';
-import { FunctionPool, type PoolOptions } from '../../../src/functions/pool.js';
+import { FunctionPool, InstanceRoom, type PoolOptions } from '../../../src/functions/pool.js';
 
 /** Instances whose starts and calls end when the test says so. */
 class Stage {
@@ -20,9 +20,9 @@ class Stage {
   readonly pool: FunctionPool;
   readonly clock = new VirtualClock();
 
-  constructor(options: Partial<PoolOptions> = {}) {
+  constructor(options: Partial<PoolOptions> = {}, room?: InstanceRoom) {
     const all = { name: 'f', concurrency: 1, maxConcurrency: 100, maxInstances: 3, ...options };
-    this.pool = new FunctionPool(all, { start: () => this.start() }, this.clock);
+    this.pool = new FunctionPool(all, { start: () => this.start() }, this.clock, room);
   }
 
   private start(): Promise<FunctionInstance> {
@@ -290,6 +290,61 @@ describe('a pool', () => {
     const aborted = stage.call('c', AbortSignal.abort());
     await expect(aborted).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
     expect(stage.starts).toHaveLength(1);
+  });
+
+  test('without room for an instance ahead a call still gets the place of one that is idle', async () => {
+    const room = new InstanceRoom(2);
+    const [idle, busy] = [new Stage({}, room), new Stage({}, room)];
+    const up = idle.pool.scaleTo(1);
+    idle.starts[0]!.succeed();
+    await up;
+    busy.call('a');
+    busy.starts[0]!.succeed();
+    await settled();
+    await busy.pool.scaleTo(2);
+    expect(busy.pool.state).toMatchObject({ instances: 1, starting: 0 });
+    const second = busy.call('b');
+    expect(idle.closed).toEqual([0]);
+    busy.starts[1]!.succeed();
+    await settled();
+    busy.calls[1]!.succeed();
+    expect(await second).toMatchObject({ cold: 'scale-up', reply: { output: 1 } });
+  });
+
+  test('a call that comes while an instance ahead finds no room is not refused for that', async () => {
+    const room = new InstanceRoom(1);
+    const [idle, called] = [new Stage({}, room), new Stage({}, room)];
+    const up = idle.pool.scaleTo(1);
+    idle.starts[0]!.succeed();
+    await up;
+    const ahead = called.pool.scaleTo(1);
+    const call = called.call('a');
+    await ahead;
+    called.starts[0]!.succeed();
+    await settled();
+    called.calls[0]!.succeed();
+    expect(await call).toMatchObject({ reply: { output: 0 } });
+    expect(idle.closed).toEqual([0]);
+  });
+
+  test('the instance that gives way is the one that has been idle longest, of all functions', async () => {
+    const room = new InstanceRoom(3);
+    const [old, young, called] = [new Stage({}, room), new Stage({}, room), new Stage({}, room)];
+    for (const [stage, ms] of [
+      [young, 20],
+      [old, 10],
+      [young, 30],
+    ] as const) {
+      stage.clock.advance(ms);
+      const up = stage.pool.atLeast(stage.pool.state.instances + 1);
+      stage.starts.at(-1)!.succeed();
+      await up;
+    }
+    called.call('a');
+    await settled();
+    expect([old.closed, young.closed]).toEqual([[0], []]);
+    called.call('b');
+    expect([old.closed, young.closed]).toEqual([[0], [0]]);
   });
 
   test('raises the number of instances without stopping any', async () => {
