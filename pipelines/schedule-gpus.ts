@@ -2,13 +2,12 @@ import { assembled, type Stops } from '../src/assembled.js';
 import { type Clock, wallClock } from '../src/clock.js';
 import { defined } from '../src/defined.js';
 import { IguanaError } from '../src/errors.js';
-import type { GpuCommand } from '../src/gpu/commands.js';
 import { GpuDiscovery } from '../src/gpu/discovery.js';
-import { commandedService, GpuAnswers } from '../src/gpu/gpu-answers.js';
+import { type CommandedService, commandedService, GpuAnswers } from '../src/gpu/gpu-answers.js';
 import type { GpuService } from '../src/gpu/gpu-service.js';
 import type { GpuChange, GpuInventory } from '../src/gpu/inventory.js';
+import type { PreallocationRule } from '../src/gpu/preallocation.js';
 import { PreallocationPolicy } from '../src/gpu/preallocation.js';
-import type { GpuEvent } from '../src/gpu/scheduler.js';
 import { ToolRunner } from '../src/gpu/tools/run-tool.js';
 import { ensureTopics } from '../src/kafka/admin.js';
 import { type ConnectionOptions, kafkaClient } from '../src/kafka/client.js';
@@ -20,7 +19,7 @@ import { type GpuAgent, gpuAgent } from '../src/operators/gpu-agent.js';
 import { gpuDemand } from '../src/operators/gpu-demand.js';
 import { encodeGpuCommand } from '../src/operators/gpu-records.js';
 import { type GpuRules, gpuReplica } from '../src/operators/gpu-replica.js';
-import { GpuSchedulerPartition, type PreallocationRule } from '../src/operators/gpu-scheduler-partition.js';
+import { GpuSchedulerPartition } from '../src/operators/gpu-scheduler-partition.js';
 
 export interface ScheduleGpusOptions {
   readonly connection: ConnectionOptions;
@@ -138,15 +137,15 @@ async function assemble(options: ScheduleGpusOptions, stops: Stops, stop: () => 
   }
 
   const ask = askOver({ answers, clock, write: (value, key) => sink.write(topics.requests, [{ key, value }]) });
-  stops.push(ask.stop);
+  stops.push(() => answers.end());
   const service = commandedService({
-    ...{ view: replica.view, ask: ask.ask, stop },
+    ...{ view: replica.view, ask, stop },
     role: () => (acting ? 'acting' : 'standing-by'),
     preallocation: () => acting?.preallocation ?? [],
   });
-  return Object.defineProperties(service as ScheduledGpus, {
-    inventory: { value: () => own?.latest, enumerable: true },
-    looked: { value: async () => own?.looked, enumerable: true },
+  return Object.assign(service, {
+    inventory: () => own?.latest,
+    looked: async () => own?.looked,
   });
 }
 
@@ -175,32 +174,21 @@ interface Asking {
 }
 
 /** Puts requests on the topic and waits for their answers. */
-function askOver({ answers, clock, write }: Asking): {
-  readonly ask: (command: GpuCommand, waitMs: number) => Promise<readonly GpuEvent[]>;
-  readonly stop: () => void;
-} {
-  const waiting = new Set<(error: unknown) => void>();
+function askOver({ answers, clock, write }: Asking): CommandedService['ask'] {
   const unanswered = (what: string, cause?: unknown) => new IguanaError('IGU_GPU_SCHEDULER', { what }, { cause });
-  return {
-    ask: (command, waitMs) =>
-      new Promise((resolve, reject) => {
-        const patience = waitMs + gpuSchedulerLimits.answerMs;
-        const end = (settle: () => void): void => {
-          cancel();
-          waiting.delete(fail);
-          answers.forget(command.id);
-          settle();
-        };
-        const fail = (error: unknown): void => end(() => reject(error));
-        const cancel = clock.after(patience, () => fail(unanswered(`no answer came within ${patience / 1000} s`)));
-        waiting.add(fail);
-        answers.expect(command.id, (events) => end(() => resolve(events)));
-        write(encodeGpuCommand(command), command.id).catch((cause: unknown) =>
-          fail(unanswered('the request could not be written', cause)),
-        );
-      }),
-    stop() {
-      for (const fail of [...waiting]) fail(unanswered('this process ends'));
-    },
-  };
+  return (command, waitMs) =>
+    new Promise((resolve, reject) => {
+      const patience = waitMs + gpuSchedulerLimits.answerMs;
+      const end = (settle: () => void): void => {
+        cancel();
+        answers.forget(command.id);
+        settle();
+      };
+      const fail = (error: unknown): void => end(() => reject(error));
+      const cancel = clock.after(patience, () => fail(unanswered(`no answer came within ${patience / 1000} s`)));
+      answers.expect(command.id, (events) => end(() => resolve(events)), fail);
+      write(encodeGpuCommand(command), command.id).catch((cause: unknown) =>
+        fail(unanswered('the request could not be written', cause)),
+      );
+    });
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { type AnomalyRecord, hash64, type Series } from '../records.js';
 import type { Stateful, StateReader, StateWriter } from '../state.js';
+import { wildcard } from '../wildcard.js';
 import { recommendationFor } from './recommendation.js';
 
 /** What the user holds to be anomalous: a value, or its change, beyond a bound for some time. At least one bound. */
@@ -32,8 +33,7 @@ export type Rule = z.infer<typeof ruleSchema>;
 
 /** Whether a rule is about a metric. */
 export function matchesRule(pattern: string, metric: string): boolean {
-  const parts = pattern.split('*').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-  return new RegExp(`^${parts.join('.*')}$`).test(metric);
+  return wildcard(pattern).test(metric);
 }
 
 /** One rule on one series: opens an episode when the rule has been broken for its time, resolves it when it holds again. Cost: O(1). */

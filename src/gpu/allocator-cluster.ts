@@ -113,6 +113,8 @@ interface Refusals {
 interface Shape {
   readonly slot: number;
   readonly id: number;
+  /** Nothing did for it when the cluster was like this, and why: so it is until something changes. */
+  nothing: { readonly version: number; readonly most: number; readonly refusals: Refusals } | undefined;
 }
 
 /** All groups, in the order of their nodes, and the policy over them. */
@@ -146,6 +148,8 @@ export class AllocatorCluster {
   /** Counts the scorers. */
   private epoch = 0;
   private learnt = 0;
+  /** Counts what may change answers: places and who holds them. */
+  private version = 0;
 
   constructor(
     private readonly ledger: Ledger,
@@ -261,6 +265,7 @@ export class AllocatorCluster {
         consider(group, candidates, this.ask(group, distinct(candidates), request, new Answer()));
     else {
       const shape = this.shapeOf(request);
+      if (shape.nothing?.version === this.version) return undefined;
       for (const group of groups) consider(group, group.places, this.answerOf(group, request, shape));
     }
     for (const mode of byIsolation) {
@@ -279,9 +284,11 @@ export class AllocatorCluster {
     return tellOf(this.rank().groups.map(distinctOf), request);
   }
 
-  /** The same of so many GPUs at most, told only when somebody wants to know. */
+  /** Why nothing did that `choose` looked at, of so many GPUs at most; told only when somebody wants to know. */
   refusals(request: GpuRequest, most: number): Refusals {
     const shape = this.shapeOf(request);
+    const { nothing } = shape;
+    if (nothing && nothing.version === this.version && nothing.most === most) return nothing.refusals;
     const counts = new Map<RefusalCode, number>();
     let fits = 0;
     const there = this.rank().groups.map((group) => {
@@ -294,7 +301,9 @@ export class AllocatorCluster {
       }
       return distinctOf(group);
     });
-    return { counts, fits, tell: () => tellOf(there, request, most).gpus };
+    const refusals: Refusals = { counts, fits, tell: () => tellOf(there, request, most).gpus };
+    shape.nothing = { version: this.version, most, refusals };
+    return refusals;
   }
 
   /** GPUs of a node, new ones or such that are told in another way. */
@@ -316,6 +325,7 @@ export class AllocatorCluster {
     }
     this.nodes.set(name, { gpus: gpus.map(({ gpu }) => gpu.id), groups: [...groups.values()] });
     this.ranked = undefined;
+    this.version++;
   }
 
   /** The same GPU, seen again. False: no request sees a difference. */
@@ -334,6 +344,7 @@ export class AllocatorCluster {
     group.places[place.at] = place;
     this.places.set(place.id, place);
     group.version++;
+    this.version++;
     group.distinct = undefined;
     const free = freeMilli(place);
     if (free === group.free[place.at]) return;
@@ -386,7 +397,7 @@ export class AllocatorCluster {
         this.shapes.delete(oldest);
         slot = freed;
       }
-      shape = { slot, id: ++this.shapesSeen };
+      shape = { slot, id: ++this.shapesSeen, nothing: undefined };
     }
     this.shapes.set(key, shape);
     return shape;
@@ -506,7 +517,7 @@ export class AllocatorCluster {
 }
 
 /** Thousandths of a GPU that an offer takes: the larger of its shares of memory and compute. */
-export function milliOf({ holding, gpu }: GpuOffer): number {
+export function milliOf({ holding, gpu }: Pick<GpuOffer, 'holding' | 'gpu'>): number {
   if (holding.mode === 'exclusive') return WHOLE_GPU;
   const total = gpu.memoryTotalMb.value;
   const memory = total === null ? 0 : Math.ceil((WHOLE_GPU * holding.memoryMb) / total);

@@ -341,17 +341,28 @@ function dynamicMig(request: GpuRequest, candidate: GpuCandidate): Verdict {
 
 /** The same offer with the start that was chosen, and the steps that make it. */
 export function placeMig(candidate: GpuCandidate, made: GpuOffer, placement: number): GpuOffer {
-  const { gpu, holders } = candidate;
-  const { table } = made.mig!;
-  const { profile, start } = table.placements[placement]!;
-  const instances = instancesOf(gpu, holders) ?? [];
-  const idle = holders.length === 0 && gpu.processes !== null && gpu.processes.length === 0;
-  const plan = planMig(table, { id: gpu.id, enabled: migEnabled(gpu) || holders.length > 0, idle, instances }, [
-    { profile: profile.name, start },
-  ]);
+  const { profile, start } = made.mig!.table.placements[placement]!;
+  const instances = instancesOf(candidate.gpu, candidate.holders) ?? [];
   const there = instances.find((one) => !one.busy && one.profile === profile.name && one.start === start);
   const partition = { id: there?.id ?? null, profile: profile.name, start };
-  return { ...made, steps: plan.steps ?? [], holding: { ...made.holding, partition } };
+  return {
+    ...made,
+    steps: stepsOf(candidate, { profile: profile.name, start }),
+    holding: { ...made.holding, partition },
+  };
+}
+
+/** What gives a GPU an instance at a place, beside those in use; none where it is there, or cannot be. */
+export function stepsOf(
+  { gpu, holders, sharing }: GpuCandidate,
+  { profile, start }: { readonly profile: string; readonly start: number | null },
+): readonly MigStep[] {
+  const model = sharing.mode === 'mig' ? migModelOf(gpu.name) : undefined;
+  if (!model || start === null) return [];
+  const idle = holders.length === 0 && gpu.processes !== null && gpu.processes.length === 0;
+  const instances = instancesOf(gpu, holders) ?? [];
+  const enabled = migEnabled(gpu) || holders.length > 0;
+  return planMig(migTableOf(model), { id: gpu.id, enabled, idle, instances }, [{ profile, start }]).steps ?? [];
 }
 
 function smallest(
@@ -483,7 +494,7 @@ export function standingOf({ gpu, holders, sharing }: GpuCandidate): string {
   ]);
 }
 
-function isWell({ health }: Gpu): boolean {
+export function isWell({ health }: Gpu): boolean {
   return health.state === 'ok' || health.state === 'degraded';
 }
 

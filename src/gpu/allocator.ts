@@ -14,9 +14,11 @@ import {
   type GpuSharing,
   judge,
   matchesModel,
+  stepsOf,
 } from './allocator-rules.js';
 import {
   type Allocation,
+  countedMilli,
   type GpuHolding,
   Ledger,
   type LedgerEvent,
@@ -135,7 +137,19 @@ export class GpuAllocator {
     if (!this.ledger.apply(event)) return false;
     for (const { gpuId } of [...(before?.holdings ?? []), ...(event.record?.holdings ?? [])])
       this.cluster.refresh(gpuId);
+    const { type, record } = event;
+    const gpu = type === 'allocated' ? this.cluster.gpuOf(record?.holdings[0]?.gpuId ?? '')?.gpu : undefined;
+    if (record && gpu)
+      this.cluster.learn(this.demandBy(JSON.parse(record.request) as GpuRequest, record.holdings, gpu));
     return true;
+  }
+
+  /** What makes the partitions that a record still waits for, in order. */
+  stepsFor({ id, holdings }: LedgerRecord): readonly MigStep[] {
+    return holdings.flatMap(({ gpuId, partition }) => {
+      const candidate = partition?.id === null ? this.cluster.candidate(gpuId, new Set([id])) : undefined;
+      return candidate && partition ? stepsOf(candidate, partition) : [];
+    });
   }
 
   /** The same where a compacted topic has no longer the event that ended a record. False: there was none. */
@@ -284,8 +298,7 @@ export class GpuAllocator {
   /** GPUs that an owner holds, a share counting as its part. */
   usageOf(owner: string): number {
     let milli = 0;
-    for (const { holdings } of this.ledger.ofOwner(owner))
-      for (const holding of holdings) milli += countedMilli(holding);
+    for (const { holdings } of this.ledger.ofOwner(owner)) milli += countedMilli(holdings);
     return milli / WHOLE_GPU;
   }
 
@@ -364,16 +377,19 @@ export class GpuAllocator {
       expiresAt: leaseMs === null ? null : now + leaseMs,
     };
     this.write('allocated', allocation.id, `placed on ${holdings[0]!.node}`, allocation);
-    const models =
-      request.model === undefined
-        ? undefined
-        : this.cluster.models.filter((name) => matchesModel(name, request.model!));
-    this.attempt?.demands.push({ ...demandOf(offers.length, milliOf(offers[0]!)), ...(models && { models }) });
+    this.attempt?.demands.push(this.demandBy(request, holdings, offers[0]!.gpu));
     return grantOf(
       allocation,
       offers.flatMap(({ steps }) => steps),
       preempted,
     );
+  }
+
+  private demandBy({ model }: GpuRequest, holdings: readonly GpuHolding[], gpu: Gpu): GpuDemand {
+    const demand = demandOf(holdings.length, milliOf({ holding: holdings[0]!, gpu }));
+    return model === undefined
+      ? demand
+      : { ...demand, models: this.cluster.models.filter((name) => matchesModel(name, model)) };
   }
 
   /** Which GPUs; nothing is written. */
@@ -384,7 +400,7 @@ export class GpuAllocator {
     const quota = this.options.quotas?.[owner];
     if (quota !== undefined) {
       const used = this.usageOf(owner);
-      const more = choice.offers.reduce((sum, { holding }) => sum + countedMilli(holding), 0) / WHOLE_GPU;
+      const more = countedMilli(choice.offers.map(({ holding }) => holding)) / WHOLE_GPU;
       if (used + more > quota + 1e-9)
         return deny('quota', `${owner} holds ${used} of ${quota} GPUs and asks for ${more} more`);
     }
@@ -576,7 +592,7 @@ function restOf(kept: GpuHolding, used: GpuHolding | undefined): GpuHolding[] {
 
 /** What is lost when an allocation ends: GPU-milliseconds of work. */
 function workOf({ since, holdings }: Allocation, now: number): number {
-  const gpus = holdings.reduce((sum, holding) => sum + countedMilli(holding), 0) / WHOLE_GPU;
+  const gpus = countedMilli(holdings) / WHOLE_GPU;
   return gpus * Math.max(1, now - since);
 }
 
@@ -600,16 +616,11 @@ function compareLoss(a: Loss, b: Loss): number {
   return a.priority - b.priority || a.work - b.work;
 }
 
-/** A place for time-slicing or MPS counts as its part, memory or compute, whichever is more. */
-function countedMilli({ mode, shareMilli }: GpuHolding): number {
-  return mode === 'exclusive' ? WHOLE_GPU : shareMilli;
-}
-
 function size({ gpuCount = 1, computeShare = 1, memoryMb = 0 }: GpuRequest): number {
   return gpuCount * 1e9 + computeShare * 1e6 + Math.min(memoryMb, 1e6);
 }
 
-function deny(reason: RefusalReason, what: string): GpuDenial {
+export function deny(reason: RefusalReason, what: string): GpuDenial {
   return { granted: false, reason, what, gpus: [] };
 }
 

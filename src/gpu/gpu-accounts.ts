@@ -1,4 +1,4 @@
-import type { LedgerRecord } from './ledger.js';
+import { countedMilli, type LedgerRecord } from './ledger.js';
 import { WHOLE_GPU } from './placement/demand.js';
 import type { GpuEvent } from './scheduler.js';
 
@@ -69,12 +69,9 @@ export class GpuAccounts {
       this.held.delete(id);
     }
     if (!record) return;
-    const milli = record.holdings.reduce(
-      (sum, { mode, shareMilli }) => sum + (mode === 'exclusive' ? WHOLE_GPU : shareMilli),
-      0,
-    );
-    this.held.set(id, { kind: record.kind, gpus: milli / WHOLE_GPU });
-    this.gpus[record.kind] += milli / WHOLE_GPU;
+    const gpus = countedMilli(record.holdings) / WHOLE_GPU;
+    this.held.set(id, { kind: record.kind, gpus });
+    this.gpus[record.kind] += gpus;
   }
 
   /** Clocks of several schedulers may differ: time never goes back. */

@@ -12,12 +12,26 @@ import type { GpuEvent } from './scheduler.js';
 export class GpuAnswers {
   private readonly pending = new Map<
     string,
-    { readonly events: GpuEvent[]; readonly done: (events: readonly GpuEvent[]) => void }
+    {
+      readonly events: GpuEvent[];
+      readonly done: (events: readonly GpuEvent[]) => void;
+      readonly failed: (error: unknown) => void;
+    }
   >();
 
-  /** @param done called once, with all events that answer it */
-  expect(request: string, done: (events: readonly GpuEvent[]) => void): void {
-    this.pending.set(request, { events: [], done });
+  /**
+   * One of both is called, once.
+   * @param done with all events that answer it
+   */
+  expect(request: string, done: (events: readonly GpuEvent[]) => void, failed: (error: unknown) => void): void {
+    this.pending.set(request, { events: [], done, failed });
+  }
+
+  /** This process ends: no answer is waited for any more. */
+  end(): void {
+    const asked = [...this.pending.values()];
+    this.pending.clear();
+    for (const { failed } of asked) failed(new IguanaError('IGU_GPU_SCHEDULER', { what: 'this process ends' }));
   }
 
   forget(request: string): void {

@@ -1,11 +1,9 @@
 import type { Clock } from '../clock.js';
 import type { GpuAllocator, GpuDenial, GpuGrant } from './allocator.js';
-import type { GpuRequest, GpuSharing } from './allocator-rules.js';
+import { type GpuRequest, type GpuSharing, isWell } from './allocator-rules.js';
 import type { GpuAccounts } from './gpu-accounts.js';
 import type { GpuMove, GpuNode, GpuPlan, GpuStats, WaitingRequest } from './gpu-service.js';
 import type { Allocation, LedgerRecord } from './ledger.js';
-import type { MigStep } from './mig/mig-plan.js';
-import { migModelOf } from './mig/mig-profiles.js';
 import { planDefragmentation } from './placement/defragment.js';
 import { type GpuDemand, WHOLE_GPU } from './placement/demand.js';
 import { PlacementState } from './placement/placement-state.js';
@@ -41,8 +39,7 @@ export class GpuView {
   }
 
   find(idOrInstance: string): LedgerRecord | undefined {
-    const { ledger } = this.options.allocator;
-    return ledger.get(idOrInstance) ?? ledger.allocationOf(idOrInstance);
+    return this.options.allocator.ledger.find(idOrInstance);
   }
 
   canAllocate(instance: string, request: GpuRequest): GpuGrant | GpuDenial {
@@ -96,17 +93,8 @@ export class GpuView {
   }
 
   private partitionsToMake(): GpuPlan['partitions'] {
-    const models = new Map([...this.options.nodes.values()].flatMap(({ gpus }) => gpus.map((gpu) => [gpu.id, gpu])));
     return this.records().flatMap((record) => {
-      const steps = record.holdings.flatMap(({ gpuId, partition }): MigStep[] => {
-        if (partition?.id !== null) return [];
-        const { profile, start } = partition;
-        const known = migModelOf(models.get(gpuId)?.name ?? '')?.profiles.find(({ name }) => name === profile);
-        if (!known || start === null) return [];
-        const enabled = models.get(gpuId)?.partitionMode.value === 'enabled';
-        const create: MigStep = { kind: 'create', gpu: gpuId, profile, start, argument: `${known.id}:${start}` };
-        return enabled ? [create] : [{ kind: 'enable', gpu: gpuId }, create];
-      });
+      const steps = this.options.allocator.stepsFor(record);
       return steps.length > 0 ? [{ allocation: record.id, node: record.holdings[0]!.node, steps }] : [];
     });
   }
@@ -124,8 +112,7 @@ class Movables {
     for (const { node, gpus, silent } of nodes) {
       if (silent) continue;
       for (const gpu of gpus) {
-        const takes = gpu.health.state === 'ok' || gpu.health.state === 'degraded';
-        if (!takes || gpu.stale || (sharing?.(node, gpu).mode ?? 'open') !== 'open') continue;
+        if (!isWell(gpu) || gpu.stale || (sharing?.(node, gpu).mode ?? 'open') !== 'open') continue;
         const key = JSON.stringify([node, gpu.name, gpu.memoryTotalMb.value]);
         let group = byKey.get(key);
         if (group === undefined) {

@@ -1,5 +1,6 @@
 import { IguanaError } from '../errors.js';
 import { gpuLedgerLimits } from '../limits.js';
+import { WHOLE_GPU } from './placement/demand.js';
 
 /** How GPUs are shared; docs/gpu-placement.md tells what each enforces. */
 export const sharingModes = ['exclusive', 'shared', 'time-slicing', 'mps', 'mig', 'partition'] as const;
@@ -116,6 +117,11 @@ export class Ledger {
     return this.records.values();
   }
 
+  /** By id of the record, or name of the instance. */
+  find(idOrInstance: string): LedgerRecord | undefined {
+    return this.get(idOrInstance) ?? this.allocationOf(idOrInstance);
+  }
+
   allocationOf(instance: string): Allocation | undefined {
     const record = this.records.get(this.byInstance.get(instance) ?? '');
     return record?.kind === 'allocation' ? record : undefined;
@@ -209,6 +215,11 @@ export class Ledger {
       else holders.set(id, [{ record, holding }]);
     }
   }
+}
+
+/** Thousandths of GPUs as quotas count them: a place for time-slicing or MPS as its part. */
+export function countedMilli(holdings: readonly GpuHolding[]): number {
+  return holdings.reduce((sum, { mode, shareMilli }) => sum + (mode === 'exclusive' ? WHOLE_GPU : shareMilli), 0);
 }
 
 function unreadable(what: string): IguanaError {

@@ -1,6 +1,5 @@
 import os from 'node:os';
 import { type Clock, wallClock } from '../clock.js';
-import { IguanaError } from '../errors.js';
 import { gpuSchedulerLimits } from '../limits.js';
 import { GpuDiscovery } from './discovery.js';
 import { GpuAccounts } from './gpu-accounts.js';
@@ -45,7 +44,6 @@ export async function localGpus(options: LocalGpusOptions = {}): Promise<LocalGp
     ...(quotas && { quotas }),
     ...(policy && { policy }),
   });
-  const waiting = new Set<(error: unknown) => void>();
   const tell = (): void => {
     scheduler.tick();
     for (const event of scheduler.drain()) {
@@ -81,11 +79,7 @@ export async function localGpus(options: LocalGpusOptions = {}): Promise<LocalGp
     view,
     ask: (command) =>
       new Promise((resolve, reject) => {
-        waiting.add(reject);
-        answers.expect(command.id, (events) => {
-          waiting.delete(reject);
-          resolve(events);
-        });
+        answers.expect(command.id, resolve, reject);
         scheduler.take(command);
         tell();
       }),
@@ -93,13 +87,9 @@ export async function localGpus(options: LocalGpusOptions = {}): Promise<LocalGp
     preallocation: () => [],
     async stop() {
       stopTicking();
-      for (const reject of waiting) reject(new IguanaError('IGU_GPU_SCHEDULER', { what: 'this process ends' }));
-      waiting.clear();
+      answers.end();
       await monitor?.stop();
     },
   });
-  return Object.defineProperty(service as LocalGpus, 'inventory', {
-    value: () => monitor?.inventory,
-    enumerable: true,
-  });
+  return Object.assign(service, { inventory: () => monitor?.inventory });
 }

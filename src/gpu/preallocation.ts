@@ -205,61 +205,60 @@ export interface PreallocationReport extends PreallocationDecision {
   readonly missing: number;
 }
 
-/** Of one owner and model. */
-interface Kept {
-  readonly policy: PreallocationPolicy;
-  /** The last look. */
-  at: number;
-  /** GPUs asked for since then, of allocations that were told of. */
-  asked: number;
-  /** Allocations that are counted. */
-  seen: Set<string>;
-  /** Reservations that it made then. */
-  readonly made: Set<string>;
+/** Whose GPUs are kept, and what idle and waiting cost. */
+export interface PreallocationRule extends PreallocationCosts {
+  readonly owner: string;
+  /** As the owner's requests name it. */
+  readonly model: string;
 }
 
 /**
- * Keeps reservations of single GPUs for owners as the policy says. Call `review` every `reviewMs`: it makes those that are missing, prolongs those that are still wanted and gives back
- * the others; a process that dies takes nothing with it, since reservations end by themselves.
+ * Keeps reservations of single GPUs for one owner and model as the policy says. Call `review` at least every `reviewMs`: it makes those that are missing, prolongs those that are still
+ * wanted and gives back the others; a process that dies takes nothing with it, since reservations end by themselves.
  */
 export class Preallocation {
-  private readonly policies = new Map<string, Kept>();
+  private readonly policy: PreallocationPolicy;
+  /** The last look. */
+  private at: number | undefined;
+  /** GPUs asked for since then, of allocations that were told of. */
+  private asked = 0;
+  /** Allocations that are counted. */
+  private seen = new Set<string>();
+  /** Reservations that it made at the last look. */
+  private readonly made = new Set<string>();
+  private last: PreallocationReport | undefined;
 
   constructor(
     private readonly allocator: GpuAllocator,
     private readonly forecast: GpuForecaster,
-    private readonly costs: PreallocationCosts = {},
-  ) {}
+    private readonly rule: PreallocationRule,
+  ) {
+    this.policy = new PreallocationPolicy(rule);
+  }
 
-  /**
-   * @param pairs owners and the models that they ask for
-   */
-  review(now: number, pairs: Iterable<readonly [owner: string, model: string]>): PreallocationReport[] {
-    return [...pairs].map(([owner, model]) => this.reviewOne(now, owner, model));
+  /** Of the last look; undefined before the first. */
+  get report(): PreallocationReport | undefined {
+    return this.last;
   }
 
   /** Tells of an allocation when it is made: one that ends before the next look was asked for all the same. */
   allocated({ id, owner, request, holdings }: Allocation): void {
-    for (const [key, kept] of this.policies) {
-      const [one, model] = JSON.parse(key) as [string, string];
-      if (one !== owner || kept.seen.has(id) || !asksFor(request, model)) continue;
-      kept.seen.add(id);
-      kept.asked += holdings.length;
-    }
+    // the first look counts what it finds
+    if (this.at === undefined || owner !== this.rule.owner || this.seen.has(id)) return;
+    if (!asksFor(request, this.rule.model)) return;
+    this.seen.add(id);
+    this.asked += holdings.length;
   }
 
-  private reviewOne(now: number, owner: string, model: string): PreallocationReport {
-    const key = JSON.stringify([owner, model]);
-    let kept = this.policies.get(key);
-    if (!kept) {
-      kept = { policy: new PreallocationPolicy(this.costs), at: now, asked: 0, seen: new Set(), made: new Set() };
-      this.policies.set(key, kept);
-    }
-    const { policy, seen, made } = kept;
+  /** A look, when one is due. A clock that was set back has measured nothing. */
+  review(now: number): void {
+    const { policy, made, seen, at = now } = this;
+    if (this.at !== undefined && Math.abs(now - at) < policy.reviewMs) return;
+    const { owner, model } = this.rule;
     const mine: Reservation[] = [];
     let held = 0;
-    let { asked } = kept;
-    kept.asked = 0;
+    let { asked } = this;
+    this.asked = 0;
     const there = new Set<string>();
     for (const record of this.allocator.ledger.ofOwner(owner)) {
       if (!asksFor(record.request, model)) continue;
@@ -272,10 +271,9 @@ export class Preallocation {
       there.add(record.id);
       if (!seen.has(record.id)) asked += record.holdings.length;
     }
-    kept.seen = there;
-    // a clock that was set back has measured nothing
-    const span = Math.max(0, now - kept.at);
-    kept.at = now;
+    this.seen = there;
+    const span = Math.max(0, now - at);
+    this.at = now;
     policy.observe(asked, held * span, mine.length * span);
     const decision = policy.decide(now, this.forecast(owner, model, policy.leadMs + policy.reviewMs));
     // Prolonged by a new one in the place of the old: a reservation lasts two looks.
@@ -288,7 +286,7 @@ export class Preallocation {
     }
     const reserved = made.size;
     const givenBack = Math.max(0, mine.length - reserved);
-    return { ...decision, owner, model, reserved, givenBack, missing: decision.target - reserved };
+    this.last = { ...decision, owner, model, reserved, givenBack, missing: decision.target - reserved };
   }
 }
 

@@ -5,8 +5,15 @@
 import type { Clock } from '../clock.js';
 import { IguanaError, messageOf } from '../errors.js';
 import { gpuSchedulerLimits } from '../limits.js';
-import { type AllocatorOptions, GpuAllocator, type GpuDenial, type GpuGrant } from './allocator.js';
-import type { GpuRefusal, GpuRequest } from './allocator-rules.js';
+import {
+  type AllocatorOptions,
+  deny,
+  type GangMember,
+  GpuAllocator,
+  type GpuDenial,
+  type GpuGrant,
+} from './allocator.js';
+import type { GpuRequest } from './allocator-rules.js';
 import type { GpuCommand } from './commands.js';
 import type { WaitingRequest } from './gpu-service.js';
 import { Ledger, type LedgerEvent, type LedgerEventType, type LedgerRecord } from './ledger.js';
@@ -70,30 +77,31 @@ export function emptySchedulerState(): SchedulerState {
   return { ledger: new Ledger(), waiting: new Map(), refused: new Map() };
 }
 
-/** Applies an event to what followers keep; false: it changed nothing of the ledger. */
+/** Applies an event to what followers keep. */
 export function applyGpuEvent(
   { ledger, waiting, refused }: SchedulerState,
   event: GpuEvent,
-  apply: (event: LedgerEvent) => boolean = (one) => ledger.apply(one),
-): boolean {
+  apply: (event: LedgerEvent) => unknown = (one) => ledger.apply(one),
+): void {
   switch (event.type) {
     case 'waiting':
       if (event.waiting) waiting.set(event.id, event.waiting);
-      return false;
+      break;
     case 'refused':
       refused.delete(event.id);
       refused.set(event.id, event.at);
-      return false;
+      break;
     case 'forgotten':
       waiting.delete(event.id);
       refused.delete(event.id);
-      return false;
+      break;
     case 'confirmed':
-      return false;
+      break;
     case 'mark':
-      return ledger.apply({ type: 'released', id: '', sequence: event.sequence, at: event.at, why: '', record: null });
+      ledger.apply({ type: 'released', id: '', sequence: event.sequence, at: event.at, why: '', record: null });
+      break;
     default:
-      return apply({ ...event, type: event.type });
+      apply({ ...event, type: event.type });
   }
 }
 
@@ -113,8 +121,6 @@ export class GpuScheduler {
   private readonly state: SchedulerState;
   private readonly clock: Clock;
   private events: GpuEvent[] = [];
-  /** How the events of the allocator that come now are to be told. */
-  private telling: Partial<GpuEvent> = {};
   /** Something that waits may fit now. */
   private changed = true;
   /** Before this nobody could be heard, ms since 1970. */
@@ -130,8 +136,7 @@ export class GpuScheduler {
       maxToldGpus: gpuSchedulerLimits.maxToldGpus,
       onEvent: (event) => {
         if (event.record === null || event.type === 'reduced') this.changed = true;
-        const answering = event.type === 'allocated' || event.type === 'reserved' ? this.telling : {};
-        this.events.push({ ...none, ...event, ...answering });
+        this.events.push({ ...none, ...event });
       },
     });
   }
@@ -273,30 +278,19 @@ export class GpuScheduler {
     const answering = { request: command.id, waitedMs };
     const from = this.events.length;
     if (command.action === 'allocate') {
-      this.telling = { ...answering, answers: 1 };
-      const answer = this.quietly(() => this.allocator.allocate(command.instance, asked(command.request)));
+      const answer = this.allocator.allocate(command.instance, command.request as GpuRequest);
       if (!answer.granted) return { granted: false, denial: answer };
       this.tellGrants([answer], from, answering);
       return { granted: true };
     }
-    const members = command.members.map(({ instance, request }) => ({ instance, request: asked(request) }));
-    this.telling = { ...answering, answers: members.length };
-    const answer = this.quietly(() => this.allocator.allocateGang(command.gang, members));
+    const answer = this.allocator.allocateGang(command.gang, command.members as readonly GangMember[]);
     if (!Array.isArray(answer)) return { granted: false, denial: answer as GpuDenial };
     this.tellGrants(answer as readonly GpuGrant[], from, answering);
     return { granted: true };
   }
 
-  private quietly<T>(change: () => T): T {
-    try {
-      return change();
-    } finally {
-      this.telling = {};
-    }
-  }
-
   /**
-   * Gives the events of grants what only the answers know, and confirms grants that were there already.
+   * Makes the events of grants the answers, and confirms grants that were there already.
    * @param from position of the first event that came of the command
    */
   private tellGrants(
@@ -310,7 +304,8 @@ export class GpuScheduler {
       const grant = event.type === 'allocated' ? byId.get(event.id) : undefined;
       if (!grant) continue;
       byId.delete(event.id);
-      this.events[i] = { ...event, steps: grant.steps, preempted: grant.preempted };
+      const { steps, preempted } = grant;
+      this.events[i] = { ...event, ...answering, answers: grants.length, steps, preempted };
     }
     for (const { allocation } of byId.values())
       this.push('confirmed', `confirmed/${answering.request}/${allocation.id}`, 'it holds this already', {
@@ -325,14 +320,14 @@ export class GpuScheduler {
   }
 
   private reserve({ id, owner, request, ttlMs }: Extract<GpuCommand, { action: 'reserve' }>): void {
-    this.telling = { request: id, answers: 1 };
-    const answer = this.quietly(() => this.allocator.reserve(owner, asked(request), ttlMs));
+    const answer = this.allocator.reserve(owner, request as GpuRequest, ttlMs);
     if ('granted' in answer) this.refuse(id, owner, answer);
+    else this.answerLast(id);
   }
 
   private release({ id, allocation }: Extract<GpuCommand, { action: 'release' }>): void {
     const waiting = this.state.waiting.get(`waiting/${allocation}`);
-    const record = this.find(allocation);
+    const record = this.state.ledger.find(allocation);
     if (waiting) {
       this.forget(`waiting/${allocation}`, 'it is not wanted any more', record ? undefined : id);
       this.refuse(waiting.command.id, allocation, deny('instance', 'it is not wanted any more'));
@@ -344,17 +339,12 @@ export class GpuScheduler {
   }
 
   private renew({ id, allocation }: Extract<GpuCommand, { action: 'renew' }>): void {
-    const record = this.find(allocation);
+    const record = this.state.ledger.find(allocation);
     if (!record) throw new IguanaError('IGU_GPU_ALLOCATION', { id: allocation });
     const before = this.state.ledger.sequence;
     const renewed = this.allocator.renew(record.id);
     if (this.state.ledger.sequence > before) this.answerLast(id);
     else this.push('confirmed', `confirmed/${id}`, 'it has no lease', { request: id, answers: 1, record: renewed });
-  }
-
-  private find(idOrInstance: string): LedgerRecord | undefined {
-    const { ledger } = this.state;
-    return ledger.get(idOrInstance) ?? ledger.allocationOf(idOrInstance);
   }
 
   /** The newest event answers a command. */
@@ -431,15 +421,6 @@ function described(command: WaitableCommand): Omit<WaitingRequest, 'since' | 'un
     gpuCount: members.reduce((sum, { request }) => sum + (request.gpuCount ?? 1), 0),
     priority: Math.max(...priorities),
   };
-}
-
-/** Without what zod leaves as undefined. */
-function asked(request: object): GpuRequest {
-  return request as GpuRequest;
-}
-
-function deny(reason: GpuDenial['reason'], what: string, gpus: readonly GpuRefusal[] = []): GpuDenial {
-  return { granted: false, reason, what, gpus };
 }
 
 /** What is wrong with a request, without what its error says around it. */

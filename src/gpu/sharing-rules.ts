@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { wildcard } from '../wildcard.js';
 import type { GpuSharing } from './allocator-rules.js';
 import type { Gpu } from './types.js';
 
@@ -29,17 +30,12 @@ export type SharingRule = z.output<typeof sharingRuleSchema>;
 
 export function sharingBy(rules: readonly SharingRule[]): (node: string, gpu: Gpu) => GpuSharing {
   const matchers = rules.map(({ node, gpu, ...sharing }) => ({
-    node: pattern(node),
-    gpu: pattern(gpu),
+    node: wildcard(node),
+    gpu: wildcard(gpu),
     sharing: sharing as GpuSharing,
   }));
   return (node, { id, name }) =>
     matchers.find((one) => one.node.test(node) && (one.gpu.test(id) || one.gpu.test(name)))?.sharing ?? {
       mode: 'open',
     };
-}
-
-function pattern(text: string): RegExp {
-  const parts = text.split('*').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-  return new RegExp(`^${parts.join('.*')}$`);
 }

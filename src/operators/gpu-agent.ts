@@ -66,9 +66,16 @@ export function gpuAgent(options: GpuAgentOptions): GpuAgent {
       const all = now - told >= gpuSchedulerLimits.inventoryEveryMs;
       const values = now - measured >= gpuSchedulerLimits.metricsEveryMs;
       if (!all && !values) continue;
-      await tell(inventory, all, values);
+      // before it is written: a change meanwhile is due again
       if (all) told = now;
       if (values) measured = now;
+      try {
+        await tell(inventory, all, values);
+      } catch (error) {
+        if (all) told = Number.NEGATIVE_INFINITY;
+        if (values) measured = Number.NEGATIVE_INFINITY;
+        throw error;
+      }
     }
   };
   const begin = (): void => {

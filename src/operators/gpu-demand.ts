@@ -1,13 +1,12 @@
 import type { Clock } from '../clock.js';
-import { decodeForecast } from '../codec/decode.js';
 import { encodeSamplesJson, type SampleRecord } from '../codec/encode.js';
 import type { GpuRequest } from '../gpu/allocator-rules.js';
 import type { GpuDemandForecast, GpuForecaster } from '../gpu/preallocation.js';
 import type { GpuEvent } from '../gpu/scheduler.js';
-import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
+import type { ConnectionOptions } from '../kafka/client.js';
 import type { Sink } from '../kafka/sink.js';
-import { tail } from '../kafka/tail.js';
 import type { ForecastRecord } from '../records.js';
+import { followForecasts } from './forecast-topic.js';
 
 /** GPUs that an owner was given anew in a step. */
 const METRIC = 'gpu_requested';
@@ -60,23 +59,13 @@ export function gpuDemand(options: GpuDemandOptions): GpuDemand {
   const stopPublishing = clock.every(STEP_MS, () => {
     publishing = publish().catch(onError);
   });
-  const following = tail(kafkaClient(connection), [forecasts], 'latest');
-  const subscription = following.messages.subscribe({
-    next: ({ message }) => {
-      if (!message.value) return;
-      try {
-        const record = decodeForecast(message.value);
-        const { owner, model } = record.labels;
-        if (record.name !== METRIC || owner === undefined || model === undefined) return;
-        const key = keyOf(owner, model);
-        if (asked.has(key)) newest.set(key, record);
-      } catch (error) {
-        // anybody may write to the topic
-        onError(error);
-      }
-    },
-    error: onError,
-  });
+  const take = (record: ForecastRecord): void => {
+    const { owner, model } = record.labels;
+    if (record.name !== METRIC || owner === undefined || model === undefined) return;
+    const key = keyOf(owner, model);
+    if (asked.has(key)) newest.set(key, record);
+  };
+  const following = followForecasts(connection, forecasts, take, onError);
   return {
     observe({ type, record }) {
       if (type !== 'allocated' || record?.kind !== 'allocation') return;
@@ -92,8 +81,7 @@ export function gpuDemand(options: GpuDemandOptions): GpuDemand {
     },
     async stop() {
       stopPublishing();
-      subscription.unsubscribe();
-      await Promise.all([publishing, following.closed()]);
+      await Promise.all([publishing, following.stop()]);
     },
   };
 }

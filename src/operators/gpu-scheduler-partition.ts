@@ -6,8 +6,8 @@ import { Ledger } from '../gpu/ledger.js';
 import {
   type GpuForecaster,
   Preallocation,
-  type PreallocationCosts,
   type PreallocationReport,
+  type PreallocationRule,
 } from '../gpu/preallocation.js';
 import { type GpuEvent, GpuScheduler, isOver, markAfter, type SchedulerState } from '../gpu/scheduler.js';
 import type { PartitionReader, ReceivedMessage } from '../kafka/partition-consumer.js';
@@ -15,12 +15,6 @@ import type { TopicRecord, TransactionalWriter } from '../kafka/transactional-wr
 import { gpuSchedulerLimits } from '../limits.js';
 import { decodeGpuCommand, encodeGpuEvent } from './gpu-records.js';
 import type { GpuReplica, GpuRules } from './gpu-replica.js';
-
-/** Whose GPUs are reserved before they are asked for. */
-export interface PreallocationRule extends PreallocationCosts {
-  readonly owner: string;
-  readonly model: string;
-}
 
 export interface GpuSchedulerPartitionOptions {
   readonly groupId: string;
@@ -56,9 +50,7 @@ const MAX_QUEUE = 4 * gpuSchedulerLimits.maxBatch;
 export class GpuSchedulerPartition implements PartitionReader {
   readonly committable = undefined;
   private readonly scheduler: GpuScheduler;
-  private readonly preallocations: readonly { readonly rule: PreallocationRule; readonly kept: Preallocation }[];
-  private reports: readonly PreallocationReport[] = [];
-  private readonly reviewed = new Map<PreallocationRule, number>();
+  private readonly preallocations: readonly Preallocation[];
   private readonly queue: Asked[] = [];
   private lingering = false;
   private next: number;
@@ -79,10 +71,7 @@ export class GpuSchedulerPartition implements PartitionReader {
     this.committed = start;
     this.scheduler = new GpuScheduler({ ...rules, clock, state: copyOf(replica.state) });
     for (const { node, gpus, silent } of replica.nodes.values()) if (!silent) this.scheduler.setNode(node, gpus);
-    this.preallocations = preallocate.map((rule) => ({
-      rule,
-      kept: new Preallocation(this.scheduler.allocator, forecast, rule),
-    }));
+    this.preallocations = preallocate.map((rule) => new Preallocation(this.scheduler.allocator, forecast, rule));
     this.stops.push(
       replica.onNode((node, gpus) => {
         if (!gpus) this.scheduler.removeNode(node);
@@ -94,7 +83,7 @@ export class GpuSchedulerPartition implements PartitionReader {
   }
 
   get preallocation(): readonly PreallocationReport[] {
-    return this.reports;
+    return this.preallocations.flatMap(({ report }) => report ?? []);
   }
 
   offer(messages: readonly ReceivedMessage[]): number {
@@ -176,11 +165,11 @@ export class GpuSchedulerPartition implements PartitionReader {
       const letters = batch.flatMap((asked) => this.take(asked));
       this.tellAnew();
       this.scheduler.tick(this.mayEnd());
-      this.review();
+      for (const one of this.preallocations) one.review(this.options.clock.now());
       const events = this.scheduler.drain();
       for (const { type, record } of this.preallocations.length > 0 ? events : [])
         if (type === 'allocated' && record?.kind === 'allocation')
-          for (const { kept } of this.preallocations) kept.allocated(record);
+          for (const one of this.preallocations) one.allocated(record);
       const records = [...letters, ...this.recordsOf(events)];
       const last = batch.at(-1);
       const offset = last ? Number(last.message.offset) + 1 : this.committed;
@@ -221,20 +210,6 @@ export class GpuSchedulerPartition implements PartitionReader {
     const { offset, key, value } = message;
     const letter = deadLetter({ topic: requests, partition: 0, offset, key, value }, error.code, error.message);
     return [{ topic: deadLetters, record: letter }];
-  }
-
-  private review(): void {
-    const now = this.options.clock.now();
-    const due = this.preallocations.filter(
-      ({ rule }) => now - (this.reviewed.get(rule) ?? 0) >= (rule.reviewMs ?? gpuSchedulerLimits.reviewMs),
-    );
-    if (due.length === 0) return;
-    const fresh = due.flatMap(({ rule, kept }) => {
-      this.reviewed.set(rule, now);
-      return kept.review(now, [[rule.owner, rule.model]]);
-    });
-    const same = (a: PreallocationReport, b: PreallocationReport) => a.owner === b.owner && a.model === b.model;
-    this.reports = [...this.reports.filter((old) => !fresh.some((one) => same(old, one))), ...fresh];
   }
 
   private recordsOf(events: readonly GpuEvent[]): TopicRecord[] {

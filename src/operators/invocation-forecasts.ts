@@ -1,13 +1,12 @@
 import type { Clock } from '../clock.js';
-import { decodeForecast } from '../codec/decode.js';
 import { encodeSamplesJson, type SampleRecord } from '../codec/encode.js';
 import { IguanaError } from '../errors.js';
 import type { FunctionService } from '../functions/function-service.js';
-import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
+import type { ConnectionOptions } from '../kafka/client.js';
 import type { Sink } from '../kafka/sink.js';
-import { tail } from '../kafka/tail.js';
 import { prewarmLimits } from '../limits.js';
 import type { ForecastRecord, Labels } from '../records.js';
+import { followForecasts } from './forecast-topic.js';
 
 /** Calls a second, and calls at once, of a function in a process: means over a step. */
 const RATE = 'function_invocations';
@@ -151,23 +150,11 @@ export function invocationForecastsOn(
       samples.map((sample) => ({ key: sample.labels.entity ?? null, value: encodeSamplesJson([sample]) })),
     );
   const made = invocationForecasts({ ...rest, publish, ...(onError ? { onError } : {}) });
-  const following = tail(kafkaClient(connection), [forecasts], 'latest');
-  const subscription = following.messages.subscribe({
-    next: ({ message }) => {
-      try {
-        if (message.value) made.forecast(decodeForecast(message.value));
-      } catch (error) {
-        // anybody may write to the topic
-        onError?.(error);
-      }
-    },
-    error: (error) => onError?.(error),
-  });
+  const following = followForecasts(connection, forecasts, made.forecast, (error) => onError?.(error));
   return {
     forecast: made.forecast,
     async stop() {
-      subscription.unsubscribe();
-      await Promise.all([made.stop(), following.closed()]);
+      await Promise.all([made.stop(), following.stop()]);
     },
   };
 }

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../../../src/clock.js';
+import { GpuAllocator } from '../../../src/gpu/allocator.js';
 import { readGpuCommand } from '../../../src/gpu/commands.js';
 import { GpuAccounts } from '../../../src/gpu/gpu-accounts.js';
 import type { Ledger } from '../../../src/gpu/ledger.js';
@@ -438,6 +439,39 @@ test('a plan moves a share beside another and frees a GPU', async () => {
   expect(plan.moves[0]!.from.gpuIds).not.toEqual(plan.moves[0]!.to.gpuIds);
   expect(plan.unusableAfter).toBeLessThan(plan.unusableBefore);
   await gpus.stop();
+});
+
+test('a plan makes partitions as the grant said, what is in the way included', async () => {
+  const clock = new VirtualClock(0);
+  const none = known(0);
+  const idle = {
+    ...{ id: 'MIG-idle', profile: known('7g.40gb'), gpuInstance: none, computeInstance: none },
+    ...{ placement: known({ start: 0, size: 8 }), memoryTotalMb: known(39_936), memoryUsedMb: none },
+  };
+  const gpus = await localGpus({
+    ...{ clock, sharing: () => ({ mode: 'mig', layout: 'dynamic' }) },
+    nodes: { n1: [gpuOf('GPU-1', { partitionMode: known('enabled'), partitions: [idle] })] },
+  });
+  const grant = await gpus.allocate('w', { profile: '3g.20gb', leaseMs: null });
+  if (!grant.granted) throw new Error(grant.what);
+  expect(grant.steps.map(({ kind }) => kind)).toEqual(['destroy', 'create']);
+  expect(gpus.plan().partitions).toEqual([{ allocation: grant.allocation.id, node: 'n1', steps: grant.steps }]);
+  await gpus.stop();
+});
+
+test('who follows knows the demand that was seen, as who decides does', () => {
+  const { run, scheduler } = schedulerOf(4);
+  const follower = emptySchedulerState();
+  const allocator = new GpuAllocator({ clock: new VirtualClock(0), ledger: follower.ledger });
+  allocator.setNode(
+    'n1',
+    Array.from({ length: 4 }, (_, i) => gpuOf(`GPU-${i}`)),
+  );
+  for (const instance of ['a', 'b', 'c'])
+    for (const event of run({ action: 'allocate', instance, request: { computeShare: 0.25 } }))
+      applyGpuEvent(follower, event, (one) => allocator.apply(one));
+  expect(allocator.demandMix).toEqual(scheduler.allocator.demandMix);
+  expect(allocator.demandMix[0]).toMatchObject({ demand: { gpuMilli: 250 }, share: 0.75 });
 });
 
 test('accounts count from what is there when they begin', () => {

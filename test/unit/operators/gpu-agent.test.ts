@@ -107,6 +107,23 @@ test('of what could not be written only the newest is told, when it can be again
   await one.agent.stop();
 });
 
+test('a change that comes while an inventory is being written is told right after', async () => {
+  const one = agentOf([gpuOf('GPU-1')]);
+  await one.agent.looked;
+  await settled();
+  let written = (): void => undefined;
+  one.broker.slow = new Promise((resolve) => {
+    written = resolve;
+  });
+  await one.pass(gpuSchedulerLimits.inventoryEveryMs);
+  one.tell([gpuOf('GPU-1', { health: healthOf('lost') })]);
+  await one.pass(1_000);
+  written();
+  await settled();
+  expect(decodeGpuInventory(one.told().at(-1)!.values[0]!).gpus[0]!.health.state).toBe('lost');
+  await one.agent.stop();
+});
+
 test('a look that fails is told, and the next one is taken', async () => {
   const one = agentOf([gpuOf('GPU-1')]);
   await one.agent.looked;
