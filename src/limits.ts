@@ -680,8 +680,6 @@ export const gpuSchedulerLimits = {
   heartbeatLingerMs: 200,
   /** Leases, waits and reservations are looked at this often, ms. */
   tickMs: 1_000,
-  /** What is kept ready by forecasts is looked at this often, ms, unless a policy says otherwise. */
-  reviewMs: 60_000,
   /** A refusal is kept in the topic for so long, ms. */
   keepRefusalMs: 600_000,
   /** GPUs whose reasons are told with a refusal that is written. */
