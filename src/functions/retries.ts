@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import { IguanaError } from '../errors.js';
 import { asyncCallLimits } from '../limits.js';
+import { AbortListener } from './abort-listeners.js';
 import type { InvocationResult } from './invocation.js';
 
 export interface RetryOptions {
@@ -62,13 +63,14 @@ export async function callWithRetries(
 
 /** Resolves after so many ms, or at once when the signal is aborted. */
 function pause(clock: Clock, ms: number, signal: AbortSignal | undefined): Promise<void> {
+  if (signal?.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const end = (): void => {
       cancel();
-      signal?.removeEventListener('abort', end);
+      listener?.end();
       resolve();
     };
     const cancel = clock.after(ms, end);
-    signal?.addEventListener('abort', end, { once: true });
+    const listener = signal && new AbortListener(signal, end);
   });
 }

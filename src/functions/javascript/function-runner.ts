@@ -197,7 +197,10 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
     if (signals.size > 0) signals.delete(id);
     running--;
     // an empty one is not cleared: each time is a new table that the one before leads to, and so it outlives many collections
-    if (running === 0 && cancelled.size > 0) cancelled.clear();
+    if (cancelled.size > 0) {
+      if (running === 0) cancelled.clear();
+      else cancelled.delete(id);
+    }
     const durationMs = performance.now() - started;
     const heapBytes = usedHeap(durationMs);
     const { lines: logs, truncated: logsTruncated } = lines;

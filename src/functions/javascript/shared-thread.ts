@@ -31,7 +31,8 @@ let numbers = 0;
 
 /**
  * The host's side of a worker that instances of many functions share. It knows what has begun there, and whose code runs, without asking the worker: so it can
- * take back what waits behind a function that does not give way, and tell who that is. An idle one does not keep the process alive.
+ * take back what waits behind a function that does not give way, and tell who that is. It keeps the process alive until it ends, idle or not: its output is
+ * read.
  */
 export class SharedThread {
   readonly lodgers = new Map<number, Lodger>();
@@ -66,7 +67,6 @@ export class SharedThread {
         maxYoungGenerationSizeMb: functionLimits.workerOverheadMb,
       },
     });
-    this.worker.unref();
     this.worker.stdout.resume();
     this.worker.stderr.resume();
     this.ready = new Promise((resolve) => {
@@ -107,8 +107,6 @@ export class SharedThread {
     };
     const lodger: Lodger = { number, instance: JavaScriptInstance.within(host, memoryMb), conduct };
     this.lodgers.set(number, lodger);
-    // whoever waits for it keeps the process alive
-    this.worker.ref();
     return lodger.instance;
   }
 
@@ -144,7 +142,6 @@ export class SharedThread {
       const { maxLoads, maxLoadedCharacters } = sharedWorkerLimits;
       if (this.loads >= maxLoads || this.loadedCharacters >= maxLoadedCharacters) this.retired = true;
     }
-    this.worker.ref();
     this.post({ lodger, message, id });
     this.watch();
   }
@@ -198,13 +195,16 @@ export class SharedThread {
     this.retire();
   }
 
+  /** Something is under way in one that lives here. */
+  private get busy(): boolean {
+    for (const { instance } of this.lodgers.values()) if (instance.busy) return true;
+    return false;
+  }
+
   private settle(): void {
-    if (this.ended) return;
-    const busy = [...this.lodgers.values()].some(({ instance }) => instance.busy);
-    if (busy) return;
+    if (this.ended || this.busy) return;
     clearTimeout(this.timer);
     this.timer = undefined;
-    this.worker.unref();
     if (!this.retired) return;
     this.ended = true;
     this.onEnd(this);
@@ -218,8 +218,11 @@ export class SharedThread {
     if (!lodger.instance.has(id)) return;
     const { runs } = this;
     const heldUp = runs !== 0 && runs !== lodger.number;
+    const answers = await this.answers(lodger);
+    // done meanwhile, if late
+    if (!lodger.instance.has(id)) return;
     // late for what another did is no reason to live alone
-    if (await this.answers(lodger)) this.expel(lodger, () => lodger.instance.endLate(id), !heldUp);
+    if (answers) this.expel(lodger, () => lodger.instance.endLate(id), !heldUp);
     else this.fall('held', this.runs);
   }
 
@@ -283,7 +286,9 @@ export class SharedThread {
         if (first && now - first.at > sharedWorkerLimits.heldUpMs) this.takeBack((lodger) => lodger !== runs);
         if (runs && now - this.slice.since > sharedWorkerLimits.maxHoldMs) runs.conduct.alone = true;
       }
-      this.watch();
+      this.settle();
+      // also who runs for nobody any more is known to hold it up
+      if (!this.ended && (this.busy || this.heldUp)) this.watch();
     }, sharedWorkerLimits.watchMs).unref();
   }
 

@@ -12,8 +12,7 @@ export class SharedThreads {
 
   /** Starts the workers that are kept, so that no call waits for that. Cost: about 30 ms each. */
   prepare(): void {
-    const open = [...this.threads].filter(({ retired }) => !retired).length;
-    for (let i = open; i < sharedWorkerLimits.workers && !this.closed; i++) this.start();
+    while (this.open < sharedWorkerLimits.workers && !this.closed) this.start();
   }
 
   /** The worker with the fewest instances that has room; undefined when there is none and no more are started. */
@@ -31,7 +30,7 @@ export class SharedThreads {
   /** An instance has left: workers beyond those that are kept go when nothing lives there. */
   trim(): void {
     for (const thread of this.threads) {
-      if (this.threads.size > sharedWorkerLimits.workers && thread.lodgers.size === 0) thread.retire();
+      if (this.open > sharedWorkerLimits.workers && thread.lodgers.size === 0) thread.retire();
     }
   }
 
@@ -41,10 +40,17 @@ export class SharedThreads {
     this.threads.clear();
   }
 
+  /** Those that take instances: one that is retired only waits for its calls to end. */
+  private get open(): number {
+    let open = 0;
+    for (const { retired } of this.threads) if (!retired) open++;
+    return open;
+  }
+
   private start(): SharedThread {
     const thread = new SharedThread((ended) => {
       this.threads.delete(ended);
-      if (this.threads.size < sharedWorkerLimits.workers && ended.lodgers.size > 0) this.prepare();
+      if (ended.lodgers.size > 0) this.prepare();
     });
     this.threads.add(thread);
     return thread;

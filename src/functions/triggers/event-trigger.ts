@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events';
 import type { Clock } from '../../clock.js';
 import { IguanaError } from '../../errors.js';
 import { eventLimits } from '../../limits.js';
@@ -63,8 +62,6 @@ export function eventTriggers(options: EventOptions): EventTriggers {
   const waiting: { readonly event: CloudEvent; readonly bytes: number }[] = [];
   let waitingBytes = 0;
   const stopping = new AbortController();
-  // every call under way listens to it
-  setMaxListeners(0, stopping.signal);
   const running = new Set<Promise<unknown>>();
 
   const handle = async (name: string, event: CloudEvent, identity: string): Promise<boolean> => {

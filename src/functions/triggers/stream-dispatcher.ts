@@ -2,7 +2,6 @@
  * The records of one assigned partition on their way through a function. Longer than a screen because what it promises (order, tries, the safe offset,
  * bounded memory) is promised by all of it together: each record is in exactly one place, a lane, a job, or behind an unfinished one.
  */
-import { setMaxListeners } from 'node:events';
 import type { Clock } from '../../clock.js';
 import { type ErrorCode, IguanaError, messageOf } from '../../errors.js';
 import { streamTriggerLimits } from '../../limits.js';
@@ -162,8 +161,6 @@ export class StreamDispatcher<R extends StreamRecord, A extends Answer = Answer>
     private readonly options: DispatcherOptions = {},
   ) {
     const { batch, order } = rules;
-    // all calls that are under way listen to it
-    setMaxListeners(0, this.abort.signal);
     this.slots = options.slots ?? new Slots(1);
     this.maxRecords = options.maxRecords ?? Math.max(streamTriggerLimits.maxHeldRecords, 2 * batch.size);
     this.maxBytes = options.maxBytes ?? Math.max(streamTriggerLimits.maxHeldBytes, 2 * batch.bytes);

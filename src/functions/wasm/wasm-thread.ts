@@ -33,7 +33,10 @@ interface Posted {
 
 const PROGRAM = workerUrl(import.meta.url, './wasm-worker.js');
 
-/** The owner's side of a worker thread that runs `wasm-worker`: one request at a time, in order. An idle thread does not keep the process alive. */
+/**
+ * The owner's side of a worker thread that runs `wasm-worker`: one request at a time, in order. It keeps the process alive until it ends, idle or not: its
+ * output is read.
+ */
 export class WasmThread {
   /** Instances that live here. */
   readonly owners = new Set<object>();
@@ -65,7 +68,6 @@ export class WasmThread {
       stderr: true,
       resourceLimits: { stackSizeMb: wasmRuntimeLimits.workerStackMb },
     });
-    this.worker.unref();
     this.worker.stdout.resume();
     this.worker.stderr.resume();
     this.batch = new MessageBatch<ToThread>(
@@ -108,10 +110,7 @@ export class WasmThread {
       return;
     }
     const sequence = ++this.sequence;
-    if (this.posted.push({ job, sequence, late: false }) === 1) {
-      this.firstChanged();
-      this.worker.ref();
-    }
+    if (this.posted.push({ job, sequence, late: false }) === 1) this.firstChanged();
     this.batch.send({ ...job.message, sequence } as ToThread);
   }
 
@@ -181,8 +180,7 @@ export class WasmThread {
     // ended meanwhile: whoever asked has been told
     if (this.ended) return;
     if (first?.sequence !== answer.sequence) throw new Error(`answer ${answer.sequence} out of order`);
-    if (this.posted.length === 0) this.worker.unref();
-    else this.firstChanged();
+    if (this.posted.length > 0) this.firstChanged();
     if (!first.late) first.job.answered(answer);
   }
 
