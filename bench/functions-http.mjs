@@ -111,8 +111,8 @@ const text = `# Functions behind HTTP triggers
 
 A POST with a small JSON body; the answer is a small JSON object made of it. Connections are kept alive and have one request at a time. Each of ${rounds} rounds
 starts both servers anew, warms each up for ${seconds} s and counts for ${seconds} s, in turns; rates and times are medians of the rounds, the last column is the median of the
-rounds' ratios (and each of them). A call through the function is routed, counted, logged, has its deadline and its signed record of usage, and crosses to a
-worker thread and back. Processor time is of all threads of the server. Load average when it began: ${loadBefore.toFixed(1)}${loadBefore > 0.5 ? ' (not idle: rates are preliminary; run it again on an idle machine)' : ''}.
+rounds' ratios (and each of them). A call through the function is routed, counted, logged, has its deadline, crosses to a worker thread and back, and has its
+record of usage signed and written to a journal before it ends, as in \`iguana start\`. Processor time is of all threads of the server. Load average when it began: ${loadBefore.toFixed(1)}${loadBefore > 0.5 ? ' (not idle: rates are preliminary; run it again on an idle machine)' : ''}.
 
 ${machine()}. \`npm run bench -- functions-http\`
 

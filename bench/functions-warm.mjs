@@ -5,7 +5,16 @@
  */
 import { writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { childProcessCall, ECHO, machine, row, serviceOf, spread, TEXT_PROCESSOR } from './functions/service.mjs';
+import {
+  childProcessCall,
+  ECHO,
+  machine,
+  quantile,
+  row,
+  serviceOf,
+  spread,
+  TEXT_PROCESSOR,
+} from './functions/service.mjs';
 
 const rate = Number(process.argv[2] ?? 10_000);
 const seconds = Number(process.argv[3] ?? 4);
@@ -116,7 +125,7 @@ for (let round = 0; round < rounds; round++) {
   }
 }
 /** In the middle of the rounds: what else the machine does meets one way as the other. */
-const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+const median = (values) => quantile(values, 0.5);
 const rows = ways.map(({ title, turns }) => {
   const of = (pick) => median(turns.map(pick));
   const p99 = turns.map(({ steady }) => steady.spread[1]);

@@ -3,14 +3,19 @@
  * processor time it took in microseconds for each line of input, and ends with its input.
  * `plain` is a handler on node:http, as short as one writes it; `function` the same as an HTTP-triggered function of Iguana.
  */
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { wallClock } from '../../dist/src/clock.js';
 import { LiveModel } from '../../dist/src/dashboard/live-model.js';
 import { startDashboard } from '../../dist/src/dashboard/server.js';
 import { functionSchema } from '../../dist/src/functions/definition.js';
 import { FunctionService } from '../../dist/src/functions/function-service.js';
 import { WarmWorkers } from '../../dist/src/functions/javascript/warm-workers.js';
+import { UsageLedger } from '../../dist/src/functions/usage-ledger.js';
 import { usageLimits } from '../../dist/src/limits.js';
+import { UsageJournal } from '../../dist/src/operators/usage-journal.js';
 
 const [way] = process.argv.slice(2);
 
@@ -29,12 +34,15 @@ if (way === 'plain') {
 } else {
   const code = 'export function handle({ body: { a, b } }) { return { sum: a + b }; }';
   const workers = new WarmWorkers(0);
-  // Each call has its signed record of usage; signed as where records go to a topic: all of a fifth of a second together.
-  let usage = [];
+  // As `iguana start` has it: each call's record of usage is added up, signed and written to a journal within the call; the journal lets go of
+  // those of a fifth of a second together.
+  const directory = mkdtempSync(join(tmpdir(), 'iguana-usage-'));
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  const journal = new UsageJournal(directory);
+  const ledger = new UsageLedger(() => wallClock.now());
   setInterval(() => {
-    const records = usage;
-    usage = [];
-    for (const { signature } of records) if (signature.length !== 64) throw new Error('a record is not signed');
+    const segment = journal.cut();
+    if (segment !== undefined) journal.remove(segment);
   }, usageLimits.flushMs);
   const functions = new FunctionService({
     clock: wallClock,
@@ -42,7 +50,10 @@ if (way === 'plain') {
       const { name, handler, memoryMb, isolation } = definition;
       return workers.factory({ name, handler, env, code }, memoryMb, isolation);
     },
-    onUsage: (record) => usage.push(record),
+    onUsage(record) {
+      ledger.add(record);
+      journal.append(JSON.stringify(record));
+    },
     usageKey: 'benchmark',
   });
   const definition = functionSchema.parse({
