@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { inflate } from '../dist/src/gpu/placement/inflation.js';
 import { readDemands, readNodes } from '../dist/src/gpu/placement/openb.js';
+import { seededRandom, shuffled } from '../dist/src/stats/seeded-random.js';
 
 const args = process.argv.slice(2);
 const seedsAt = args.indexOf('--seeds');
@@ -25,7 +26,10 @@ function tightest(state, node, { gpuCount, gpuMilli }) {
     if (state.freeGpu[g] >= gpuMilli && (best < 0 || state.freeGpu[g] < state.freeGpu[best])) best = g;
   return best - first;
 }
-/** The published rules with their whole-number scores, to prove the harness. */
+/**
+ * The published rules, to prove the harness. Their scores are whole numbers, so many nodes are alike; of those the published simulator takes the first of an order that is drawn for each run.
+ */
+const nodesOf = (policy, seed) => (typeof policy === 'string' ? nodes : shuffled(nodes, seededRandom(seed)));
 const publishedBestFit = (state) => ({
   score(node, demand, out) {
     const gpu = (state.idleGpu(node) - demand.gpuCount * demand.gpuMilli) / 8000;
@@ -39,6 +43,11 @@ const publishedPacking = (state) => ({
     const free = state.freeGpu.subarray(state.firstGpu[node], state.firstGpu[node + 1]);
     const whole = free.filter((milli) => milli === 1000).length;
     out.gpu = tightest(state, node, demand);
+    // to what asks for no GPU all nodes are alike
+    if (demand.gpuCount === 0) {
+      out.score = 0;
+      return;
+    }
     if (whole === free.length) {
       out.score = Math.max(33 - whole, whole);
       return;
@@ -82,9 +91,9 @@ const lines = [
   'deviation at 130 %; in brackets the difference to the published mean of the policy of that name (ours against published FGD). The order of arrivals is not the published one, so means compare, single seeds do not.',
   'Decisions: milliseconds of one, over all seeds.',
   '',
-  'The harness is proved by the published rules of best-fit (within 0.3, on gpushare100 0.6) and by fragmentation gradient descent. The published rule of packing, written from its description, allocates',
-  'more here than was published on three of the workloads, whichever of several alike nodes is taken (first, last or random): why is not known, so its published figures are no bar here.',
-  '`packing` and `best-fit` are the policies that Iguana offers under these names: they do not round.',
+  'The published rules of best-fit and packing prove the harness: they should be within 0.3 of what was published. Their scores are whole numbers; of nodes that are alike they take the first of an order',
+  'that is drawn for each run, as the published simulator does.',
+  '`packing` and `best-fit` are the policies that Iguana offers under these names: they do not round, and weigh nodes for demands without GPUs too.',
   '',
   '| workload | policy | at 100 % | at 130 % | ± | rejected pods | decision p50 | p99 |',
   '| --- | --- | --- | --- | --- | --- | --- | --- |',
@@ -97,7 +106,7 @@ for (const file of readdirSync(folder).sort()) {
   for (const [name, [policy, publishedName]] of Object.entries(policies)) {
     const durations = [];
     const results = seeds.map((seed) =>
-      inflate(nodes, demands, { policy, seed, marks, onDecision: (ms) => durations.push(ms) }),
+      inflate(nodesOf(policy, seed), demands, { policy, seed, marks, onDecision: (ms) => durations.push(ms) }),
     );
     durations.sort((a, b) => a - b);
     const of = (mark) => results.map(({ allocated }) => allocated[mark]);

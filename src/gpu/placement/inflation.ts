@@ -1,4 +1,4 @@
-import { seededRandom } from '../../stats/seeded-random.js';
+import { seededRandom, shuffled } from '../../stats/seeded-random.js';
 import { type DemandShare, demandMix, type GpuDemand, type PlacementNode, WHOLE_GPU } from './demand.js';
 import { FragmentationGradient } from './fragmentation-gradient.js';
 import { PlacementState } from './placement-state.js';
@@ -78,11 +78,6 @@ export function inflate(
 /** Each once in random order, then one at random again and again. */
 function* arrivals(demands: readonly GpuDemand[], seed: number): Generator<GpuDemand> {
   const random = seededRandom(seed);
-  const order = [...demands];
-  for (let i = order.length - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1));
-    [order[i], order[j]] = [order[j]!, order[i]!];
-  }
-  yield* order;
+  yield* shuffled(demands, random);
   for (;;) yield demands[Math.floor(random() * demands.length)]!;
 }

@@ -172,7 +172,7 @@ it('waits as long as the receiver asks, and growing pauses otherwise', async () 
 it('loses the oldest of too many, times out, and ends after its grace', async () => {
   const warning = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
   const { url, got } = await receiver([null, 200]);
-  const hook = new Webhook({ url, timeoutMs: 50, attempts: 1 });
+  const hook = new Webhook({ url, timeoutMs: 1000, attempts: 1 });
   for (let i = 0; i < alertLimits.maxWaiting + 2; i++) hook.post(String(i), { i });
   expect(hook.stats()).toMatchObject({ waiting: alertLimits.maxWaiting, overflowed: 2 });
   await hook.close(30_000);
