@@ -13,7 +13,6 @@ import { startDashboard } from '../../dist/src/dashboard/server.js';
 import { functionSchema } from '../../dist/src/functions/definition.js';
 import { FunctionService } from '../../dist/src/functions/function-service.js';
 import { WarmWorkers } from '../../dist/src/functions/javascript/warm-workers.js';
-import { UsageLedger } from '../../dist/src/functions/usage-ledger.js';
 import { usageLimits } from '../../dist/src/limits.js';
 import { UsageJournal } from '../../dist/src/operators/usage-journal.js';
 
@@ -34,12 +33,13 @@ if (way === 'plain') {
 } else {
   const code = 'export function handle({ body: { a, b } }) { return { sum: a + b }; }';
   const workers = new WarmWorkers(0);
-  // As `iguana start` has it: each call's record of usage is added up, signed and written to a journal within the call; the journal lets go of
+  // As `iguana start` has it: each call's record of usage is signed and written to a journal before whoever called goes on; the journal lets go of
   // those of a fifth of a second together.
   const directory = mkdtempSync(join(tmpdir(), 'iguana-usage-'));
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-  const journal = new UsageJournal(directory);
-  const ledger = new UsageLedger(() => wallClock.now());
+  const journal = new UsageJournal(directory, (error) => {
+    throw error;
+  });
   setInterval(() => {
     const segment = journal.cut();
     if (segment !== undefined) journal.remove(segment);
@@ -50,10 +50,7 @@ if (way === 'plain') {
       const { name, handler, memoryMb, isolation } = definition;
       return workers.factory({ name, handler, env, code }, memoryMb, isolation);
     },
-    onUsage(record) {
-      ledger.add(record);
-      journal.append(JSON.stringify(record));
-    },
+    onUsage: (record) => journal.append(JSON.stringify(record)),
     usageKey: 'benchmark',
   });
   const definition = functionSchema.parse({

@@ -1,5 +1,5 @@
 /**
- * Usage on its way to the topic and back. Over the usual length because both directions share what makes each record count once: the ledger.
+ * Usage on its way to the topic and back. Over the usual length because both directions share what waits: a bill is made when the topic has it.
  */
 import { type Clock, wallClock } from '../clock.js';
 import { checked, encodeAvro } from '../codec/avro.js';
@@ -52,9 +52,9 @@ export interface UsageTopic {
   /** Resolves when the topic has all that was recorded before. Rejects with what keeps it from that. */
   flush(): Promise<void>;
   /**
-   * The bill of a function over all processes: all that the topic has when it is asked for, and this process's own records.
+   * The bill of a function over all processes: all that the topic has when it is asked for, this process's own records among it.
    * @param period ms since 1970, widened to whole minutes (older than two days: hours); default all that is kept, 62 days
-   * @throws IguanaError `IGU_BROKER_UNREACHABLE` when the topic cannot be read to its end within a minute
+   * @throws IguanaError `IGU_BROKER_UNREACHABLE` when the topic cannot be written and read to its end within a minute
    */
   getBilling(name: string, period?: UsagePeriod): Promise<PeriodBill>;
   readonly counts: UsageCounts;
@@ -87,8 +87,15 @@ export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic
   const counts = { written: 0, lost: 0, refused: 0 };
   const report = (error: unknown): void => onError?.(error);
 
-  const journal = options.journal === undefined ? undefined : new UsageJournal(options.journal);
-  let journalling = journal !== undefined;
+  let journalling = options.journal !== undefined;
+  const journal =
+    options.journal === undefined
+      ? undefined
+      : new UsageJournal(options.journal, (error) => {
+          // a disk that is full must not end calls; what is in memory is still written
+          journalling = false;
+          report(error);
+        });
   const segments: Segment[] = (journal?.segments() ?? []).map((file) => ({ records: undefined, file, whole: true }));
   let current: UsageRecord[] = [];
   /** Records in memory. */
@@ -114,9 +121,7 @@ export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic
     const records: UsageRecord[] = [];
     for (const line of file === undefined || !journal ? [] : journal.read(file)) {
       try {
-        const record = accept(JSON.parse(line));
-        ledger.add(record);
-        records.push(record);
+        records.push(accept(JSON.parse(line)));
       } catch (error) {
         refuse(error);
       }
@@ -162,13 +167,24 @@ export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic
     }
   };
   let writing: Promise<void> | undefined;
-  const flush = async (): Promise<void> => {
-    // what was recorded since a write began goes with the next
-    while (writing) await writing.catch(() => undefined);
+  let next: Promise<void> | undefined;
+  const write = (): Promise<void> => {
     writing = writeAll().finally(() => {
       writing = undefined;
     });
-    await writing;
+    return writing;
+  };
+  const flush = (): Promise<void> => {
+    if (next) return next;
+    if (!writing) return write();
+    // what was recorded since a write began goes with the next, for all who wait
+    next = writing
+      .catch(() => undefined)
+      .then(() => {
+        next = undefined;
+        return write();
+      });
+    return next;
   };
   let failing = false;
   const flushQuietly = async (): Promise<void> => {
@@ -184,15 +200,8 @@ export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic
   };
 
   const record = (usage: UsageRecord): void => {
-    ledger.add(usage);
     if (held >= usageLimits.maxWaiting) makeRoom();
-    try {
-      if (journalling) journal?.append(JSON.stringify(usage));
-    } catch (error) {
-      // a disk that is full must not end calls; what is in memory is still written
-      journalling = false;
-      report(error);
-    }
+    if (journalling) journal?.append(JSON.stringify(usage));
     if (held >= usageLimits.maxWaiting) {
       if (counts.lost++ === 0)
         report(new IguanaError('IGU_BROKER_UNREACHABLE', { brokers: connection.brokers.join() }));
@@ -221,6 +230,7 @@ export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic
     );
     return following;
   };
+  /** What this process has recorded goes to the topic first, where all of it is counted. */
   const caughtUp = async (): Promise<void> => {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
@@ -230,7 +240,7 @@ export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic
       );
     });
     try {
-      await Promise.race([follow().caughtUp(), late]);
+      await Promise.race([flush().then(() => follow().caughtUp()), late]);
     } finally {
       clearTimeout(timer);
     }

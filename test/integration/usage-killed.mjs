@@ -16,6 +16,8 @@ for (let i = 0; ; i++) {
   usage.record(
     usageRecord({ ...rest, invocationId: `call-${i}`, startedAt: Date.now(), durationMs: 1 + (i % 50) }, 'key'),
   );
+  // as whoever made a call hears of its end
+  await undefined;
   writeSync(1, `${i + 1} ${Date.now()}\n`);
   if (i % 20 === 0) await new Promise((resolve) => setTimeout(resolve, 2));
 }
