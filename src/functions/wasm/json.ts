@@ -2,8 +2,10 @@ import type { FunctionEvent, InvocationContext } from '../invocation.js';
 
 /** The event as a guest reads it: JSON with the call's context beside the event's own members, bytes as `{"base64": "…"}`. */
 export function eventText(event: FunctionEvent, context: InvocationContext): string {
+  // the spread last: V8 11 keeps what is made by adding members behind one until a full collection
+  const whole = { context, ...event };
   // a replacer is asked for every value: four times the time
-  return holdsOthers(event) ? JSON.stringify({ ...event, context }, jsonValue) : JSON.stringify({ ...event, context });
+  return holdsOthers(event) ? JSON.stringify(whole, jsonValue) : JSON.stringify(whole);
 }
 
 /** Whether there is something in it that JSON has no form for. */

@@ -62,9 +62,9 @@ export class WasmInstance implements FunctionInstance {
         return;
       }
       const { deadline } = context;
-      const call = { event: eventText(event, context), deadline, timeoutMs: Math.max(0, deadline - Date.now()) };
+      const timeoutMs = Math.max(0, deadline - Date.now());
       // a guest cannot be told: a call given up holds its place until the guest has ended, or its deadline; the caller has long been told
-      this.send({ ...call, resolve, reject });
+      this.send({ event: eventText(event, context), deadline, timeoutMs, resolve, reject });
     });
   }
 

@@ -111,7 +111,8 @@ export class WasmThread {
     }
     const sequence = ++this.sequence;
     if (this.posted.push({ job, sequence, late: false }) === 1) this.firstChanged();
-    this.batch.send({ ...job.message, sequence } as ToThread);
+    // the spread last, as in `eventText`
+    this.batch.send({ sequence, ...job.message } as ToThread);
   }
 
   /** An instance of that code is about to live here. */
