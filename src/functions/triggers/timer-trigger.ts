@@ -53,6 +53,21 @@ export interface TimerTriggers extends TriggerHost {
 
 export function timerTriggers(options: TimerOptions): TimerTriggers {
   const timers = new Map<string, Timer>();
+  /** Functions there were when it last looked. */
+  let names: ReadonlySet<string> = new Set();
+
+  /** All timers that the function ever had: paused ones and those of another cron too. */
+  const forget = async (name: string): Promise<void> => {
+    const { memory, isOwner, onError } = options;
+    if (!memory || !(isOwner?.(name) ?? true)) return;
+    try {
+      const keys = [...(await memory.load()).keys()].filter((key) => key.startsWith(keyPrefix(name)));
+      await Promise.all(keys.map((key) => memory.forget(key)));
+    } catch (error) {
+      onError?.(error);
+    }
+  };
+
   return {
     async apply(functions) {
       const wanted = new Map<string, { readonly name: string; readonly trigger: TimerTrigger }>();
@@ -77,9 +92,10 @@ export function timerTriggers(options: TimerOptions): TimerTriggers {
           options.onError?.(error);
         }
       }
-      // one whose function is there was paused, or changed
-      const names = new Set(functions.map(({ name }) => name));
-      await Promise.all(gone.map(([, timer]) => (names.has(timer.name) ? timer.stop() : timer.remove())));
+      const before = names;
+      names = new Set(functions.map(({ name }) => name));
+      await Promise.all(gone.map(([, timer]) => timer.stop()));
+      await Promise.all([...before].filter((name) => !names.has(name)).map(forget));
     },
     async stop() {
       await Promise.all([...timers.values()].map((timer) => timer.stop()));
@@ -102,7 +118,11 @@ export function timerTriggers(options: TimerOptions): TimerTriggers {
 
 /** What a timer's memory is kept under. A timer whose cron was changed is another one: it has missed nothing. */
 function keyOf(name: string, { cron, timezone }: TimerTrigger): string {
-  return `${name} ${timezone} ${cron.trim().split(/\s+/).join(' ')}`;
+  return `${keyPrefix(name)}${timezone} ${cron.trim().split(/\s+/).join(' ')}`;
+}
+
+function keyPrefix(functionName: string): string {
+  return `${functionName} `;
 }
 
 /** The same run has the same id whichever process starts it, and however often: it is billed once. */
@@ -184,14 +204,6 @@ class Timer {
         };
       });
     }
-    await this.keeping;
-  }
-
-  /** Stops it because its function is no more; its owner forgets it. */
-  async remove(): Promise<void> {
-    await this.stop();
-    const { memory, isOwner } = this.options;
-    if (memory && (isOwner?.(this.name) ?? true)) this.keep(() => memory.forget(this.key));
     await this.keeping;
   }
 

@@ -324,6 +324,13 @@ describe('timers', () => {
     await other.timers.apply([timer]);
     await other.timers.apply([]);
     expect(kept.kept.size).toBe(1);
+    // while it is paused too
+    const owner = host('2026-05-01T11:30Z', { memory: kept });
+    await owner.timers.apply([deployed({ cron: '0 * * * *' }), deployed({ cron: '0 * * * *' }, 'reports')]);
+    await owner.timers.apply([paused, deployed({ cron: '0 * * * *' }, 'reports')]);
+    await owner.timers.apply([deployed({ cron: '0 * * * *' }, 'reports')]);
+    expect([...kept.kept.keys()]).toEqual(['reports UTC 0 * * * *']);
+    await owner.timers.stop();
   });
 
   test('stop when it is kept what has run, in the order of the runs', async () => {
