@@ -1,6 +1,7 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { patience } from './test/support/patience.js';
 
 /**
  * Engines that are native libraries are tested in a run of their own (`npm run test:engines`): this one is the same wherever it runs, and a fault in a
@@ -14,8 +15,7 @@ const withoutLibraries = {
 export default defineConfig({
   test: {
     include: ['test/{unit,contract,integration}/**/*.test.ts'],
-    testTimeout: 20_000,
-    hookTimeout: 20_000,
+    ...patience,
     pool: 'threads',
     maxWorkers: 2,
     env: withoutLibraries,

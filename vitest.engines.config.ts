@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { patience } from './test/support/patience.js';
 
 /** Whatever runs WebAssembly, on every engine that is there, in threads as users run them. */
 export default defineConfig({
@@ -9,8 +10,7 @@ export default defineConfig({
       'test/integration/wasm-*.test.ts',
       'test/engines/*.test.ts',
     ],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    ...patience,
     pool: 'threads',
     maxWorkers: 2,
   },

@@ -83,6 +83,8 @@ describe('the function beside is as fast as before while another', () => {
     '%s',
     async (_, code, handler, options, outcome) => {
       const name = await deploy(typeof code === 'string' ? code : code(), { handler, ...options });
+      // its time is not spent on waiting for an instance
+      await service.prewarm(name, 1);
       const alone = await beside('beside', undefined, 100);
       const abuse = call(name).then(String, ({ code: said }: { code: string }) => said);
       const meanwhile = await beside('beside', abuse);
