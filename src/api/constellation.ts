@@ -176,7 +176,7 @@ export const constellation = {
     if (!Number.isSafeInteger(count) || count < 1)
       throw new IguanaError('IGU_USAGE', { what: `${count} GPUs cannot be kept: a whole number from 1 is needed` });
     const { owner = name, ...asked } = entry.request;
-    const request = onNode(await usedGpus(), asked);
+    const request = onNode(await usedGpus(), name, asked);
     const made: Reservation[] = [];
     try {
       for (let gpus = 0; gpus < count; gpus += request.gpuCount ?? 1)
@@ -252,7 +252,7 @@ async function end(entry: Entry): Promise<void> {
 async function beginForecast(entry: Entry, clock: Clock, costs: PreallocationCosts): Promise<void> {
   const used = await usedGpus();
   const { owner, ...request } = entry.request!;
-  const forecast = new GpuForecast(used.service, owner!, onNode(used, request), clock.now(), costs);
+  const forecast = new GpuForecast(used.service, owner!, onNode(used, owner!, request), clock.now(), costs);
   let looking: Promise<void> | undefined;
   const look = async (): Promise<void> => {
     try {

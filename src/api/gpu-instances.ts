@@ -81,7 +81,7 @@ export class GpuInstances {
 
   private async ask(instance: string, used: UsedGpus): Promise<GpuGrant> {
     const { service } = used;
-    const here = onNode(used, this.options.request);
+    const here = onNode(used, instance, this.options.request);
     const waitMs = checkedWait(instance, this.options.waitMs);
     const answer = await service.allocate(instance, checkedRequest(instance, here), { waitMs });
     if (!answer.granted) throw new GpuRefusedError(instance, answer);

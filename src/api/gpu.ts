@@ -144,9 +144,17 @@ async function use(start: () => Promise<UsedGpus>): Promise<void> {
   await started(start());
 }
 
-/** GPUs for a process here must be of this machine. */
-export function onNode({ node }: UsedGpus, request: GpuRequest): GpuRequest {
-  return node === undefined || request.node !== undefined ? request : { ...request, node };
+/**
+ * GPUs for a process here must be of this machine.
+ * @throws IguanaError `IGU_GPU_REQUEST` when those of another one are asked for
+ */
+export function onNode({ node }: UsedGpus, who: string, request: GpuRequest): GpuRequest {
+  if (node === undefined) return request;
+  if (request.node !== undefined && request.node !== node) {
+    const what = `node: its process runs here, on ${node}, and cannot use GPUs of ${request.node}`;
+    throw new IguanaError('IGU_GPU_REQUEST', { instance: who, what });
+  }
+  return { ...request, node };
 }
 
 const service = async (): Promise<GpuService> => (await usedGpus()).service;

@@ -4,6 +4,7 @@ import { IguanaError, messageOf } from '../errors.js';
 import type { GpuGrant } from '../gpu/allocator.js';
 import { isOver } from '../gpu/gpu-over.js';
 import type { Allocation, LedgerRecord } from '../gpu/ledger.js';
+import { nodeHere } from './gpu-here.js';
 import {
   type ClaimOptions,
   checked,
@@ -40,12 +41,12 @@ Examples:
 /** `iguana gpu allocate INSTANCE`: GPUs for a workload, and with a command the workload itself. */
 export function gpuAllocateCommand(): Command {
   const command = new Command('allocate')
-    .description('Get GPUs for a workload; with a command run it on them, and give them back when it ends')
+    .description('Get GPUs for a workload; with a command run it here on them, and give them back when it ends')
     .argument('<instance>', 'name of the workload; the same name and request again get the same GPUs')
     .argument('[command...]', 'after --: what to run');
   claimOptions(needOptions(command))
     .option('--wait <time>', 'wait for room so long (default: not at all)', timeOf('--wait'))
-    .option('--env', 'print only the environment, for eval $(…) in a shell')
+    .option('--env', 'print only the environment, for eval $(…) in a shell; of GPUs of this machine, as with a command')
     .option(
       '--on-lost <what>',
       'when the lease is lost while the command runs: stop, keep',
@@ -54,7 +55,10 @@ export function gpuAllocateCommand(): Command {
     );
   return serverOptions(command)
     .addHelpText('after', examples)
-    .action(async (instance: string, run: string[], options: AllocateOptions) => {
+    .action(async (instance: string, run: string[], given: AllocateOptions) => {
+      // who is started here and shown GPUs of another machine would use those of this one that have the same numbers, or none
+      const isHere = run.length > 0 || given.env;
+      const options = isHere ? { ...given, node: await nodeHere(given, given.node) } : given;
       let grant: GpuGrant;
       if (run.length > 0) await noteHeld(options, instance);
       try {

@@ -72,6 +72,9 @@ it('takes part in a cluster: GPUs of all nodes, processes on those of its own', 
     expect(own).toHaveLength(3);
     const script = path.join(folder, 'worker.mjs');
     writeFileSync(script, 'console.log(process.env.CUDA_VISIBLE_DEVICES); setInterval(() => {}, 1000);\n');
+    await expect(constellation.deploy('elsewhere', { script, gpu: true, node: 'other' })).rejects.toThrow(
+      /IGU_GPU_REQUEST .*elsewhere cannot be: node: its process runs here/,
+    );
     const { gpuIds } = await constellation.deploy(name, {
       ...{ script, gpu: true, leaseMs: 3_000, graceMs: 2_000 },
       onOutput: (_, text) => lines.push(text.trim()),

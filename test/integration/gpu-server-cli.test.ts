@@ -23,6 +23,8 @@ const running: ChildProcess[] = [];
 let gpus: LocalGpus;
 let page: Dashboard;
 let url: string;
+/** What this machine is called there. */
+let here: string;
 
 beforeEach(async () => {
   const t4 = gpuOf('GPU-3', { name: 'Tesla T4', memoryTotalMb: known(15_360), utilization: known(0) });
@@ -32,6 +34,7 @@ beforeEach(async () => {
   });
   page = await startDashboard({ model: new LiveModel(), port: 0, gpus, token });
   url = page.url;
+  here = 'a';
 });
 afterEach(async () => {
   for (const child of running.splice(0)) {
@@ -44,7 +47,8 @@ afterEach(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const iguana = (...args: string[]) => commandHere(gpuCommand, args, { IGUANA_URL: url, IGUANA_TOKEN: token });
+const iguana = (...args: string[]) =>
+  commandHere(gpuCommand, args, { IGUANA_URL: url, IGUANA_TOKEN: token, IGUANA_NODE: here });
 
 async function json<T>(...args: string[]): Promise<T> {
   const { code, out, err } = await iguana(...args, '--json');
@@ -58,7 +62,7 @@ const start = (...args: string[]) => run([main, 'gpu', ...args]);
 function run(args: readonly string[]) {
   const child = spawn(process.execPath, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, NO_COLOR: '1', IGUANA_URL: url, IGUANA_TOKEN: token },
+    env: { ...process.env, NO_COLOR: '1', IGUANA_URL: url, IGUANA_TOKEN: token, IGUANA_NODE: here },
   });
   running.push(child);
   const told = { out: '', err: '' };
@@ -210,6 +214,35 @@ describe('iguana gpu allocate -- COMMAND', () => {
     expect(holders()).toEqual([]);
   });
 
+  it('gets GPUs of this machine only, and says what to do where those are not known', async () => {
+    const file = path.join(folder, 'elsewhere');
+    here = 'b';
+    const { told, ended } = start('allocate', 'train', '--', 'sh', '-c', 'echo "$CUDA_VISIBLE_DEVICES"');
+    expect([await ended, told.out]).toEqual([0, 'GPU-3\n']);
+    expect((await iguana('allocate', 'shell', '--env')).out).toMatch(/^export CUDA_VISIBLE_DEVICES='GPU-3';\n/);
+    await gpus.release('shell');
+    for (const what of [['--', 'touch', file], ['--env']]) {
+      const other = await iguana('allocate', 'train', '--node', 'a', ...what);
+      expect([other.code, other.out]).toEqual([2, '']);
+      expect(other.err).toMatch(
+        /^IGU_CONFIG --node a: what is started here, on b, cannot use GPUs of a; run this on a, .*set IGUANA_NODE=a$/,
+      );
+      here = 'elsewhere';
+      const unknown = await iguana('allocate', 'train', ...what);
+      expect([unknown.code, unknown.out]).toEqual([2, '']);
+      expect(unknown.err).toMatch(
+        /^IGU_CONFIG node of this machine: the Iguana at http:\S+ knows no GPUs of elsewhere, .* but those of a, b, m; start an Iguana/,
+      );
+      here = 'b';
+    }
+    // by default it is called as the machine is
+    here = '';
+    expect((await iguana('allocate', 'train', '--', 'true')).err).toContain(`knows no GPUs of ${os.hostname()},`);
+    // without a command it is for whoever asks
+    expect((await iguana('allocate', 'train', '--node', 'a')).code).toBe(0);
+    expect([holders().length, existsSync(file)]).toEqual([1, false]);
+  }, 30_000);
+
   it('renews the lease while it runs, and passes signals on', async () => {
     const file = path.join(folder, 'ready');
     const script = `trap 'echo asked; exit 3' TERM; echo x > '${file}'; while :; do sleep 0.05; done`;
@@ -240,6 +273,7 @@ describe('iguana gpu allocate -- COMMAND', () => {
   }, 30_000);
 
   it('waits for room, and takes that back when it is asked to stop', async () => {
+    here = 'b';
     await gpus.allocate('other', { model: 'T4' });
     const args = ['--model', 'T4', '--wait', '5m', '--', 'sh', '-c', 'echo ran'];
     const first = start('allocate', 'first', ...args);
@@ -255,6 +289,7 @@ describe('iguana gpu allocate -- COMMAND', () => {
   }, 30_000);
 
   it('waits on when the Iguana that it asked is started again', async () => {
+    here = 'b';
     await gpus.allocate('other', { model: 'T4' });
     const { told, ended } = start('allocate', 'first', '--model', 'T4', '--wait', '5m', '--', 'sh', '-c', 'echo ran');
     await until('its wait', () => gpus.waiting().length === 1, 15_000);
@@ -282,6 +317,7 @@ describe('iguana gpu allocate -- COMMAND', () => {
   }, 30_000);
 
   it('starts nothing on a partition that is not there', async () => {
+    here = 'm';
     const file = path.join(folder, 'ran');
     const { code, err } = await iguana('allocate', 'slice', '--profile', '3g.20gb', '--', 'touch', file);
     expect([code, existsSync(file)]).toEqual([1, false]);
@@ -299,6 +335,7 @@ describe('partitions that are still to be made', () => {
   });
 
   it('are told as commands for the node, waited for, and then used', async () => {
+    here = 'm';
     const enabled = { partitionMode: known('enabled') };
     let found: Gpu = gpuOf('GPU-m', { ...enabled, partitions: [instance('MIG-old', '7g.40gb', 0, 0, 8)] });
     const inventory = () => ({ gpus: [found], tools: [], takenAt: Date.now(), summary: '', problems: [] });
