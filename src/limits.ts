@@ -409,7 +409,7 @@ export const wasmFunctionLimits = {
 export const timerLimits = {
   /** Missed runs of one timer that are made good; older ones are left out. */
   maxMissed: 100,
-  /** A run that begins later than this after its time counts as missed, ms: longer than a group takes to give a timer to another process. */
+  /** A run that a process which is up begins later than this after its time counts as missed, ms: longer than a group takes to give a timer to another process. */
   graceMs: 30_000,
   /** Runs of one timer that wait for the one before. */
   maxQueued: 100,

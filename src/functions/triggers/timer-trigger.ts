@@ -132,6 +132,8 @@ function invocationIdOf(key: string, name: string, at: number): string {
 
 interface Run {
   readonly at: number;
+  /** It and others like it follow each other. */
+  readonly inTurn: boolean;
   ended: boolean;
 }
 
@@ -143,6 +145,8 @@ class Timer {
   /** Runs up to here were started or left out; undefined while another process has the timer. */
   private seen: number | undefined;
   private loading = false;
+  /** What is due now fell between: nobody had the timer. */
+  private tookOver = false;
   private stopped = false;
   private cancelWake = (): void => undefined;
   /** Runs that have not all ended before them, oldest first. */
@@ -182,6 +186,7 @@ class Timer {
       const due = this.schedule.between(this.seen, now, timerLimits.maxMissed);
       this.seen = Math.max(this.seen, now);
       this.start(due, now);
+      this.tookOver = false;
       this.nextRun = this.schedule.next(this.seen);
     }
     const most = isOwner ? timerLimits.ownershipMs : timerLimits.maxSleepMs;
@@ -220,6 +225,7 @@ class Timer {
       // what is remembered of a first start are the runs missed from now on
       if (last === undefined) await memory?.save(this.key, now);
       this.seen = Math.min(last ?? now, now);
+      this.tookOver = true;
     } catch (error) {
       onError?.(error);
     }
@@ -230,20 +236,19 @@ class Timer {
   }
 
   private start(due: readonly number[], now: number): void {
-    const { missed, overlap } = this.trigger;
-    const onTime = due.filter((at) => now - at <= timerLimits.graceMs);
-    const late = due.slice(0, due.length - onTime.length);
-    const kept = missed === 'all' ? due : onTime.length === 0 && missed === 'latest' ? late.slice(-1) : onTime;
+    const { overlap } = this.trigger;
+    // within the grace time a process that had the timer all along was late, and has missed nothing
+    const missed = due.length > 0 && (this.tookOver || now - due[0]! > timerLimits.graceMs);
+    const kept = missed ? this.madeGood(due, now) : due;
     this.counts.missed += due.length - kept.length;
     const passedOver = due.length > kept.length ? due[due.length - kept.length - 1] : undefined;
-    if (passedOver !== undefined) this.runs.push({ at: passedOver, ended: true });
+    if (passedOver !== undefined) this.runs.push({ at: passedOver, inTurn: true, ended: true });
+    // runs that one wake finds follow each other, whatever is done when one overlaps the next
+    const queues = missed || overlap === 'queue' || (overlap === 'skip' && !this.busy);
     for (const at of kept) {
-      const run: Run = { at, ended: false };
+      const run: Run = { at, inTurn: missed || overlap !== 'allow', ended: false };
       this.runs.push(run);
-      const busy = this.active.size + this.waiting.length > 0;
-      // runs made good follow each other, whatever is done when one overlaps the next
-      const queues = overlap === 'queue' || (overlap === 'skip' && now - at > timerLimits.graceMs);
-      if (!busy || overlap === 'allow') void this.run(run);
+      if (!run.inTurn || !this.busy) void this.run(run);
       else if (queues && this.waiting.length < timerLimits.maxQueued) this.waiting.push(run);
       else {
         this.counts.overlapped++;
@@ -255,6 +260,24 @@ class Timer {
       }
     }
     this.remember();
+  }
+
+  /** The last ones of what was missed, as `missed` says. What a group misses while it gives the timer to another process is made good by `skip` too. */
+  private madeGood(due: readonly number[], now: number): readonly number[] {
+    const { missed } = this.trigger;
+    if (missed === 'all') return due;
+    return missed === 'latest' || now - due.at(-1)! <= timerLimits.graceMs ? due.slice(-1) : [];
+  }
+
+  /** Whether a run that follows others has to wait for them. */
+  private get busy(): boolean {
+    return !this.isFree || this.waiting.length > 0;
+  }
+
+  /** Whether the next in turn may start. */
+  private get isFree(): boolean {
+    if (this.trigger.overlap !== 'allow') return this.active.size === 0;
+    return ![...this.active.keys()].some(({ inTurn }) => inTurn);
   }
 
   private async run(run: Run): Promise<void> {
@@ -289,7 +312,7 @@ class Timer {
     // one that was broken off by the end of the process is made again
     if (!signal.aborted) run.ended = true;
     this.remember();
-    const next = this.active.size === 0 ? this.waiting.shift() : undefined;
+    const next = this.isFree ? this.waiting.shift() : undefined;
     if (next) void this.run(next);
     else if (this.active.size === 0) this.onIdle();
   }

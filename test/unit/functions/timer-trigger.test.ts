@@ -202,6 +202,69 @@ describe('timers', () => {
     expect(third.calls).toEqual([]);
   });
 
+  test.each(['skip', 'queue', 'allow'])(
+    'all that was missed is made good, one after the other, however young: overlap %s',
+    async (overlap) => {
+      const kept = memory();
+      kept.kept.set('report UTC */5 * * * * *', utc('2026-05-01T00:00:00Z'));
+      const started = host('2026-05-01T00:00:56Z', { memory: kept });
+      started.hold(true);
+      await started.timers.apply([deployed({ cron: '*/5 * * * * *', missed: 'all', overlap })]);
+      await settle();
+      for (let run = 1; run <= 11; run++) {
+        expect(started.times()).toHaveLength(run);
+        started.calls.at(-1)!.end();
+        await settle();
+      }
+      const expected = Array.from({ length: 11 }, (_, i) => new Date(utc('2026-05-01T00:00:05Z') + 5_000 * i));
+      expect(started.times()).toEqual(expected.map((time) => time.toISOString()));
+      expect(started.timers.counts('report')).toEqual({ runs: 11, failures: 0, missed: 0, overlapped: 0 });
+      expect(kept.kept.get('report UTC */5 * * * * *')).toBe(utc('2026-05-01T00:00:55Z'));
+    },
+  );
+
+  test.each([
+    // the newest of all, and none of those that are young
+    ['latest', '2026-05-01T00:00:56Z', ['00:00:55']],
+    ['latest', '2026-05-01T00:00:21Z', ['00:00:20']],
+    // a group that gives the timer to another process loses no run
+    ['skip', '2026-05-01T00:00:21Z', ['00:00:20']],
+  ])('missed %s makes one good of those that fell between: started at %s', async (missed, at, expected) => {
+    const kept = memory();
+    kept.kept.set('report UTC */5 * * * * *', utc('2026-05-01T00:00:00Z'));
+    const started = host(at, { memory: kept });
+    await started.timers.apply([deployed({ cron: '*/5 * * * * *', missed })]);
+    await settle();
+    const time = () => started.times().map((one) => one.slice(11, 19));
+    expect(time()).toEqual(expected);
+    const due = (utc(at) - utc('2026-05-01T00:00:01Z')) / 5_000;
+    expect(started.timers.counts('report')).toMatchObject({ runs: 1, missed: due - 1, overlapped: 0 });
+    await started.advance(5_000, 1_000);
+    expect(time()).toHaveLength(2);
+  });
+
+  test.each([
+    ['skip', 20_000, ['00:05', '00:10', '00:15', '00:20']],
+    ['latest', 20_000, ['00:05', '00:10', '00:15', '00:20']],
+    ['all', 20_000, ['00:05', '00:10', '00:15', '00:20']],
+    ['skip', 57_000, ['00:55']],
+    ['latest', 57_000, ['00:55']],
+    ['all', 35_000, ['00:05', '00:10', '00:15', '00:20', '00:25', '00:30', '00:35']],
+  ])(
+    'a process that was held up is late, and after half a minute has missed: %s, %i ms',
+    async (missed, ms, expected) => {
+      const late = host('2026-05-01T00:00:00Z');
+      await late.timers.apply([deployed({ cron: '*/5 * * * * *', missed })]);
+      await settle();
+      // nothing woke it meanwhile
+      const now = late.clock.now() + ms;
+      late.clock.now = () => now;
+      late.clock.advance(5_000);
+      for (let i = 0; i < 10; i++) await settle();
+      expect(late.times().map((one) => one.slice(14, 19))).toEqual(expected);
+    },
+  );
+
   test('of very many missed runs the newest hundred are made, one after the other', async () => {
     const kept = memory();
     kept.kept.set('report UTC * * * * *', utc('2026-01-01T00:00Z'));
