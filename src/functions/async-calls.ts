@@ -3,6 +3,7 @@ import type { Clock } from '../clock.js';
 import { IguanaError, messageOf } from '../errors.js';
 import { asyncCallLimits } from '../limits.js';
 import type { FunctionService } from './function-service.js';
+import { assertTimeLimit, assertWholeNumber } from './given-numbers.js';
 import type { FunctionEvent, InvocationResult } from './invocation.js';
 import { type Attempted, callWithRetries } from './retries.js';
 import type { DeliverOutcome } from './triggers/call-outcome.js';
@@ -96,10 +97,14 @@ export class AsyncCalls {
 
   /**
    * Makes a call and does not wait for it.
-   * @throws IguanaError `IGU_FUNCTION_NOT_FOUND`, `IGU_FUNCTION_BUSY` when too many have not ended, `IGU_USAGE` when the id is another function's call
+   * @throws IguanaError `IGU_FUNCTION_NOT_FOUND`, `IGU_FUNCTION_BUSY` when too many have not ended, `IGU_USAGE` when the id is another function's call, for a
+   * time limit that is no number above 0, or tries that are no whole number from 1
    */
   invokeAsync(name: string, event: FunctionEvent, options: AsyncCallOptions = {}): AsyncCall {
     this.options.service.describe(name);
+    const { attempts, timeoutMs } = options;
+    if (timeoutMs !== undefined) assertTimeLimit(timeoutMs);
+    if (attempts !== undefined) assertWholeNumber('tries of a call', attempts, 1);
     const id = options.invocationId ?? randomUUID();
     const known = this.status(id);
     if (known?.function === name) return known;

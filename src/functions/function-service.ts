@@ -11,6 +11,7 @@ import { Autoscaler, type ScaleDecision } from './autoscaler.js';
 import { type UsageRecord, usageRecord } from './billing.js';
 import type { FunctionDefinition } from './definition.js';
 import { FunctionCounters, type FunctionMetrics } from './function-metrics.js';
+import { assertTimeLimit, assertWholeNumber } from './given-numbers.js';
 import { IdleHazard } from './idle-hazard.js';
 import type { AnswerSink, FunctionEvent, InvocationContext, InvocationResult } from './invocation.js';
 import { type KeepAlivePolicy, type KeepAliveWindows, keepsAfter } from './keep-alive.js';
@@ -246,9 +247,10 @@ export class FunctionService {
     return this.entry(name).described;
   }
 
-  /** @throws IguanaError `IGU_FUNCTION_…` */
+  /** @throws IguanaError `IGU_FUNCTION_…`; `IGU_USAGE` for a time limit that is no number above 0: nothing has run then */
   async invoke(name: string, event: FunctionEvent, options: InvokeOptions = {}): Promise<InvocationResult> {
     const entry = this.entry(name);
+    if (options.timeoutMs !== undefined) assertTimeLimit(options.timeoutMs);
     const version = this.choose(name, entry, options.qualifier);
     const { number, pool } = version;
     const { definition } = version.deployment;
@@ -303,9 +305,13 @@ export class FunctionService {
     }
   }
 
-  /** Has so many instances ready and keeps them for the function's idle time. Resolves when they are. */
+  /**
+   * Has so many instances ready and keeps them for the function's idle time. Resolves when they are.
+   * @param instances 0 to 1,000; at most as many as the function may have
+   */
   async prewarm(name: string, instances: number): Promise<void> {
     const entry = this.entry(name);
+    assertWholeNumber('instances to have ready', instances, 0, functionLimits.maxInstances);
     const { pool, deployment } = entry.newest;
     const { idleSeconds } = deployment.definition.scaling;
     this.raiseFloor(entry, instances, this.options.clock.now() + idleSeconds * 1000);

@@ -116,3 +116,20 @@ test('what is wrong is said', async () => {
   const reads = { ...double, code: 'export const handle = () => process.env.S;', secrets: { S: 's' } };
   expect((await serverless.invokeSync(await serverless.createFunction(reads))).output).toBe('known');
 });
+
+test('a time limit or tries that cannot be are refused before anything runs', async () => {
+  const made = await serverless.createFunction(double);
+  for (const timeout of ['5s', Number.NaN, 0, -1] as number[]) {
+    await expect(serverless.invokeSync(made, 1, { timeout })).rejects.toThrow(/^IGU_USAGE the time limit of a call is/);
+    await expect(serverless.invokeAsync(made, 1, { timeout })).rejects.toThrow(
+      /^IGU_USAGE the time limit of a call is/,
+    );
+  }
+  for (const attempts of [0, 'x'] as number[])
+    await expect(serverless.invokeAsync(made, 1, { attempts })).rejects.toThrow(/^IGU_USAGE tries of a call: /);
+  for (const instances of [-3, 'x', 2_000] as number[])
+    await expect(serverless.prewarmFunction(made, { instances })).rejects.toThrow(
+      /: a whole number from 0 to 1000, not /,
+    );
+  expect((await serverless.getFunctionMetrics(made)).totalInvocations).toBe(0);
+});

@@ -185,6 +185,17 @@ describe('calls that nobody waits for', () => {
     await calls.close();
   });
 
+  test('are refused with a time limit or tries that cannot be', () => {
+    const { calls, tries } = made();
+    for (const timeoutMs of ['5s', Number.NaN, 0, -1] as number[])
+      expect(() => calls.invokeAsync('f', input, { timeoutMs })).toThrow(/^IGU_USAGE the time limit of a call/);
+    for (const attempts of [0, 1.5, 'x', Number.POSITIVE_INFINITY] as number[])
+      expect(() => calls.invokeAsync('f', input, { attempts })).toThrow(
+        /^IGU_USAGE tries of a call: a whole number from 1,/,
+      );
+    expect([calls.pending, tries.length]).toEqual([0, 0]);
+  });
+
   test('are bounded in the memory of their inputs and results', async () => {
     const { calls, tries } = made();
     const large = { trigger: 'call', input: { text: 'x'.repeat(30_000_000) } } as const;

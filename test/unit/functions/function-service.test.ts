@@ -464,6 +464,20 @@ describe('functions', () => {
     expect(functions.metrics('f').throttles).toBe(1);
   });
 
+  test('refuse a time limit that is no number above 0, and instances that cannot be, before anything runs', async () => {
+    const { functions, started } = counted();
+    await functions.deploy(deployment('-'));
+    for (const given of ['5s', '', Number.NaN, Number.POSITIVE_INFINITY, 0, -1, null] as number[]) {
+      const refused = functions.invoke('f', input(0), { timeoutMs: given });
+      await expect(refused).rejects.toThrow(/^IGU_USAGE the time limit of a call is a number of ms above 0, not /);
+    }
+    for (const given of ['x', -3, 1.5, Number.NaN, 2_000] as number[])
+      await expect(functions.prewarm('f', given)).rejects.toThrow(/^IGU_USAGE .*: a whole number from 0 to 1000, not /);
+    expect(started).toEqual([]);
+    expect(functions.metrics('f').totalInvocations).toBe(0);
+    await functions.invoke('f', input(0), { timeoutMs: 0.5 });
+  });
+
   test('refuse aliases that mean nothing', async () => {
     const { functions } = counted();
     await functions.deploy(deployment('one'));
