@@ -44,6 +44,13 @@ export function parseAmdSmi(answers: AmdAnswers): ToolReading {
   return { gpus, problems: problems.list };
 }
 
+/** Whether there is a list of GPUs in it, be it an empty one: then those that are not in it are not there. */
+export function isAmdAnswer(text: string): boolean {
+  return jsonBlocks(text).blocks.some(
+    (block) => Array.isArray(block) || Array.isArray(jsonAt(block, 'gpu_data')) || (isObject(block) && 'gpu' in block),
+  );
+}
+
 function entriesOf(block: Json): readonly JsonObject[] {
   if (Array.isArray(block)) return (block as readonly Json[]).filter(isObject);
   const data = jsonAt(block, 'gpu_data');

@@ -1,7 +1,7 @@
-import { parseAmdSmi } from './amd-smi.js';
+import { isAmdAnswer, parseAmdSmi } from './amd-smi.js';
 import { parseRocmSmi } from './rocm-smi.js';
 import type { RunTool } from './run-tool.js';
-import { failed, failureOf, type GpuSource, type SourceAnswer } from './source.js';
+import { failed, type GpuSource, type SourceAnswer } from './source.js';
 
 const rocmArguments = [
   '--showproductname',
@@ -39,12 +39,14 @@ export class AmdSource implements GpuSource {
     const command = 'amd-smi';
     if (full || !this.identity) {
       const list = await run(command, ['list', '--json']);
-      if (list.refused || list.timedOut || list.code !== 0) return failed(command, list);
+      if (list.refused || list.timedOut || list.code !== 0 || !isAmdAnswer(list.stdout)) return failed(command, list);
       const more = await run(command, ['static', '--json']);
       this.identity = { list: list.stdout, static: more.code === 0 ? more.stdout : '' };
     }
     const metric = await run(command, ['metric', '--json']);
-    if (metric.refused || metric.timedOut || metric.code !== 0) return failed(command, metric);
+    // a warning alone does not say that there are none
+    if (metric.refused || metric.timedOut || metric.code !== 0 || !isAmdAnswer(metric.stdout))
+      return failed(command, metric);
     const process = await run(command, ['process', '--json']);
     const { gpus, problems } = parseAmdSmi({
       list: this.identity.list,
@@ -71,7 +73,7 @@ export class AmdSource implements GpuSource {
     const { gpus, problems } = parseRocmSmi(result.stdout);
     if (gpus.length === 0 && result.code !== 0) return failed(command, result);
     if (gpus.length === 0 && !/no (amd )?gpus?|no json data/i.test(result.stdout + result.stderr))
-      return { ...failed(command, result), what: `no answer that can be read: ${failureOf(result)}` };
+      return failed(command, result);
     this.settled = command;
     return { state: 'ok', command, what: '', gpus, problems };
   }

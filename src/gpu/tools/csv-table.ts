@@ -11,6 +11,8 @@ export interface CsvTable {
   readonly rows: readonly ReadonlyMap<string, Cell>[];
   /** Lines that are no rows: errors, warnings. */
   readonly others: readonly string[];
+  /** There was a line with the names of columns. */
+  readonly headed: boolean;
   readonly problems: readonly string[];
 }
 
@@ -66,7 +68,7 @@ export function readCsvTable(text: string, known: (column: string) => boolean, f
     rows.push(row);
   }
   if (!columns && others.length > 0) problems.add('no line with the names of columns');
-  return { rows, others, problems: problems.list };
+  return { rows, others, headed: columns !== undefined, problems: problems.list };
 }
 
 function columnOf(text: string): { name: string; unit: string | undefined } {

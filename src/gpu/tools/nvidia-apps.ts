@@ -14,11 +14,14 @@ const columns = new Set([...nvidiaAppFields, 'gpu_name', 'gpu_bus_id', 'gpu_seri
  */
 export function parseNvidiaApps(text: string): {
   readonly byGpu: ReadonlyMap<string, readonly GpuProcess[]>;
+  /** It is an answer: whoever is not in it does not run. */
+  readonly answered: boolean;
   readonly problems: readonly string[];
 } {
   const table = readCsvTable(text, (column) => columns.has(column), 'process_name');
   const problems = new Problems();
-  for (const problem of table.problems) problems.add(problem);
+  const none = table.others.some((line) => /no running processes/i.test(line));
+  if (table.headed || !none) for (const problem of table.problems) problems.add(problem);
   for (const line of table.others) if (!/no running processes/i.test(line)) problems.add(line);
   const byGpu = new Map<string, GpuProcess[]>();
   for (const row of table.rows) {
@@ -42,5 +45,5 @@ export function parseNvidiaApps(text: string): {
       partition: absent('not-reported'),
     });
   }
-  return { byGpu, problems: problems.list };
+  return { byGpu, answered: table.headed || none, problems: problems.list };
 }

@@ -99,18 +99,24 @@ const reasons: readonly (readonly [bigint, string])[] = [
   [0x80n, 'hw-power-brake-slowdown'],
 ];
 
+/** With whether it is an answer at all, so that GPUs that are not in it are not there: names of columns, and nothing but rows when there are none. */
+interface QueryReading extends ToolReading {
+  readonly answered: boolean;
+}
+
 /** Reads the rows of `--query-gpu=… --format=csv` (with header; with or without units). xpu-smi 2 answers in the same form. Cost: 20 µs a GPU. */
-export function parseNvidiaQuery(text: string, vendor: GpuVendor = 'nvidia'): ToolReading {
+export function parseNvidiaQuery(text: string, vendor: GpuVendor = 'nvidia'): QueryReading {
   const table = readCsvTable(text, (column) => names.has(column), 'name');
   const problems = new Problems();
   for (const problem of table.problems) problems.add(problem);
   const gpus = table.rows.map((row) => gpuOf(row, vendor));
+  const answered = table.headed && (gpus.length > 0 || table.others.length === 0);
   for (const line of table.others) {
     problems.add(line);
     const lost = lostGpuIn(line);
     if (lost) gpus.push({ ...emptyReading(vendor), facts: { busId: known(lost) }, lost: true });
   }
-  return { gpus, problems: problems.list };
+  return { gpus, answered, problems: problems.list };
 }
 
 /** The bus address in `Unable to determine the device handle for GPU0000:01:00.0: GPU is lost`. */

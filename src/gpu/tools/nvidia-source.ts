@@ -42,18 +42,18 @@ export class NvidiaSource implements GpuSource {
     const query = await run(command, [`--query-gpu=${this.fields.join(',')}`, '--format=csv']);
     // a field that it knows no more: another version was installed
     if (query.code === 2) this.fields = undefined;
-    const { gpus, problems: odd } = parseNvidiaQuery(query.stdout);
+    const { gpus, answered, problems: odd } = parseNvidiaQuery(query.stdout);
     const problems = new Problems();
-    for (const what of odd) problems.add(what);
     const lost = query.stderr.split(/\r?\n/).flatMap((line) => lostGpuIn(line) ?? []);
     const none = /no devices were found/i.test(query.stdout + query.stderr) || query.code === 6;
     if (gpus.length === 0 && lost.length === 0 && !none) {
       const what = noDriverOf(query);
       if (what) return { state: 'no-driver', command, what, gpus: [], problems: [] };
-      if (query.code !== 0 || query.stdout.trim() === '') return failed(command, query);
+      // what is no answer does not say that there are none
+      if (query.code !== 0 || !answered) return failed(command, query);
     }
-    const told = query.code === 0 || gpus.length > 0 || lost.length > 0 || none;
-    if (!told) return failed(command, query);
+    // "No devices were found" has no names of columns, and is no problem
+    if (!none || answered || gpus.length > 0) for (const what of odd) problems.add(what);
     const all = [
       ...gpus,
       ...lost
@@ -142,6 +142,7 @@ async function withApps(run: RunTool, gpus: readonly GpuReading[], problems: Pro
   }
   const apps = parseNvidiaApps(answer.stdout);
   for (const what of apps.problems) problems.add(`processes: ${what}`);
+  if (!apps.answered) return gpus;
   return gpus.map((gpu) =>
     gpu.uuid.value === null ? gpu : { ...gpu, processes: apps.byGpu.get(gpu.uuid.value) ?? [] },
   );

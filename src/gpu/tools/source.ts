@@ -30,6 +30,7 @@ export function failureOf(result: ToolResult): string {
   if (result.timedOut) return 'no answer in time';
   if (result.cut) return 'it said too much';
   const said = (result.stderr.trim() || result.stdout.trim()).split(/\r?\n/)[0]?.slice(0, 200) ?? '';
+  if (result.code === 0) return said ? `no answer that can be read: ${said}` : 'it said nothing';
   return `it ended with ${result.code ?? 'a signal'}${said && `: ${said}`}`;
 }
 

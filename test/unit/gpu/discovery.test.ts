@@ -232,6 +232,62 @@ describe('discovery', () => {
     });
   });
 
+  it('takes an answer that cannot be read for none: what is known becomes stale after a while, not lost', async () => {
+    const clock = new VirtualClock(start);
+    const garbage = 'WARNING: [driver] something else answers\n';
+    let broken = false;
+    const { run } = nvidia({
+      'nvidia-smi --query-gpu': () => (broken ? garbage : `${header}\n${first}\n`),
+      'amd-smi list': fixture('amd-list.json'),
+      'amd-smi static': fixture('amd-static.json'),
+      'amd-smi metric': () => (broken ? garbage : fixture('amd-metric.json')),
+      'amd-smi process': fixture('amd-process.json'),
+    });
+    const discovery = new GpuDiscovery(run, clock, { kernelLog: false });
+    expect((await discovery.look()).gpus).toHaveLength(3);
+    broken = true;
+    clock.advance(1000);
+    const soon = await discovery.look(false);
+    expect(soon.gpus.map(({ stale, health }) => [stale, health.state])).toEqual(Array(3).fill([false, 'ok']));
+    expect(soon.summary).toContain(`nvidia-smi: no answer that can be read: ${garbage.trim()}`);
+    expect(soon.tools.map(({ state }) => state)).toEqual(['failed', 'failed', 'missing']);
+    clock.advance(5000);
+    const later = await discovery.look(false);
+    expect(later.gpus.map(({ stale, health }) => [stale, health.causes[0]?.code])).toEqual(
+      Array(3).fill([true, 'not-answering']),
+    );
+    broken = false;
+    clock.advance(60_000);
+    expect((await discovery.look(false)).gpus.map(({ stale }) => stale)).toEqual(Array(3).fill(false));
+  });
+
+  it('does not say that there are no GPUs when the first answer cannot be read', async () => {
+    const look = (answers: Parameters<typeof fakeTools>[0]) =>
+      discover(fakeTools(answers).run, new VirtualClock(start), { kernelLog: false });
+    for (const answers of [
+      { 'nvidia-smi --help-query-gpu': 'hello\n', 'nvidia-smi --query-gpu': 'hello\n' },
+      { 'nvidia-smi --help-query-gpu': '', 'nvidia-smi --query-gpu': `${header}\nhello\n` },
+      { 'amd-smi list': 'hello\n' },
+      { 'amd-smi list': fixture('amd-list.json'), 'amd-smi static': '[]', 'amd-smi metric': 'hello\n' },
+      { 'rocm-smi --showproductname': 'hello\n' },
+    ])
+      expect((await look(answers)).summary).toMatch(/^no GPU can be told of: \S+: no answer that can be read: \S+/);
+    const none = [
+      { 'nvidia-smi --help-query-gpu': '', 'nvidia-smi --query-gpu': { code: 6, stdout: 'No devices were found\n' } },
+      { 'nvidia-smi --help-query-gpu': '', 'nvidia-smi --query-gpu': `${header}\n` },
+      { 'amd-smi list': '[]', 'amd-smi static': '[]', 'amd-smi metric': '[]', 'amd-smi process': '[]' },
+    ];
+    for (const answers of none)
+      expect(await look(answers)).toMatchObject({ gpus: [], problems: [], summary: 'there are no GPUs here' });
+  });
+
+  it('does not take an answer about processes that cannot be read for no processes', async () => {
+    const { run } = nvidia({ 'nvidia-smi --query-compute-apps': 'hello\n' });
+    const inventory = await discover(run, new VirtualClock(start), { kernelLog: false });
+    expect(inventory.gpus.map(({ processes }) => processes)).toEqual([null, null]);
+    expect(inventory.problems).toContain('nvidia-smi: processes: hello');
+  });
+
   it('offers no GPU when there is no driver', async () => {
     const clock = new VirtualClock(start);
     let code = 0;
