@@ -15,6 +15,7 @@ import {
   type GpuSharing,
   judgeNow,
   lacks,
+  milliOfMemory,
   placeMig,
   type RefusalCode,
   standingOf,
@@ -519,9 +520,7 @@ export class AllocatorCluster {
 /** Thousandths of a GPU that an offer takes: the larger of its shares of memory and compute. */
 export function milliOf({ holding, gpu }: Pick<GpuOffer, 'holding' | 'gpu'>): number {
   if (holding.mode === 'exclusive') return WHOLE_GPU;
-  const total = gpu.memoryTotalMb.value;
-  const memory = total === null ? 0 : Math.ceil((WHOLE_GPU * holding.memoryMb) / total);
-  return Math.min(WHOLE_GPU, Math.max(1, holding.shareMilli, memory));
+  return Math.min(WHOLE_GPU, Math.max(1, holding.shareMilli, milliOfMemory(holding.memoryMb, gpu)));
 }
 
 /** As placement counts it: processors and host memory are not the allocator's. */

@@ -155,6 +155,8 @@ function byMode(request: GpuRequest, candidate: GpuCandidate): Verdict {
   const offered: SharingMode = sharing.mode === 'open' ? (whole ? 'exclusive' : 'shared') : sharing.mode;
   if (request.mode !== undefined && request.mode !== offered)
     return no('mode', () => `it is set to ${sharing.mode}, not ${request.mode}`);
+  if (request.profile !== undefined && offered !== 'mig' && offered !== 'partition')
+    return no('mode', () => noProfiles(candidate, request.profile!));
   if (whole && offered !== 'exclusive') return no('mode', () => `it is set to ${sharing.mode}: others may use it`);
   if (!whole && offered === 'exclusive') return no('mode', () => 'it is given as a whole only');
   const { value: compute } = candidate.gpu.computeMode;
@@ -190,19 +192,20 @@ function exclusive({ memoryMb }: GpuRequest, candidate: GpuCandidate): Verdict {
     if (room === null) return unknownMemory(gpu);
     if (memoryMb > room) return no('memory', () => `${memoryMb} MiB are asked for, ${room} are free`);
   }
-  return offer(candidate, { mode: 'exclusive', memoryMb: gpu.memoryTotalMb.value ?? 0, shareMilli: WHOLE_GPU });
+  return offer(candidate, { mode: 'exclusive', memoryMb: givableMb(gpu) ?? 0, shareMilli: WHOLE_GPU });
 }
 
-/** Bookkeeping: what is not said of memory or share follows from the other. */
+/** Bookkeeping: what is not said of memory or share follows from the other. Parts are rounded down, so that as many as their number says fit. */
 function shared(request: GpuRequest, candidate: GpuCandidate): Verdict {
   const { gpu, holders } = candidate;
   const others = holdersBut(holders, 'shared');
   if (others) return heldBy(others);
-  const total = gpu.memoryTotalMb.value;
+  const givable = givableMb(gpu);
   const room = roomOf(candidate);
-  if (total === null || room === null) return unknownMemory(gpu);
-  const memoryMb = request.memoryMb ?? Math.ceil(total * (request.computeShare ?? 1));
-  const shareMilli = Math.ceil(WHOLE_GPU * (request.computeShare ?? Math.min(1, memoryMb / total)));
+  if (givable === null || room === null) return unknownMemory(gpu);
+  const { computeShare = 1 } = request;
+  const memoryMb = request.memoryMb ?? partOf(computeShare * givable, room);
+  const shareMilli = Math.max(1, request.computeShare ? whole(WHOLE_GPU * computeShare) : milliOfMemory(memoryMb, gpu));
   if (memoryMb > room) return no('memory', () => `${memoryMb} MiB are asked for, ${room} are free`);
   const free = WHOLE_GPU - sum(holders, ({ shareMilli: milli }) => milli);
   if (shareMilli > free)
@@ -225,7 +228,6 @@ function replicated(request: GpuRequest, candidate: GpuCandidate, mode: 'time-sl
       () =>
         `${request.computeShare} is asked for, each of ${replicas} places has 1/${replicas}; more places give no more`,
     );
-  const total = gpu.memoryTotalMb.value;
   if (mode === 'time-slicing') {
     if (request.memoryMb === undefined) return offer(candidate, { mode, memoryMb: 0, shareMilli });
     const room = roomOf(candidate);
@@ -233,14 +235,15 @@ function replicated(request: GpuRequest, candidate: GpuCandidate, mode: 'time-sl
     if (request.memoryMb > room) return no('memory', () => `${request.memoryMb} MiB are asked for, ${room} are free`);
     return offer(candidate, { mode, memoryMb: request.memoryMb, shareMilli });
   }
-  if (total === null) return unknownMemory(gpu);
-  const memoryMb = Math.floor(total / replicas);
+  const givable = givableMb(gpu);
+  const room = roomOf(candidate);
+  if (givable === null || room === null) return unknownMemory(gpu);
+  const memoryMb = partOf(givable / replicas, room);
   if (request.memoryMb !== undefined && request.memoryMb > memoryMb)
     return no(
       'memory',
       () => `${request.memoryMb} MiB are asked for, each of ${replicas} MPS clients may use ${memoryMb}`,
     );
-  const room = roomOf(candidate)!;
   if (memoryMb > room) return no('memory', () => `an MPS client may use ${memoryMb} MiB, ${room} are free`);
   return offer(candidate, { mode, memoryMb, shareMilli });
 }
@@ -438,11 +441,36 @@ function shareOf(gpu: Gpu, partition: GpuPartition): number {
   return parts ? Math.floor((WHOLE_GPU * Number(parts[1] ?? parts[2])) / slices) : 0;
 }
 
+/** MiB that workloads can have: all but what the driver keeps for itself; null: the total is not known. */
+export function givableMb({ memoryTotalMb, memoryReservedMb }: Gpu): number | null {
+  return memoryTotalMb.value === null ? null : Math.max(0, memoryTotalMb.value - (memoryReservedMb.value ?? 0));
+}
+
+/** Thousandths of what workloads can have, rounded down as parts are; 0 where nothing is known of it. */
+export function milliOfMemory(memoryMb: number, gpu: Gpu): number {
+  const givable = givableMb(gpu);
+  if (givable === null || memoryMb === 0) return 0;
+  return whole(WHOLE_GPU * Math.min(1, memoryMb / givable));
+}
+
 /** MiB that nobody holds and that the driver does not say are used by others; null: the total is not known. */
 function roomOf({ gpu, holders }: GpuCandidate): number | null {
-  const total = gpu.memoryTotalMb.value;
-  if (total === null) return null;
-  return Math.max(0, total - (gpu.memoryReservedMb.value ?? 0) - heldMb(holders) - foreignMb(gpu, holders));
+  const givable = givableMb(gpu);
+  return givable === null ? null : Math.max(0, givable - heldMb(holders) - foreignMb(gpu, holders));
+}
+
+/** MiB of a part of a GPU. A driver says of an idle GPU too that it uses a few: a part that would fit but for them has so much less. */
+function partOf(memoryMb: number, room: number): number {
+  const part = whole(memoryMb);
+  return part > room && part - room <= IDLE_USE_MB ? room : part;
+}
+
+/** Less than any program uses that runs on a GPU: its context alone takes more. */
+const IDLE_USE_MB = 32;
+
+/** Rounded down, but for what computing in binary loses: 0.57 of 1,000 are 570. */
+function whole(value: number): number {
+  return Math.floor(value + 1e-6);
 }
 
 /** MiB that the driver says are used and nobody holds. */
@@ -506,9 +534,8 @@ export function freeMilli(candidate: GpuCandidate): number {
     return gpu.processes !== null && gpu.processes.length > 0 && sharing.mode === 'exclusive' ? 0 : WHOLE_GPU;
   if (holders.some(({ holding }) => holding.mode === 'exclusive')) return 0;
   const share = WHOLE_GPU - sum(holders, ({ shareMilli }) => shareMilli);
-  const total = gpu.memoryTotalMb.value;
   const room = roomOf(candidate);
-  return Math.max(0, total === null || room === null ? share : Math.min(share, Math.floor((WHOLE_GPU * room) / total)));
+  return Math.max(0, room === null ? share : Math.min(share, milliOfMemory(room, gpu)));
 }
 
 function lacksCapability({ minComputeCapability }: GpuRequest, { vendor, architecture }: Gpu): Refused | undefined {
@@ -560,6 +587,15 @@ function mpsClients({ architecture }: Gpu): number {
 
 function migEnabled({ vendor, partitionMode }: Gpu): boolean {
   return vendor === 'nvidia' && partitionMode.value?.toLowerCase() === 'enabled';
+}
+
+/** Why a GPU that is not set to give parts by profile gives none. */
+function noProfiles({ gpu, sharing }: GpuCandidate, profile: string): string {
+  const set = `it is set to ${sharing.mode}`;
+  if (gpu.vendor === 'amd') return `${set}: ${profile} would be given where it is set to partition`;
+  if (gpu.vendor !== 'nvidia') return `${set}, and GPUs of ${gpu.vendor} have no profiles`;
+  const state = migEnabled(gpu) ? 'MIG is on, but' : 'it is not in MIG mode, and';
+  return `${state} no MIG layout is configured for it (${set}): ${profile} would be given where it is set to mig`;
 }
 
 function holdersBut(holders: readonly GpuHolder[], mode: SharingMode): readonly GpuHolder[] | undefined {

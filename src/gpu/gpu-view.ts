@@ -1,11 +1,12 @@
 import type { Clock } from '../clock.js';
 import type { GpuAllocator, GpuDenial, GpuGrant } from './allocator.js';
+import { milliOf } from './allocator-cluster.js';
 import { type GpuRequest, type GpuSharing, isWell } from './allocator-rules.js';
 import type { GpuAccounts } from './gpu-accounts.js';
 import type { GpuMove, GpuNode, GpuPlan, GpuStats, WaitingRequest } from './gpu-service.js';
 import type { Allocation, LedgerRecord } from './ledger.js';
 import { planDefragmentation } from './placement/defragment.js';
-import { type GpuDemand, WHOLE_GPU } from './placement/demand.js';
+import type { GpuDemand } from './placement/demand.js';
 import { PlacementState } from './placement/placement-state.js';
 import type { Gpu } from './types.js';
 
@@ -138,9 +139,7 @@ class Movables {
     const placed = record.holdings.map((holding) => ({ holding, place: places.get(holding.gpuId) }));
     const milli = placed.map(({ holding, place }) => {
       if (!place) return 0;
-      const total = this.groups[place.node]!.gpus[place.at]!.memoryTotalMb.value;
-      const memory = total === null ? 0 : Math.ceil((WHOLE_GPU * holding.memoryMb) / total);
-      return holding.mode === 'exclusive' ? WHOLE_GPU : Math.min(WHOLE_GPU, Math.max(1, holding.shareMilli, memory));
+      return milliOf({ holding, gpu: this.groups[place.node]!.gpus[place.at]! });
     });
     let fits = true;
     placed.forEach(({ place }, i) => {

@@ -160,6 +160,55 @@ describe('shared', () => {
     granted(allocator.allocate('w3', { memoryMb: 10_000, computeShare: 0.9 }));
   });
 
+  test.each([
+    ['halves of what the driver leaves', 40_960, 600, 0, [0.5, 0.5]],
+    ['halves of an odd number of MiB', 81_559, 550, 0, [0.5, 0.5]],
+    ['a third each', 40_960, 617, 0, [1 / 3, 1 / 3, 1 / 3]],
+    ['tenths', 23_028, 433, 0, new Array<number>(10).fill(0.1)],
+    ['57 and 43 of a hundred', 24_576, 512, 0, [0.57, 0.43]],
+    ['all of a GPU that uses some MiB by itself', 81_559, 550, 4, [1]],
+  ])('%s fit, and no more', (_, total, reserved, used, shares) => {
+    const { allocator } = allocatorOf([
+      gpuOf('GPU-1', {
+        ...{ memoryTotalMb: known(total), memoryReservedMb: known(reserved), memoryUsedMb: known(used) },
+      }),
+    ]);
+    const held = shares.map((computeShare, i) => {
+      const { holdings } = granted(allocator.allocate(`w${i}`, { mode: 'shared', computeShare })).allocation;
+      expect(holdings[0]!.memoryMb).toBe(Math.floor((total - reserved) * computeShare + 1e-6) - used);
+      return holdings[0]!;
+    });
+    const sum = (of: 'memoryMb' | 'shareMilli') => held.reduce((all, one) => all + one[of], 0);
+    expect(sum('memoryMb')).toBeLessThanOrEqual(total - reserved);
+    expect(sum('shareMilli')).toBeLessThanOrEqual(1_000);
+    expect(codes(allocator.allocate('more', { computeShare: 0.05 }))).toEqual(['memory']);
+  });
+
+  test('memory that is asked for is what is given, its part is of what the driver leaves', () => {
+    const { allocator } = allocatorOf([gpuOf('GPU-1', { memoryTotalMb: known(40_960), memoryReservedMb: known(960) })]);
+    const [first] = granted(allocator.allocate('w1', { memoryMb: 20_000 })).allocation.holdings;
+    expect(first).toMatchObject({ memoryMb: 20_000, shareMilli: 500 });
+    granted(allocator.allocate('w2', { memoryMb: 20_000 }));
+    expect(codes(allocator.allocate('w3', { memoryMb: 1 }))).toEqual(['memory']);
+    const alone = allocatorOf([gpuOf('GPU-1', { memoryReservedMb: known(960) })]).allocator;
+    expect(granted(alone.allocate('w', {})).allocation.holdings[0]!.memoryMb).toBe(39_040);
+  });
+
+  test.each([
+    ['it is not in MIG mode', {}],
+    ['it is not in MIG mode', { partitionMode: known('Disabled') }],
+    ['MIG is on, but', { partitionMode: known('Enabled') }],
+    ['it is set to open: 1g.5gb would be given where it is set to partition', { vendor: 'amd' as const }],
+    ['GPUs of intel have no profiles', { vendor: 'intel' as const }],
+  ])('a profile of a GPU that gives none: %s', (what, gpu) => {
+    const { allocator } = allocatorOf([gpuOf('GPU-1', gpu)]);
+    for (const exclusive of [undefined, true])
+      expect(allocator.allocate('w', { profile: '1g.5gb', ...(exclusive && { exclusive }) })).toMatchObject({
+        granted: false,
+        gpus: [{ code: 'mode', what: expect.stringContaining(what) }],
+      });
+  });
+
   test('two shares are on two GPUs', () => {
     const { allocator } = allocatorOf([gpuOf('GPU-1'), gpuOf('GPU-2')]);
     const answer = granted(allocator.allocate('w1', { gpuCount: 2, memoryMb: 10_000 }));
@@ -200,6 +249,22 @@ describe('time-slicing and MPS', () => {
       CUDA_MPS_PIPE_DIRECTORY: '/run/mps',
     });
     expect(answer.enforcement.enforced[0]).toContain('memory');
+  });
+
+  test.each([
+    [2, 40_960, 600],
+    [3, 40_960, 617],
+    [7, 81_559, 551],
+    [48, 15_360, 444],
+  ])('%i MPS clients have places in what the driver leaves', (replicas, total, reserved) => {
+    const gpu = gpuOf('GPU-1', { memoryTotalMb: known(total), memoryReservedMb: known(reserved) });
+    const { allocator } = allocatorOf([gpu], { mode: 'mps', replicas });
+    for (let i = 0; i < replicas; i++)
+      expect(granted(allocator.allocate(`w${i}`, { mode: 'mps' })).allocation.holdings[0]).toMatchObject({
+        memoryMb: Math.floor((total - reserved) / replicas),
+        shareMilli: Math.floor(1_000 / replicas),
+      });
+    expect(codes(allocator.allocate('more', { mode: 'mps' }))).toEqual(['clients']);
   });
 
   test.each([
@@ -633,6 +698,8 @@ describe('whatever happens', () => {
 });
 
 const MEMORY = 40_960;
+/** Of it, what the driver keeps. */
+const RESERVED = 617;
 
 /** Their order says nothing. */
 function recordsOf(ledger: Ledger): LedgerRecord[] {
@@ -730,7 +797,7 @@ class ModelRun {
     const holdings = [...ledger.all()].flatMap((record) => record.holdings.filter(({ gpuId }) => gpuId === id));
     const total = (of: 'memoryMb' | 'shareMilli') => holdings.reduce((sum, holding) => sum + holding[of], 0);
     expect(total('shareMilli')).toBeLessThanOrEqual(1_000);
-    expect(total('memoryMb')).toBeLessThanOrEqual(MEMORY);
+    expect(total('memoryMb')).toBeLessThanOrEqual(MEMORY - RESERVED);
     if (holdings.some(({ mode }) => mode === 'exclusive')) expect(holdings).toHaveLength(1);
     if ('replicas' in sharing) expect(holdings.length).toBeLessThanOrEqual(sharing.replicas);
     if (sharing.mode !== 'mig') return;
@@ -810,6 +877,7 @@ class ModelRun {
         return gpuOf(id, {
           health: healthOf((this.healthy.get(id) ?? true) ? 'ok' : 'draining'),
           memoryTotalMb: known(MEMORY),
+          memoryReservedMb: known(RESERVED),
         });
       });
       allocator.setNode(`n${node}`, gpus);
