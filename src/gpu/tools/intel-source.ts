@@ -1,6 +1,6 @@
 import { nvidiaQueryFields, parseNvidiaHelp, parseNvidiaQuery } from './nvidia-query.js';
 import type { RunTool } from './run-tool.js';
-import { failed, type GpuSource, type SourceAnswer } from './source.js';
+import { failed, failureOf, type GpuSource, type SourceAnswer } from './source.js';
 import { parseXpuSmi, xpuDevices } from './xpu-smi.js';
 
 const command = 'xpu-smi';
@@ -35,22 +35,28 @@ export class IntelSource implements GpuSource {
     }
     this.version = 1;
     const stats = new Map<number, string>();
+    const without = new Map<number, string>();
     const { discovery } = this;
     for (const device of xpuDevices(discovery)) {
       const answer = await run(command, ['stats', '-d', String(device), '-j']);
       if (answer.timedOut || answer.refused) return failed(command, answer);
       if (answer.code === 0) stats.set(device, answer.stdout);
-      // it may be gone: the next look asks anew which there are
-      else this.discovery = '';
+      else {
+        without.set(device, failureOf(answer));
+        // it may be gone: the next look asks anew which there are
+        this.discovery = '';
+      }
     }
     const ps = await run(command, ['ps', '-j']);
     const { gpus, problems } = parseXpuSmi({
       discovery,
       details: this.details,
       stats,
+      failed: without,
       ...(ps.code === 0 && { ps: ps.stdout }),
     });
-    return { state: 'ok', command, what: '', gpus, problems };
+    const told = ps.code === 0 ? problems : [...problems, `ps: ${failureOf(ps)}`];
+    return { state: 'ok', command, what: '', gpus, problems: told };
   }
 
   private async second(run: RunTool, full: boolean): Promise<SourceAnswer> {

@@ -13,6 +13,8 @@ export interface XpuAnswers {
   readonly details?: ReadonlyMap<number, string>;
   /** `stats -d N`, by N. */
   readonly stats?: ReadonlyMap<number, string>;
+  /** Why there are no `stats -d N`, by N. */
+  readonly failed?: ReadonlyMap<number, string>;
   /** `ps` */
   readonly ps?: string | undefined;
 }
@@ -28,12 +30,18 @@ export function parseXpuSmi(answers: XpuAnswers): ToolReading {
   const processes = answers.ps === undefined ? undefined : processesOf(answers.ps, problems);
   const gpus = physical(answers.discovery, problems).map(({ number, device }): GpuReading => {
     const details = firstObject(answers.details?.get(number), `device ${number}`, problems);
-    const stats = statsOf(firstObject(answers.stats?.get(number), `statistics of ${number}`, problems));
+    const told = firstObject(answers.stats?.get(number), `statistics of ${number}`, problems);
+    const stats = statsOf(told);
+    const why = answers.failed?.get(number);
+    if (why !== undefined) problems.add(`statistics of ${number}: ${why}`);
+    // a device that answers leaves out what it does not measure
+    const wrong = why !== undefined || (told === undefined && answers.stats?.has(number));
+    const otherwise = absent(wrong ? 'driver-error' : 'not-reported');
     const text = (...keys: readonly string[]): readonly string[] =>
       keys.flatMap((key) => jsonText(details?.[key]) ?? jsonText(device[key]) ?? []);
     const word = (...keys: readonly string[]): Fact<string> => firstFact(text(...keys).map(wordFact));
     const metric = (quantity: Quantity, within: Bounds, ...names: readonly string[]): Fact =>
-      firstFact(names.map((name) => metricOf(stats, name, quantity, within)));
+      firstFact(names.map((name) => metricOf(stats, name, quantity, within) ?? otherwise));
     const own = processes?.get(number);
     return {
       vendor: 'intel',
@@ -107,9 +115,14 @@ function statsOf(stats: JsonObject | undefined): ReadonlyMap<string, JsonObject>
   return found;
 }
 
-function metricOf(stats: ReadonlyMap<string, JsonObject>, name: string, quantity: Quantity, within: Bounds): Fact {
+function metricOf(
+  stats: ReadonlyMap<string, JsonObject>,
+  name: string,
+  quantity: Quantity,
+  within: Bounds,
+): Fact | undefined {
   const text = jsonText(stats.get(name)?.value);
-  return text === undefined ? absent('not-reported') : numberFact(text, quantity, within);
+  return text === undefined ? undefined : numberFact(text, quantity, within);
 }
 
 function processesOf(text: string, problems: Problems): Map<number, GpuProcess[]> | undefined {

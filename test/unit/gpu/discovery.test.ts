@@ -151,6 +151,27 @@ describe('discovery', () => {
     expect(new Set(await states())).toEqual(new Set(['lost']));
   });
 
+  it('tells of a device of Intel without statistics, and why its values are absent', async () => {
+    const { run } = fakeTools({
+      'xpu-smi discovery': fixture('xpu-discovery.json'),
+      'xpu-smi stats': { code: 1, stderr: 'Level Zero initialization error\n' },
+      'xpu-smi ps': { code: 2 },
+    });
+    const { gpus, problems } = await discover(run, new VirtualClock(start), { kernelLog: false });
+    expect(gpus.length).toBeGreaterThan(0);
+    for (const one of gpus) {
+      expect(one.name).toContain('Intel');
+      const { utilization, memoryUsedMb, temperature, power, signals } = one;
+      for (const fact of [utilization, memoryUsedMb, temperature, power, signals.eccUncorrectedVolatile])
+        expect(fact).toEqual({ value: null, absent: 'driver-error' });
+      expect(one.processes).toBeNull();
+    }
+    const devices = gpus.map(
+      ({ index }) => `xpu-smi: statistics of ${index.value}: it ended with 1: Level Zero initialization error`,
+    );
+    expect(problems).toEqual([...devices, 'xpu-smi: ps: it ended with 2']);
+  });
+
   it('notices a GPU that is missing from an answer, and takes it back by itself', async () => {
     const clock = new VirtualClock(start);
     let rows = [first, second];
