@@ -81,8 +81,8 @@ export async function ask<T>(
     const why = `: what answers there is something else (status ${status})`;
     throw new IguanaError('IGU_SERVER_UNREACHABLE', { url, why });
   }
-  // the path of a command is there, unless that part is turned off
-  if (code === 'IGU_HTTP_PATH') {
+  // the path of a command is there and takes its method, unless that part is turned off: then it is as unknown as any other
+  if (code === 'IGU_HTTP_PATH' || code === 'IGU_HTTP_METHOD') {
     const missing = parts.find(([below]) => path.startsWith(below))?.[1] ?? `serves nothing at ${path}`;
     throw new IguanaError('IGU_USAGE', { what: `the Iguana at ${url} ${missing}` });
   }

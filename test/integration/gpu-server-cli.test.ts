@@ -198,7 +198,20 @@ describe('iguana gpu against a running Iguana', () => {
     expect(holders()).toEqual([]);
     const without = await startDashboard({ model: new LiveModel(), port: 0 });
     url = without.url;
-    expect(await wrong('allocations')).toMatch(/^2 IGU_USAGE the Iguana at http:\S+ gives no GPUs/);
+    for (const command of [
+      ['allocations'],
+      ['allocate', 'x'],
+      ['allocate', 'x', '--', 'true'],
+      ['release', 'x'],
+      ['renew', 'x'],
+      ['reserve', 'x', '--for', '1m'],
+      ['explain'],
+      ['plan'],
+      ['list', '--cluster'],
+    ])
+      expect(await wrong(...command)).toMatch(
+        /^2 IGU_USAGE the Iguana at http:\S+ gives no GPUs \(gpu\.enabled is false\)/,
+      );
     await without.stop();
     expect(await wrong('plan')).toMatch(/^1 IGU_SERVER_UNREACHABLE no Iguana answers at http:.*; start one/);
   });
