@@ -62,7 +62,7 @@ function atRate(call) {
         const worked = await call(sent);
         times[answered++] = performance.now() - at - worked;
       } catch (error) {
-        if (error.code !== 'IGU_FUNCTION_BUSY') reject(error);
+        if (!['IGU_FUNCTION_BUSY', 'IGU_FUNCTION_NOT_READY'].includes(error.code)) reject(error);
         refused++;
       }
       finish();

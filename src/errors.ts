@@ -264,6 +264,11 @@ const table = {
     fix: 'call again later, or raise maxConcurrency',
     retriable: true,
   },
+  IGU_FUNCTION_NOT_READY: {
+    message: 'no instance of {name} is ready: {what}',
+    fix: '{fix}',
+    retriable: true,
+  },
   IGU_FUNCTION_ROUTE: {
     message: 'HTTP trigger {method} {path} of {name} is not served: {what}',
     fix: 'give it another path or method',

@@ -66,7 +66,7 @@ export function functionMetricsCommand(): Command {
           ? 'none'
           : `${coldStarts} of ${timeText(metrics.averageColdStartMs)} on average (${causes.join(', ')})`,
       ],
-      ['refused', `${metrics.throttles} because too many waited`],
+      ['refused', refusedText(metrics)],
       ['now', `${metrics.concurrency} running, ${metrics.waiting} waiting`],
       ['instances', `${metrics.instances}, of them ${metrics.idleInstances} idle`],
       ['memory', `${(metrics.memoryBytes / 2 ** 20).toFixed(1)} MB`],
@@ -74,6 +74,11 @@ export function functionMetricsCommand(): Command {
     if (metrics.gasUsed > 0) rows.push(['gas', metrics.gasUsed.toLocaleString('en')]);
     process.stdout.write(`${aligned(rows)}\n`);
   });
+}
+
+function refusedText({ throttles, failedInvocations }: FunctionMetrics): string {
+  const late = failedInvocations.IGU_FUNCTION_NOT_READY ?? 0;
+  return `${throttles} because too many waited, ${late} because no instance was ready in time`;
 }
 
 /** `iguana function billing NAME`. */

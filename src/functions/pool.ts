@@ -161,7 +161,7 @@ export class FunctionPool {
   /**
    * A call waits for an instance until its deadline.
    * @param onBegin told when an instance has the call: from then on it runs, and is not called for one that never runs
-   * @throws IguanaError `IGU_FUNCTION_BUSY` when too many wait, or it waited too long; what the instance throws
+   * @throws IguanaError `IGU_FUNCTION_BUSY` when too many wait, `IGU_FUNCTION_NOT_READY` when it waited too long; what the instance throws
    */
   run(
     event: FunctionEvent,
@@ -192,10 +192,9 @@ export class FunctionPool {
         void this.call(copy, call);
         return;
       }
-      const busy = () =>
-        new IguanaError('IGU_FUNCTION_BUSY', { name, limit: maxConcurrency, waiting: this.queue.length });
       if (this.queue.length >= functionLimits.maxWaiting) {
-        reject(busy());
+        const { length: waiting } = this.queue;
+        reject(new IguanaError('IGU_FUNCTION_BUSY', { name, limit: maxConcurrency, waiting }));
         return;
       }
       this.queue.push(call);
@@ -205,7 +204,8 @@ export class FunctionPool {
         this.queue.splice(this.queue.indexOf(call), 1);
         refuse(call, error);
       };
-      const stopWaiting = this.clock.after(context.deadline - this.clock.now(), () => leave(busy()));
+      const waitMs = context.deadline - this.clock.now();
+      const stopWaiting = this.clock.after(waitMs, () => leave(this.notReady(waitMs)));
       const cancel =
         signal && new AbortListener(signal, () => leave(new IguanaError('IGU_FUNCTION_CANCELLED', { name })));
       call.settle = () => {
@@ -282,6 +282,24 @@ export class FunctionPool {
     for (let i = 0; i < missing; i++) void this.start(this.causeOfStart(), true);
   }
 
+  /** For a call that has waited as long as it may. */
+  private notReady(waitedMs: number): IguanaError {
+    const { name, maxConcurrency, maxInstances } = this.options;
+    const within = `within ${Math.round(waitedMs)} ms`;
+    const up = this.copies.length;
+    const details =
+      up === 0
+        ? {
+            what: this.starting > 0 ? `the first was still starting ${within}` : `none has started ${within}`,
+            fix: 'give the call more time, do less when the module is loaded, or keep instances with scaling.minInstances',
+          }
+        : {
+            what: `${up} of at most ${maxInstances}, with ${this.running} of at most ${maxConcurrency} calls, had no room ${within}`,
+            fix: 'call again later, give the call more time, or raise maxConcurrency or scaling.maxInstances',
+          };
+    return new IguanaError('IGU_FUNCTION_NOT_READY', { name, ...details });
+  }
+
   private causeOfStart(): ColdStartCause {
     if (this.copies.length + this.starting > 0) return 'scale-up';
     if (this.lastStop === 'failure') return 'after-failure';
@@ -309,7 +327,7 @@ export class FunctionPool {
       this.copies.push(copy);
     } catch (error) {
       // Nothing had to give way to it: a call's start may yet find room.
-      if (!mayDisplace && error instanceof IguanaError && error.code === 'IGU_FUNCTION_BUSY') return;
+      if (!mayDisplace && error instanceof IguanaError && error.code === 'IGU_FUNCTION_NOT_READY') return;
       this.startAgainAt = this.clock.now() + START_AGAIN_MS;
       // Whoever waits is served by what there is; where nothing is, it would wait for the same failure again.
       if (this.copies.length + this.starting === 1) for (const call of this.queue.splice(0)) refuse(call, error);
@@ -323,7 +341,11 @@ export class FunctionPool {
   private async startInRoom(mayDisplace: boolean): Promise<FunctionInstance> {
     if (!this.room.take(mayDisplace)) {
       const { name } = this.options;
-      throw new IguanaError('IGU_FUNCTION_BUSY', { name, limit: this.room.limit, waiting: this.queue.length });
+      throw new IguanaError('IGU_FUNCTION_NOT_READY', {
+        name,
+        what: `all ${this.room.limit} instances that one process may have are taken by calls`,
+        fix: 'call again later, or have more processes in the group',
+      });
     }
     try {
       return await this.factory.start();

@@ -31,7 +31,7 @@ export interface Attempted {
 }
 
 /**
- * Makes a call until it succeeds, fails for good, or was tried often enough. A function that is busy has not run: that counts as no try, and is tried again
+ * Makes a call until it succeeds, fails for good, or was tried often enough. A function that is busy, or has no instance ready, has not run: that counts as no try, and is tried again
  * until the deadline, or without one as often as any other failure. Never rejects.
  */
 export async function callWithRetries(
@@ -52,7 +52,7 @@ export async function callWithRetries(
       return { result: await call(ran + 1, signal), attempts: ran + 1 };
     } catch (error) {
       const coded = error instanceof IguanaError ? error : undefined;
-      const busy = coded?.code === 'IGU_FUNCTION_BUSY';
+      const busy = coded?.code === 'IGU_FUNCTION_BUSY' || coded?.code === 'IGU_FUNCTION_NOT_READY';
       if (!busy || deadline === Number.POSITIVE_INFINITY) ran++;
       if (signal?.aborted || !coded?.retriable || ran >= options.attempts) return { error, attempts: ran };
     }

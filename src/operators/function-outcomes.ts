@@ -1,5 +1,5 @@
 import { encodeJson } from '../codec/encode.js';
-import { IguanaError, messageOf } from '../errors.js';
+import { type ErrorCode, IguanaError, messageOf } from '../errors.js';
 import type { FunctionDefinition } from '../functions/definition.js';
 import type { CloudEvent } from '../functions/invocation.js';
 import type { CallOutcome, DeliverOutcome } from '../functions/triggers/call-outcome.js';
@@ -67,6 +67,13 @@ export function assertFits({ key, value, headers = {} }: OutRecord, who: string)
   throw new IguanaError('IGU_RECORD_MALFORMED', { what: `${who} ${bytes} bytes for one record` });
 }
 
+const neverRan: ReadonlySet<ErrorCode> = new Set([
+  'IGU_FUNCTION_BUSY',
+  'IGU_FUNCTION_EXPIRED',
+  'IGU_FUNCTION_NOT_FOUND',
+  'IGU_FUNCTION_NOT_READY',
+]);
+
 /** A record of `schemas/function-results.avsc`. */
 export function resultRecord({
   function: name,
@@ -77,7 +84,7 @@ export function resultRecord({
   error,
 }: CallOutcome): Buffer {
   const code = error instanceof IguanaError ? error.code : undefined;
-  const refused = code === 'IGU_FUNCTION_BUSY' || code === 'IGU_FUNCTION_EXPIRED' || code === 'IGU_FUNCTION_NOT_FOUND';
+  const refused = code !== undefined && neverRan.has(code);
   const failure = code === 'IGU_FUNCTION_TIMEOUT' ? 'timeout' : refused ? 'refused' : 'failed';
   const durationMs = result?.durationMs ?? 0;
   const body = jsonBytes(result?.output);

@@ -154,6 +154,18 @@ describe('a request', () => {
     ]);
   });
 
+  test('that finds no instance in its time is told why, and when to come again', async () => {
+    const { page, functions } = await start();
+    const code = 'await new Promise((resolve) => setTimeout(resolve, 1_000)); export const handle = () => 1;';
+    await functions.define('slow', code, { ...http('/slow'), timeoutMs: 100 });
+    const response = await fetch(`${page.url}/functions/slow`);
+    expect([response.status, response.headers.get('retry-after')]).toEqual([503, '1']);
+    expect(await response.text()).toMatch(
+      /IGU_FUNCTION_NOT_READY no instance of slow is ready: the first was still starting within 100 ms; give the call more time/,
+    );
+    expect(functions.metrics('slow')).toMatchObject({ throttles: 0, failedInvocations: { IGU_FUNCTION_NOT_READY: 1 } });
+  });
+
   test('of a page elsewhere, or for another host, starts nothing', async () => {
     const { page, functions } = await start();
     await functions.define('echo', ECHO, http('/echo'));

@@ -89,6 +89,7 @@ const NOT_THE_RECORDS = new Set<ErrorCode>([
   'IGU_FUNCTION_CODE',
   'IGU_FUNCTION_INTERRUPTED',
   'IGU_FUNCTION_NOT_FOUND',
+  'IGU_FUNCTION_NOT_READY',
 ]);
 
 interface Item<R> {

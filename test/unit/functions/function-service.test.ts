@@ -451,7 +451,7 @@ describe('functions', () => {
     });
     await functions.deploy(deployment('-', { maxConcurrency: 1, timeoutMs: 1_000 }));
     const calls = [1_000, 1_000, 500].map((timeoutMs) => functions.invoke('f', input(0), { timeoutMs }));
-    const refused = expect(calls[2]).rejects.toMatchObject({ code: 'IGU_FUNCTION_BUSY' });
+    const refused = expect(calls[2]).rejects.toMatchObject({ code: 'IGU_FUNCTION_NOT_READY' });
     await new Promise((resolve) => setImmediate(resolve));
     clock.advance(900);
     await refused;
@@ -461,7 +461,8 @@ describe('functions', () => {
     ends[1]!();
     await calls[1];
     expect(deadlines).toEqual([1e12 + 1_000, 1e12 + 1_900]);
-    expect(functions.metrics('f').throttles).toBe(1);
+    const { throttles, failedInvocations } = functions.metrics('f');
+    expect([throttles, failedInvocations]).toEqual([0, { IGU_FUNCTION_NOT_READY: 1 }]);
   });
 
   test('refuse a time limit that is no number above 0, and instances that cannot be, before anything runs', async () => {
@@ -559,7 +560,9 @@ describe('functions', () => {
     expect(instances()).toEqual([0, 1, 1]);
     const running = ['b', 'c'].map((name) => functions.invoke(name, input(1)));
     await new Promise((resolve) => setImmediate(resolve));
-    await expect(functions.invoke('a', input(0))).rejects.toMatchObject({ code: 'IGU_FUNCTION_BUSY' });
+    await expect(functions.invoke('a', input(0))).rejects.toThrow(
+      /^IGU_FUNCTION_NOT_READY .*all 2 instances that one process may have are taken by calls; /,
+    );
     for (const end of held) end();
     await Promise.all(running);
     expect((await functions.invoke('a', input(0))).output).toBe('a');

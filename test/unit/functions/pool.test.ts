@@ -9,6 +9,7 @@ import type {
   InvocationContext,
 } from '../../../src/functions/invocation.js';
 import { FunctionPool, InstanceRoom, type PoolOptions } from '../../../src/functions/pool.js';
+import { functionLimits } from '../../../src/limits.js';
 
 /** Instances whose starts and calls end when the test says so. */
 class Stage {
@@ -268,11 +269,27 @@ describe('a pool', () => {
     stage.clock.advance(499);
     expect(stage.pool.state.waiting).toBe(1);
     stage.clock.advance(1);
-    await expect(late).rejects.toMatchObject({ code: 'IGU_FUNCTION_BUSY' });
+    await expect(late).rejects.toThrow(
+      /^IGU_FUNCTION_NOT_READY no instance of f is ready: 1 of at most 1, with 1 of at most 100 calls, had no room within 500 ms;/,
+    );
     stage.calls[0]!.succeed();
     await settled();
     expect(stage.calls).toHaveLength(1);
     expect(stage.pool.state).toMatchObject({ waiting: 0, running: 0 });
+  });
+
+  test('a call that waits for a start alone is told so, and only one too many is told that too many wait', async () => {
+    const stage = new Stage({ maxInstances: 1 });
+    const late = stage.call('a', new AbortController().signal, 500);
+    for (let i = 1; i < functionLimits.maxWaiting; i++) stage.call(i);
+    await expect(stage.call('many')).rejects.toThrow(
+      /^IGU_FUNCTION_BUSY f has 100 calls at once and 10000 waiting; call again later, or raise maxConcurrency$/,
+    );
+    stage.clock.advance(500);
+    await expect(late).rejects.toThrow(
+      /^IGU_FUNCTION_NOT_READY no instance of f is ready: the first was still starting within 500 ms; give the call more time, /,
+    );
+    stage.starts[0]!.fail(new Error('ended'));
   });
 
   test('calls that share a signal have one listener on it, and hear nothing of it when they are over', async () => {
