@@ -318,8 +318,8 @@ function dynamicMig(request: GpuRequest, candidate: GpuCandidate): Verdict {
   if (!('name' in profile)) return profile;
   const instances = instancesOf(gpu, holders);
   if (!instances) return no('plan', () => 'where its instances are is not known');
-  const enabled = migEnabled(gpu) || holders.length > 0;
-  const idle = holders.length === 0 && gpu.processes !== null && gpu.processes.length === 0;
+  const enabled = migEnabled(gpu);
+  const idle = isIdle(candidate);
   const used = instances.filter(({ busy }) => busy).map((one) => table.positionOf(one.profile, one.start));
   const layout = table.layoutOf(used);
   if (layout < 0) return no('plan', () => 'it tells of instances that cannot be there together');
@@ -362,10 +362,14 @@ export function stepsOf(
 ): readonly MigStep[] {
   const model = sharing.mode === 'mig' ? migModelOf(gpu.name) : undefined;
   if (!model || start === null) return [];
-  const idle = holders.length === 0 && gpu.processes !== null && gpu.processes.length === 0;
   const instances = instancesOf(gpu, holders) ?? [];
-  const enabled = migEnabled(gpu) || holders.length > 0;
-  return planMig(migTableOf(model), { id: gpu.id, enabled, idle, instances }, [{ profile, start }]).steps ?? [];
+  const seen = { id: gpu.id, enabled: migEnabled(gpu), idle: isIdle({ gpu, holders }), instances };
+  return planMig(migTableOf(model), seen, [{ profile, start }]).steps ?? [];
+}
+
+/** Nothing runs on it: whoever holds it waits for an instance. */
+function isIdle({ gpu, holders }: Pick<GpuCandidate, 'gpu' | 'holders'>): boolean {
+  return gpu.processes?.length === 0 && holders.every(({ holding }) => holding.mode === 'mig');
 }
 
 function smallest(
@@ -585,8 +589,9 @@ function mpsClients({ architecture }: Gpu): number {
   return architecture.value !== null && compare(architecture.value, '7.0') < 0 ? MPS_CLIENTS_BEFORE_VOLTA : MPS_CLIENTS;
 }
 
-function migEnabled({ vendor, partitionMode }: Gpu): boolean {
-  return vendor === 'nvidia' && partitionMode.value?.toLowerCase() === 'enabled';
+/** It says so, or has instances and says nothing of it. */
+function migEnabled({ vendor, partitionMode: { value }, partitions }: Gpu): boolean {
+  return vendor === 'nvidia' && (value === null ? partitions.length > 0 : value.toLowerCase() === 'enabled');
 }
 
 /** Why a GPU that is not set to give parts by profile gives none. */

@@ -13,6 +13,7 @@ export interface MigInstance {
 /** A GPU as a plan finds it. */
 export interface MigGpu {
   readonly id: string;
+  /** As it says: while MIG is off, instances in use are planned ones, and whoever makes the next one has to switch it on. */
   readonly enabled: boolean;
   /** Nothing runs on it: only then can MIG be switched on or off. Unknown counts as busy. */
   readonly idle: boolean;
@@ -57,7 +58,8 @@ export function planMig(
 ): MigPlan {
   if (!gpu.enabled && !gpu.idle) return refuse('it is in use: MIG can be switched on an idle GPU only');
   const present = new Map<number, MigInstance>();
-  for (const instance of gpu.enabled ? gpu.instances : []) {
+  for (const instance of gpu.instances) {
+    if (!gpu.enabled && !instance.busy) continue;
     const at = table.positionOf(instance.profile, instance.start);
     if (at < 0) return refuse(`${instance.id} is a ${instance.profile} at ${instance.start}, which is not known`);
     present.set(at, instance);

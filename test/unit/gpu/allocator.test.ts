@@ -393,6 +393,24 @@ describe('MIG', () => {
     ]);
   });
 
+  test('dynamic: as long as the GPU says that MIG is off, whoever is told steps is told to switch it on', () => {
+    const off = gpuOf('GPU-1', { partitionMode: known('Disabled') });
+    const { allocator } = allocatorOf([off], { mode: 'mig', layout: 'dynamic' });
+    const both = ['w1', 'w2'].map((who) => granted(allocator.allocate(who, { profile: '3g.20gb' })));
+    const kinds = (record: LedgerRecord) => allocator.stepsFor(record).map(({ kind }) => kind);
+    for (const { steps } of both) expect(steps.map(({ kind }) => kind)).toEqual(['enable', 'create']);
+    for (const { allocation } of both) expect(kinds(allocation)).toEqual(['enable', 'create']);
+    expect(new Set(both.map(({ allocation }) => allocation.holdings[0]!.partition!.start)).size).toBe(2);
+    allocator.release(both[0]!.allocation.id);
+    expect(kinds(both[1]!.allocation)).toEqual(['enable', 'create']);
+    const third = granted(allocator.allocate('w3', { profile: '3g.20gb' }));
+    expect(third.steps.map(({ kind }) => kind)).toEqual(['enable', 'create']);
+    // MIG is on since: the last one needs its instance only
+    const { profile, start } = both[1]!.allocation.holdings[0]!.partition!;
+    allocator.setNode('n1', [mig([['MIG-2', profile, start!, 19_968]])]);
+    expect(kinds(third.allocation)).toEqual(['create']);
+  });
+
   test('dynamic: memory of profiles that nobody published must be told', () => {
     const b200 = gpuOf('GPU-1', { name: 'NVIDIA B200', partitionMode: known('Enabled') });
     const silent = allocatorOf([b200], { mode: 'mig', layout: 'dynamic' }).allocator;

@@ -228,6 +228,13 @@ describe('a plan', () => {
       'enable',
       'create',
     ]);
+    const planned = [{ id: 'GPU-1/4g.20gb:0', profile: '4g.20gb', start: 0, busy: true }];
+    const beside = { ...off, idle: true, instances: planned };
+    expect(planMig(table, beside, [{ profile: '3g.20gb' }]).steps).toMatchObject([
+      { kind: 'enable' },
+      { kind: 'create', profile: '3g.20gb', start: 4 },
+    ]);
+    expect(planMig(table, beside, [{ profile: '4g.20gb' }]).refused).toContain('no room for 4g.20gb');
     const instances = [{ id: 'MIG-a', profile: '1g.5gb', start: 4, busy: false }];
     expect(planWhole({ ...gpu, idle: true, instances }).steps?.map(({ kind }) => kind)).toEqual(['destroy', 'disable']);
     expect(planWhole({ ...gpu, instances: [{ ...instances[0]!, busy: true }] }).refused).toContain('MIG-a');
