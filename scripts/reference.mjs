@@ -76,7 +76,7 @@ function limits() {
 /** Settings of `functions/*.yaml`: types and defaults as the schema has them, what for from the comments beside them. */
 function functions() {
   const blocks = commentsOf(readFileSync('src/functions/definition.ts', 'utf8'));
-  let comments = blocks.get('functionSchema');
+  let comments = blocks.get('keptFunctionSchema');
   const { properties, required } = z.toJSONSchema(functionSchema, { io: 'input', unrepresentable: 'any' });
   const row = (path, name, schema, needed) => {
     const standard = 'default' in schema ? `\`${JSON.stringify(schema.default)}\`` : needed ? 'needed' : '';

@@ -74,5 +74,6 @@ function isWebAssembly(code: Uint8Array): boolean {
 function fixOf(at: readonly PropertyKey[]): string {
   if (at[0] === 'code') return 'say code: {file: NAME} or code: {inline: TEXT}';
   if (at[0] === 'triggers' && at.length === 2) return 'say type: http, timer, stream, queue or event';
+  if (at[0] === 'triggers' && at[2] === 'filter') return 'mend the path: with it everything is passed over, for good';
   return 'see docs/functions.md for what it may be';
 }

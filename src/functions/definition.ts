@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { sharedWorkerLimits } from '../limits.js';
+import { routeOf, stepsOf } from './triggers/http-path.js';
 
 /** Names stand in URLs, topics and file names. */
 const identifier = z
@@ -97,7 +98,7 @@ const streamTrigger = z.strictObject({
       windowMs: z.number().int().min(0).max(300_000).default(0),
     })
     .prefault({}),
-  /** Records that do not match are passed over before anything is started. Paths begin at `value`, `key` or `headers`. */
+  /** Records that do not match are passed over before anything is started. Paths are `key`, `value`, `value.NAME` or `headers.NAME`; any other is refused. */
   filter: condition.optional(),
   /** `partition`: one batch of a partition at a time. `key`: several, records of one key in order. */
   order: z.enum(['partition', 'key']).default('partition'),
@@ -129,7 +130,7 @@ const eventTrigger = z.strictObject({
   eventType: z.string().min(1),
   /** Source of the event; default: any. */
   source: z.string().min(1).optional(),
-  /** Condition on the event: paths are attributes, or begin with `data.`. */
+  /** Condition on the event: paths are attributes, `data`, or begin with `data.`; any other is refused. */
   filter: condition.optional(),
 });
 
@@ -141,87 +142,120 @@ export const triggerSchema = z.discriminatedUnion('type', [
   eventTrigger,
 ]);
 
+/** A function as it is kept: what was accepted once, whatever is asked of it today. */
+export const keptFunctionSchema = z.strictObject({
+  /** Stands in URLs: lower-case letters, digits and hyphens, at most 63. */
+  name: identifier,
+  /** A JavaScript or TypeScript module, or a WebAssembly module. */
+  runtime: z.enum(['javascript', 'wasm']),
+  /** JavaScript: the exported function. WebAssembly: an exported function of the bytes convention; `_start` runs a WASI command. */
+  handler: z.string().min(1).default('handle'),
+  /** A file (relative to the definition), or the code itself: text, or base64 for WebAssembly. */
+  code: z.union([z.strictObject({ file: z.string().min(1) }), z.strictObject({ inline: z.string().min(1) })]),
+  /** Megabytes of 2^20 bytes. Bounds WebAssembly memory and a JavaScript instance's heap, and is what is billed. */
+  memoryMb: z.number().int().min(16).max(10_240).default(256),
+  /** Longest time of a call; it is stopped then. */
+  timeoutMs: z.number().int().min(1).max(900_000).default(30_000),
+  /** Calls at once in one instance. */
+  concurrency: z.number().int().min(1).max(1_000).default(1),
+  /** Calls at once in all instances of one process; more wait, then are refused. */
+  maxConcurrency: z.number().int().min(1).max(10_000).default(1_000),
+  /** Environment variables. */
+  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).default({}),
+  /** Environment variable → name of a secret; its value is read where the function runs and is never written down. */
+  secrets: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string().min(1)).default({}),
+  /** What starts it beside calls. */
+  triggers: z.array(triggerSchema).max(20).default([]),
+  /** Topic for what stream, queue, timer and event calls return. */
+  output: topic.optional(),
+  /** Topic told of each call that nobody waits for, when it has succeeded. */
+  onSuccess: topic.optional(),
+  /** The same when it was given up. */
+  onFailure: topic.optional(),
+  /** How many instances there are. */
+  scaling: z
+    .strictObject({
+      /** Always ready. */
+      minInstances: z.number().int().min(0).max(1_000).default(0),
+      /** Of one process. */
+      maxInstances: z.number().int().min(1).max(1_000).default(100),
+      /** Calls at once that one instance should have, of its `concurrency`. */
+      targetConcurrency: z.number().min(0.01).max(1_000).default(0.7),
+      /** Unused instances are stopped after this, seconds. */
+      idleSeconds: z.number().min(0).max(86_400).default(300),
+      /** Forecasts of its calls, and timers, make instances ready before them. */
+      enablePredictiveScaling: z.boolean().default(true),
+    })
+    .prefault({}),
+  /** Where JavaScript runs. `process` adds Node's permission model, `shared` puts many small functions into one thread. No fence against hostile code: that is WebAssembly. */
+  isolation: z.enum(['thread', 'process', 'shared']).default('thread'),
+  /** Begin from a snapshot that was taken after initialisation (WebAssembly). */
+  snapshot: z.boolean().default(true),
+});
+
 /** A function as its owner writes it: in `functions/*.yaml`, over HTTP, from the command line or the library. */
-export const functionSchema = z
-  .strictObject({
-    /** Stands in URLs: lower-case letters, digits and hyphens, at most 63. */
-    name: identifier,
-    /** A JavaScript or TypeScript module, or a WebAssembly module. */
-    runtime: z.enum(['javascript', 'wasm']),
-    /** JavaScript: the exported function. WebAssembly: an exported function of the bytes convention; `_start` runs a WASI command. */
-    handler: z.string().min(1).default('handle'),
-    /** A file (relative to the definition), or the code itself: text, or base64 for WebAssembly. */
-    code: z.union([z.strictObject({ file: z.string().min(1) }), z.strictObject({ inline: z.string().min(1) })]),
-    /** Megabytes of 2^20 bytes. Bounds WebAssembly memory and a JavaScript instance's heap, and is what is billed. */
-    memoryMb: z.number().int().min(16).max(10_240).default(256),
-    /** Longest time of a call; it is stopped then. */
-    timeoutMs: z.number().int().min(1).max(900_000).default(30_000),
-    /** Calls at once in one instance. */
-    concurrency: z.number().int().min(1).max(1_000).default(1),
-    /** Calls at once in all instances of one process; more wait, then are refused. */
-    maxConcurrency: z.number().int().min(1).max(10_000).default(1_000),
-    /** Environment variables. */
-    env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).default({}),
-    /** Environment variable → name of a secret; its value is read where the function runs and is never written down. */
-    secrets: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string().min(1)).default({}),
-    /** What starts it beside calls. */
-    triggers: z.array(triggerSchema).max(20).default([]),
-    /** Topic for what stream, queue, timer and event calls return. */
-    output: topic.optional(),
-    /** Topic told of each call that nobody waits for, when it has succeeded. */
-    onSuccess: topic.optional(),
-    /** The same when it was given up. */
-    onFailure: topic.optional(),
-    /** How many instances there are. */
-    scaling: z
-      .strictObject({
-        /** Always ready. */
-        minInstances: z.number().int().min(0).max(1_000).default(0),
-        /** Of one process. */
-        maxInstances: z.number().int().min(1).max(1_000).default(100),
-        /** Calls at once that one instance should have, of its `concurrency`. */
-        targetConcurrency: z.number().min(0.01).max(1_000).default(0.7),
-        /** Unused instances are stopped after this, seconds. */
-        idleSeconds: z.number().min(0).max(86_400).default(300),
-        /** Forecasts of its calls, and timers, make instances ready before them. */
-        enablePredictiveScaling: z.boolean().default(true),
-      })
-      .prefault({}),
-    /** Where JavaScript runs. `process` adds Node's permission model, `shared` puts many small functions into one thread. No fence against hostile code: that is WebAssembly. */
-    isolation: z.enum(['thread', 'process', 'shared']).default('thread'),
-    /** Begin from a snapshot that was taken after initialisation (WebAssembly). */
-    snapshot: z.boolean().default(true),
-  })
-  .superRefine((definition, context) => {
-    const { scaling, triggers } = definition;
-    if (scaling.minInstances > scaling.maxInstances) {
-      context.addIssue({
-        code: 'custom',
-        path: ['scaling', 'minInstances'],
-        message: `is ${scaling.minInstances}, above maxInstances (${scaling.maxInstances})`,
-      });
-    }
-    if (definition.isolation === 'shared' && definition.memoryMb > sharedWorkerLimits.maxMemoryMb) {
-      context.addIssue({
-        code: 'custom',
-        path: ['memoryMb'],
-        message: `is ${definition.memoryMb}: isolation shared is for functions of at most ${sharedWorkerLimits.maxMemoryMb}`,
-      });
-    }
-    for (const [i, trigger] of triggers.entries()) {
-      if (trigger.type === 'stream' && trigger.exactlyOnce && definition.output === undefined) {
-        context.addIssue({ code: 'custom', path: ['triggers', i, 'exactlyOnce'], message: 'needs output' });
-      }
-      const topics = trigger.type === 'stream' || trigger.type === 'queue' ? [trigger.topic] : [];
-      if (definition.output !== undefined && topics.includes(definition.output)) {
-        context.addIssue({
-          code: 'custom',
-          path: ['output'],
-          message: `is the topic that starts it: it would start itself`,
-        });
+export const functionSchema = keptFunctionSchema.superRefine((definition, context) => {
+  const { scaling, triggers } = definition;
+  if (scaling.minInstances > scaling.maxInstances) {
+    context.addIssue({
+      code: 'custom',
+      path: ['scaling', 'minInstances'],
+      message: `is ${scaling.minInstances}, above maxInstances (${scaling.maxInstances})`,
+    });
+  }
+  if (definition.isolation === 'shared' && definition.memoryMb > sharedWorkerLimits.maxMemoryMb) {
+    context.addIssue({
+      code: 'custom',
+      path: ['memoryMb'],
+      message: `is ${definition.memoryMb}: isolation shared is for functions of at most ${sharedWorkerLimits.maxMemoryMb}`,
+    });
+  }
+  const routes = new Map<string, number>();
+  for (const [i, trigger] of triggers.entries()) {
+    const refuse = (at: readonly PropertyKey[], message: string) =>
+      context.addIssue({ code: 'custom', path: ['triggers', i, ...at], message });
+    if (trigger.type === 'stream' || trigger.type === 'event') {
+      const problemOf = trigger.type === 'stream' ? recordPathProblem : eventPathProblem;
+      for (const path of Object.keys(trigger.filter ?? {})) {
+        const problem = problemOf(path);
+        if (problem !== undefined) refuse(['filter', path], problem);
       }
     }
-  });
+    if (trigger.type === 'http') {
+      const steps = stepsOf(trigger.path);
+      const route = routeOf(trigger);
+      if (typeof steps === 'string') refuse(['path'], `can never be served: ${steps}`);
+      else if (routes.has(route!)) refuse(['path'], `has the route of triggers.${routes.get(route!)}`);
+      else routes.set(route!, i);
+    }
+    if (trigger.type === 'stream' && trigger.exactlyOnce && definition.output === undefined) {
+      context.addIssue({ code: 'custom', path: ['triggers', i, 'exactlyOnce'], message: 'needs output' });
+    }
+    const topics = trigger.type === 'stream' || trigger.type === 'queue' ? [trigger.topic] : [];
+    if (definition.output !== undefined && topics.includes(definition.output)) {
+      context.addIssue({
+        code: 'custom',
+        path: ['output'],
+        message: `is the topic that starts it: it would start itself`,
+      });
+    }
+  }
+});
+
+/** Why a path can never lead to anything in a record; undefined when it can. */
+function recordPathProblem(path: string): string | undefined {
+  const [first, ...rest] = path.split('.');
+  if (first === 'value') return undefined;
+  if (first === 'key') return rest.length === 0 ? undefined : 'there is nothing in a key: it is text, write key';
+  if (first !== 'headers') return 'a path in a record is key, value, value.NAME or headers.NAME';
+  return rest.length < 2 ? undefined : 'there is nothing in a header: it is text, write headers.NAME (without a dot)';
+}
+
+/** Why a path can never lead to anything in a CloudEvent; undefined when it can. */
+function eventPathProblem(path: string): string | undefined {
+  if (path === 'data' || path.startsWith('data.') || /^[a-z0-9]+$/.test(path)) return undefined;
+  return 'a path in an event is data.NAME, data, or an attribute, which is lower-case letters and digits';
+}
 
 export type FunctionDefinition = z.infer<typeof functionSchema>;
 /** A definition as its owner may write it: what has a default may be missing. */

@@ -1,5 +1,5 @@
 import { IguanaError } from '../errors.js';
-import { functionSchema } from '../functions/definition.js';
+import { keptFunctionSchema } from '../functions/definition.js';
 import {
   aliasedRecord,
   deployedRecord,
@@ -68,7 +68,7 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
         const identity = identityOf(number, { definition, code });
         const known = [before?.get(number), verified].find((one) => one?.identity === identity);
         // what an older release wrote lacks what came since
-        const made = () => ({ definition: functionSchema.parse(definition), code: codeOf(code.sha256) });
+        const made = () => ({ definition: keptFunctionSchema.parse(definition), code: codeOf(code.sha256) });
         identified.set(number, known ?? { identity, deployment: made() });
       }
       deployments.set(name, identified);

@@ -7,6 +7,7 @@ import { httpAnswerLimits } from '../../limits.js';
 import type { HttpTrigger } from '../definition.js';
 import type { DeployedFunction } from '../function-service.js';
 import type { FunctionEvent } from '../invocation.js';
+import { isPlain, segmentsOf, stepsOf } from './http-path.js';
 
 export interface HttpMatch {
   /** Of the function. */
@@ -117,28 +118,24 @@ export class HttpRouter {
   /** Why it is not served, if it is not. */
   private add(name: string, trigger: HttpTrigger): string | undefined {
     const { method, path } = trigger;
-    const segments = segmentsOf(path);
-    if (!segments) return 'its path cannot be decoded, or has a segment . or ..';
+    const steps = stepsOf(path);
+    if (typeof steps === 'string') return steps;
     const names: string[] = [];
     let node = this.root;
     let routes: Map<string, Route> | undefined;
-    for (const [i, segment] of segments.entries()) {
-      if (segment === '*') {
-        if (i < segments.length - 1) return '* stands for the rest, so nothing can follow it';
+    for (const step of steps) {
+      if ('rest' in step) {
         names.push('*');
         routes = node.rest;
-      } else if (segment.startsWith(':')) {
-        const parameter = segment.slice(1);
-        if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(parameter)) return `:${parameter} is no name of a parameter`;
-        if (names.includes(parameter)) return `it has two parameters :${parameter}`;
-        names.push(parameter);
+      } else if ('parameter' in step) {
+        names.push(step.parameter);
         node.parameter ??= newNode();
         node = node.parameter;
       } else {
-        let next = node.literals.get(segment);
+        let next = node.literals.get(step.literal);
         if (!next) {
           next = newNode();
-          node.literals.set(segment, next);
+          node.literals.set(step.literal, next);
         }
         node = next;
       }
@@ -153,29 +150,6 @@ export class HttpRouter {
     }
     return undefined;
   }
-}
-
-/**
- * Decoded segments of a path; `/` is one empty segment. Undefined for what cannot be decoded, and for paths with `.` or `..`, in whatever disguise: a function
- * that opens files by a parameter must not be led out of its folder.
- */
-function segmentsOf(path: string): string[] | undefined {
-  if (!path.startsWith('/')) return undefined;
-  const segments = path.slice(1).split('/');
-  if (isPlain(path)) return segments;
-  try {
-    const decoded = segments.map((segment) => decodeURIComponent(segment));
-    const pieces = decoded.flatMap((segment) => segment.split(/[/\\]/));
-    return pieces.some((piece) => piece === '.' || piece === '..' || piece.includes('\0')) ? undefined : decoded;
-  } catch {
-    // A percent sign without two digits, or bytes that are no UTF-8.
-    return undefined;
-  }
-}
-
-/** Whether a path stands for itself. */
-function isPlain(path: string): boolean {
-  return !path.includes('%') && !path.includes('.') && !path.includes('\\');
 }
 
 /** Of one connection, not of the message: neither given to a function nor taken from one. */

@@ -53,6 +53,16 @@ test.each([
   ],
   ['a trigger without a type', `${base}code: {inline: x}\ntriggers:\n  - {topic: t}\n`, /:5:5: triggers\.0\..*/],
   [
+    'a misspelt path of a filter',
+    `${base}code: {inline: x}\ntriggers:\n  - {type: stream, topic: t, filter: {key: a, vlaue.x: 1}}\n`,
+    /:5:56: triggers\.0\.filter\.vlaue\.x: a path in a record .*; mend the path: with it/,
+  ],
+  [
+    'a path that is never served',
+    `${base}code: {inline: x}\ntriggers:\n  - {type: http, path: /../x}\n`,
+    /:5:24: triggers\.0\.path: can never be served/,
+  ],
+  [
     'a misspelt setting of a trigger',
     `${base}code: {inline: x}\ntriggers:\n  - {type: stream, topic: t, form: latest}\n`,
     /:5:36: triggers\.0\.form: .*did you mean from\?/,

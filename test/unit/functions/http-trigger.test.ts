@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { functionSchema } from '../../../src/functions/definition.js';
+import { keptFunctionSchema } from '../../../src/functions/definition.js';
 import type { DeployedFunction } from '../../../src/functions/function-service.js';
 import { HttpRouter, httpAnswer, httpEvent } from '../../../src/functions/triggers/http-trigger.js';
 
 type Trigger = { readonly method?: string; readonly path: string };
 
 function deployed(name: string, ...triggers: readonly Trigger[]): DeployedFunction {
-  const definition = functionSchema.parse({
+  const definition = keptFunctionSchema.parse({
     name,
     runtime: 'javascript',
     code: { inline: 'x' },
