@@ -172,7 +172,8 @@ export class GpuAllocator {
   }
 
   /**
-   * Gives a workload GPUs, or says of each GPU why not. The same instance with the same request gets what it has already.
+   * Gives a workload GPUs, or says of each GPU why not. The same instance with the same request gets what it has already, with the steps that are still to
+   * be done; `preempted` names what had to go for this answer, so it is empty then.
    * Cost: O(groups of like GPUs of a node), and a judgement of each GPU that changed since the last request of that shape.
    * @throws IguanaError `IGU_GPU_REQUEST` when the request cannot be meant
    */
@@ -309,7 +310,7 @@ export class GpuAllocator {
     // one whose lease is over is about to be given back: it is not handed out once more
     const over = there !== undefined && there.expiresAt !== null && there.expiresAt <= this.options.clock.now();
     if (there && !over) {
-      if (there.request === asked) return grantOf(there, [], []);
+      if (there.request === asked) return grantOf(there, this.stepsFor(there), []);
       return deny('instance', `${instance} holds ${there.id} by another request; release that first`);
     }
     const full = this.full();

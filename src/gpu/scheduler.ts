@@ -307,11 +307,12 @@ export class GpuScheduler {
       const { steps, preempted } = grant;
       this.events[i] = { ...event, ...answering, answers: grants.length, steps, preempted };
     }
-    for (const { allocation } of byId.values())
+    for (const { allocation, steps } of byId.values())
       this.push('confirmed', `confirmed/${answering.request}/${allocation.id}`, 'it holds this already', {
         ...answering,
         answers: grants.length,
         record: allocation,
+        steps,
       });
     for (const { allocation } of grants) {
       const refusal = `refused/${allocation.gang ?? allocation.instance}`;

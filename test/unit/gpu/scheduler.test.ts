@@ -16,6 +16,7 @@ import {
 } from '../../../src/gpu/scheduler.js';
 import { known } from '../../../src/gpu/types.js';
 import { gpuSchedulerLimits } from '../../../src/limits.js';
+import { decodeGpuEvent, encodeGpuEvent } from '../../../src/operators/gpu-records.js';
 import { gpuOf, healthOf } from './gpu-fixture.js';
 
 function schedulerOf(gpus: number, state?: SchedulerState, clock = new VirtualClock(1_000)) {
@@ -47,6 +48,31 @@ describe('a command is answered once', () => {
     expect(event).toMatchObject({ type: 'allocated', request: 'c1', answers: 1, record: { instance: 'w1' } });
     const again = run({ action: 'allocate', instance: 'w1' });
     expect(again).toMatchObject([{ type: 'confirmed', request: 'c2', answers: 1, record: event!.record }]);
+  });
+
+  test('a MIG instance that is still to be made is told with its steps each time it is asked for, by another scheduler too', () => {
+    const clock = new VirtualClock(1_000);
+    const off = gpuOf('GPU-1', { partitionMode: known('Disabled') });
+    const schedulerWith = (state: SchedulerState) => {
+      const scheduler = new GpuScheduler({ clock, state, sharing: () => ({ mode: 'mig', layout: 'dynamic' }) });
+      scheduler.setNode('n1', [off]);
+      return (command: Record<string, unknown>): GpuEvent => {
+        scheduler.take(readGpuCommand({ id: 'c', ...command }));
+        const [event, ...more] = scheduler.drain();
+        expect(more).toEqual([]);
+        return decodeGpuEvent(encodeGpuEvent(event!));
+      };
+    };
+    const asked = { action: 'allocate', instance: 'w1', request: { profile: '1g.5gb' } };
+    const run = schedulerWith(emptySchedulerState());
+    const first = run(asked);
+    expect(first.steps.map(({ kind }) => kind)).toEqual(['enable', 'create']);
+    const followed = emptySchedulerState();
+    applyGpuEvent(followed, first);
+    for (const ask of [run, schedulerWith(followed)])
+      expect(ask(asked)).toMatchObject({ type: 'confirmed', record: first.record, steps: first.steps });
+    const gang = { action: 'allocate-gang', gang: 'g', members: [{ instance: 'w1', request: { profile: '1g.5gb' } }] };
+    expect(run(gang)).toMatchObject({ type: 'confirmed', steps: first.steps });
   });
 
   test('by as many grants as a gang has members, or one refusal', () => {
