@@ -61,15 +61,16 @@ export function startCommand(): Command {
       const config = configOf(options);
       const stopped = untilStopped();
       const print = (line: string): void => void process.stdout.write(`${line}\n`);
-      const system = await startSystem(config, {
+      const starting = startSystem(config, {
         demo: options.demo === true,
         json: options.json === true,
         print,
         banner: showBanner,
       });
-      const code = await stopped;
-      process.exitCode = code;
-      await stopInTime(system);
+      // whoever asks to stop does not wait until all has begun, or could not
+      const early = await Promise.race([starting.then(() => undefined), stopped]);
+      process.exitCode = early ?? (await stopped);
+      await stopInTime(starting);
       // Whatever still keeps the event loop alive (a socket of a vanished broker, say) must not keep the user waiting.
       process.exit();
     });
@@ -104,13 +105,17 @@ function configOf(options: StartOptions): Config {
   return config;
 }
 
-async function stopInTime(system: RunningSystem): Promise<void> {
+async function stopInTime(starting: Promise<RunningSystem>): Promise<void> {
   const late = new Promise<'late'>((resolve) => setTimeout(() => resolve('late'), STOP_DEADLINE_MS).unref());
   const outcome = await Promise.race([
-    system.stop().then(
-      () => 'clean' as const,
-      (error: unknown) => messageOf(error),
-    ),
+    starting
+      // what failed to start was stopped
+      .catch(() => undefined)
+      .then((system) => system?.stop())
+      .then(
+        () => 'clean' as const,
+        (error: unknown) => messageOf(error),
+      ),
     late,
   ]);
   if (outcome !== 'clean') process.stderr.write(`iguana: not all was stopped cleanly: ${outcome}\n`);

@@ -91,10 +91,18 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   const { print, json } = options;
   const note = (what: string, why: string): void =>
     print(json ? JSON.stringify({ event: 'note', what, why }) : noteLine(Date.now(), what, why));
-  const onError = repeatedErrors((message) => note('something failed and is tried again', message));
+  const onError = repeatedErrors((message, error) => {
+    const route = error instanceof IguanaError && error.code === 'IGU_FUNCTION_ROUTE';
+    note(route ? 'an HTTP trigger is not served' : 'something failed and is tried again', message);
+  });
   const policies = options.demo ? [...config.policies, demoPolicy] : config.policies;
 
+  // what a person has to mend in a file is said before anything begins
+  const secret = config.functions.enabled ? secrets(config.functions.secretsFile) : undefined;
+  if (config.functions.enabled && config.functions.usageKeyFile !== undefined) usageKey(config.functions.usageKeyFile);
   const { connection, row: brokerRow, remark } = await reachBroker(config, stops);
+  // the key's usual place is the data directory, which the broker has made, or found to be unusable
+  const functionOptions = secret && { secret, usageKey: usageKeyOf(config) };
   const { partitions } = config.broker;
   const found = await ensureTopics(
     connection,
@@ -126,12 +134,17 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   const common = { connection, group: config.group, input: topics.metrics, deadLetters: topics.deadLetters, onError };
   const actuators = new Actuators(clustersOf(policies, config.data), onError);
   stops.clients.push(() => actuators.stop());
-  const [functions, gpus, pipelines] = await Promise.all([
-    startFunctions(config, connection, stops, onError),
-    startGpus(config, connection, note, onError),
-    Promise.all([
-      forecast({ ...common, output: topics.forecasts, ...(network ? { shared: network.shared } : {}) }),
-      detect({ ...common, output: topics.anomalies, rules: withGpuRules(config) }),
+  const stoppable = async <T extends { stop(): Promise<unknown> } | undefined>(starting: Promise<T>): Promise<T> => {
+    const part = await starting;
+    if (part) stops.clients.push(async () => void (await part.stop()));
+    return part;
+  };
+  const starting = [
+    stoppable(startFunctions(config, functionOptions, connection, onError)),
+    stoppable(startGpus(config, connection, note, onError)),
+    stoppable(forecast({ ...common, output: topics.forecasts, ...(network ? { shared: network.shared } : {}) })),
+    stoppable(detect({ ...common, output: topics.anomalies, rules: withGpuRules(config) })),
+    stoppable(
       scale({
         ...common,
         forecasts: topics.forecasts,
@@ -139,12 +152,11 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
         policies,
         act: ({ name, dryRun }, instances) => actuators.want(name, instances, dryRun),
       }),
-    ]),
-  ]);
-  stops.clients.push(async () => gpus?.stop());
-  stops.clients.push(async () => {
-    await Promise.all(pipelines.map((one) => one.stop()));
-  });
+    ),
+  ] as const;
+  // when one fails the others are still stopped: those that began late would go on without a broker
+  await Promise.allSettled(starting);
+  const [functions, gpus, ...pipelines] = await Promise.all(starting);
 
   const { host, port, token = process.env.IGUANA_TOKEN } = config.dashboard;
   const dashboard = await startDashboard({ host, port, model, onError, ...defined({ token, functions, gpus }) });
@@ -200,26 +212,27 @@ async function startParts(config: Config, options: SystemOptions, stops: Stops):
   if (remark) note(remark, 'see the banner for the port in use');
 }
 
-/** What runs functions, over the same broker as everything else. */
+/** What usage is signed with. */
+function usageKeyOf({ functions, data }: Config): string {
+  const file = functions.usageKeyFile ?? (data === null ? undefined : path.join(data, 'usage.key'));
+  return file === undefined ? passingUsageKey() : usageKey(file);
+}
+
+/** What runs functions, over the same broker as everything else. @param own undefined: none run */
 async function startFunctions(
-  { functions, data, group, dashboard }: Config,
+  { functions: { prices, isolation }, data, group, dashboard }: Config,
+  own: { readonly secret: (name: string) => string | undefined; readonly usageKey: string } | undefined,
   connection: ConnectionOptions,
-  stops: Stops,
   onError: (error: unknown) => void,
 ): Promise<RunningFunctions | undefined> {
-  if (!functions.enabled) return undefined;
-  const { secretsFile, prices, isolation } = functions;
-  const keyFile = functions.usageKeyFile ?? (data === null ? undefined : path.join(data, 'usage.key'));
-  const running = await invoke({
+  if (!own) return undefined;
+  return invoke({
+    ...own,
     kafka: { connection, group, ...topics, process: `${os.hostname()}:${dashboard.port}` },
-    secret: secrets(secretsFile),
-    usageKey: keyFile === undefined ? passingUsageKey() : usageKey(keyFile),
     prices,
     onError,
     ...defined({ isolation, usageJournal: data === null ? undefined : path.join(data, 'usage') }),
   });
-  stops.clients.push(() => running.stop());
-  return running;
 }
 
 /** Deploys what lies in the directory of functions, and follows it. */

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, expect, it } from 'vitest';
@@ -146,6 +147,56 @@ it('takes a free port when the usual one is taken, says so, and names a data dir
   expect(code).toBe(1);
   expect(text).toMatch(/^IGU_DATA_DIR .*; give a writable directory/);
   expect(text.trim().split('\n').length).toBe(1);
+}, 60_000);
+
+it('ends at once for a file of functions that is not right, and when it is asked to while it starts', async () => {
+  mkdirSync(folder, { recursive: true });
+  const ended = async (config: string, ...args: string[]) => {
+    const file = path.join(folder, 'wrong.yaml');
+    writeFileSync(file, config);
+    const child = spawn(process.execPath, ['dist/src/cli/main.js', 'start', '--port', '0', '--config', file, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    running.push(child);
+    let text = '';
+    for (const stream of [child.stdout!, child.stderr!]) {
+      stream.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+    }
+    const code = new Promise((resolve) => child.once('exit', resolve));
+    return { child, code, text: () => text };
+  };
+  const data = path.join(folder, 'untouched');
+  const began = performance.now();
+  for (const [config, said] of [
+    [`functions: {secretsFile: ${path.join(folder, 'no.yaml')}}`, /^IGU_FILE_MISSING cannot read .*no\.yaml; .*\n$/],
+    [`functions: {usageKeyFile: ${path.join(folder, 'wrong.yaml', 'key')}}`, /^IGU_FILE_WRITE .*\n$/],
+  ] as const) {
+    const { code, text } = await ended(config, '--data', data, '--broker-port', '0');
+    expect(await code).toBe(1);
+    expect(text()).toMatch(said);
+  }
+  expect(existsSync(data)).toBe(false);
+  const key = path.join(data, 'usage.key');
+  mkdirSync(data);
+  writeFileSync(key, '\n');
+  const empty = await ended('', '--data', data, '--broker-port', '0');
+  expect(await empty.code).toBe(2);
+  expect(empty.text()).toMatch(/^IGU_CONFIG .*usage\.key: the key that usage is signed with is empty; .*\n$/);
+  expect(performance.now() - began).toBeLessThan(20_000);
+
+  // a broker that takes connections and says nothing
+  const silent = createServer();
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+  const connected = new Promise<void>((resolve) => silent.once('connection', () => resolve()));
+  const { child, code } = await ended('', '--brokers', `127.0.0.1:${(silent.address() as AddressInfo).port}`);
+  await connected;
+  const asked = performance.now();
+  child.kill('SIGTERM');
+  expect(await code).toBe(0);
+  expect(performance.now() - asked).toBeLessThan(3_000);
+  silent.close();
 }, 60_000);
 
 it('shows metrics in every form they may come in, and acts on its own wishes alone, and on none of a policy that is a dry run', async () => {
