@@ -4,12 +4,15 @@ import { ProcessCluster, type ProcessClusterOptions } from '../cluster/process-c
 import { defined } from '../defined.js';
 import { IguanaError, messageOf } from '../errors.js';
 import type { GpuRequest } from '../gpu/allocator-rules.js';
+import { releaseIfThere } from '../gpu/gpu-over.js';
+import type { GpuService } from '../gpu/gpu-service.js';
 import type { Reservation } from '../gpu/ledger.js';
 import type { PreallocationCosts } from '../gpu/preallocation.js';
 import { gpu, onNode, usedGpus } from './gpu.js';
 import { GpuForecast, type GpuReadiness } from './gpu-forecast.js';
 import { GpuInstances } from './gpu-instances.js';
 import { type GpuNeeds, requestOf } from './gpu-needs.js';
+import { assertOptions, costsSchema } from './gpu-options.js';
 import { scriptCommand } from './script-command.js';
 
 /** What instances run: a command, or a script (`.js`, `.ts`, `.py` or any program). */
@@ -58,6 +61,8 @@ interface Entry {
   /** Of each instance. */
   readonly request: GpuRequest | undefined;
   readonly readiness: { newest: GpuReadiness | undefined };
+  /** By `preallocateGpus`, and who keeps them; some may have ended since. */
+  readonly reserved: { readonly id: string; readonly service: GpuService }[];
   endForecast: () => Promise<void>;
 }
 
@@ -90,6 +95,7 @@ export const constellation = {
    * Errors: `IGU_USAGE` for a name in use, `IGU_ACTUATOR`, `IGU_GPU_REFUSED` when there are no GPUs for one.
    */
   async createCluster(options: ClusterOptions): Promise<ClusterHandle> {
+    assertKnown(clusterOptions, options);
     const { gpuEnabled = false, predictiveScaling = false, command, script, instances } = options;
     if (command === undefined && script === undefined && (instances ?? 0) > 0)
       throw new IguanaError('IGU_USAGE', {
@@ -99,6 +105,10 @@ export const constellation = {
       throw new IguanaError('IGU_USAGE', {
         what: 'predictiveScaling forecasts the demand for GPUs: say gpuEnabled too',
       });
+    // its instances would see every GPU
+    if (!gpuEnabled && requestOf(options) !== undefined)
+      throw new IguanaError('IGU_USAGE', { what: `${options.name} asks for GPUs without gpuEnabled: say it too` });
+    if (typeof predictiveScaling !== 'boolean') assertOptions(costsSchema, 'predictiveScaling', predictiveScaling);
     const request = gpuEnabled ? requestOf({ ...options, gpu: options.gpu ?? true }) : undefined;
     const entry = add(options, request && { owner: options.name, ...request });
     const { name, clock = wallClock } = options;
@@ -128,6 +138,7 @@ export const constellation = {
    *     await constellation.deploy('ml-worker-1', { script: 'train.py', gpu: true, gpuMemory: 16_384 });
    */
   async deploy(name: string, options: DeployOptions): Promise<Deployed> {
+    assertKnown(deployOptions, options);
     if (options.command === undefined && options.script === undefined)
       throw new IguanaError('IGU_USAGE', { what: `there is nothing to run for ${name}: give a script or a command` });
     const entry = add({ ...options, name }, requestOf(options), (slot) => (slot === 0 ? name : `${name}-${slot}`));
@@ -176,7 +187,8 @@ export const constellation = {
     if (!Number.isSafeInteger(count) || count < 1)
       throw new IguanaError('IGU_USAGE', { what: `${count} GPUs cannot be kept: a whole number from 1 is needed` });
     const { owner = name, ...asked } = entry.request;
-    const request = onNode(await usedGpus(), name, asked);
+    const used = await usedGpus();
+    const request = onNode(used, name, asked);
     const made: Reservation[] = [];
     try {
       for (let gpus = 0; gpus < count; gpus += request.gpuCount ?? 1)
@@ -185,13 +197,34 @@ export const constellation = {
       for (const { id } of made) await gpu.deallocate(id);
       throw error;
     }
+    entry.reserved.push(...made.map(({ id }) => ({ id, service: used.service })));
     return made;
   },
-  /** Stops all instances of a cluster, or what was deployed, and gives its GPUs back. */
+  /** Stops all instances of a cluster, or what was deployed, and gives its GPUs back, also those that `preallocateGpus` keeps. */
   async destroy(name: string): Promise<void> {
     await end(entryOf(name));
   },
 };
+
+/** One that is misspelt would be passed over, and a process that means a GPU start without one of its own. */
+const deployOptions: Readonly<Record<keyof DeployOptions, true>> = {
+  ...{ command: true, script: true, args: true, env: true, basePort: true, graceMs: true, backOffMs: true },
+  ...{ logDir: true, onOutput: true, clock: true, gpu: true, gpuMemory: true, gpuShare: true, waitMs: true },
+  ...{ exclusive: true, minComputeCapability: true, model: true, vendor: true, mode: true, profile: true },
+  ...{ node: true, owner: true, priority: true, preempt: true, leaseMs: true },
+};
+const clusterOptions: Readonly<Record<keyof ClusterOptions, true>> = {
+  ...deployOptions,
+  ...{ name: true, instances: true, gpuEnabled: true, predictiveScaling: true },
+};
+
+/** @throws IguanaError `IGU_CONFIG` */
+function assertKnown(known: Readonly<Record<string, true>>, options: object): void {
+  const unknown = Object.keys(options ?? {}).find((one) => !Object.hasOwn(known, one));
+  if (unknown === undefined) return;
+  const fix = `options are ${Object.keys(known).join(', ')}`;
+  throw new IguanaError('IGU_CONFIG', { where: `option ${unknown}`, what: 'there is no such option', fix });
+}
 
 function add(
   options: InstanceOptions & Program & GpuNeeds,
@@ -225,7 +258,10 @@ function add(
     }),
   });
   const runs = program.command !== '';
-  const entry: Entry = { cluster, runs, gpus, request, readiness: { newest: undefined }, endForecast: async () => {} };
+  const entry: Entry = {
+    ...{ cluster, runs, gpus, request, readiness: { newest: undefined }, reserved: [] },
+    endForecast: async () => {},
+  };
   clusters.set(name, entry);
   return entry;
 }
@@ -246,6 +282,7 @@ async function end(entry: Entry): Promise<void> {
   } finally {
     if (clusters.get(cluster.name) === entry) clusters.delete(cluster.name);
     await entry.endForecast();
+    for (const { id, service } of entry.reserved.splice(0)) await releaseIfThere(service, id);
   }
 }
 

@@ -14,6 +14,15 @@ export function checkedRequest(who: string, request: unknown): GpuRequest {
   return readGpuRequest(who, request);
 }
 
+/**
+ * The options of a call, which a program may have left out.
+ * @throws IguanaError `IGU_GPU_REQUEST` when they are no object
+ */
+export function checkedObject<T extends object>(who: string, options: T): T {
+  if (typeof options === 'object' && options !== null && !Array.isArray(options)) return options;
+  throw new IguanaError('IGU_GPU_REQUEST', { instance: String(who), what: `an object is needed, not ${options}` });
+}
+
 /** @throws IguanaError `IGU_GPU_REQUEST` */
 export function checkedWait(who: string, waitMs: number): number {
   return checkedMs(who, 'waitMs', waitMs, 0, gpuSchedulerLimits.maxWaitMs);

@@ -16,10 +16,18 @@ import type { Allocation, LedgerRecord, Reservation } from '../gpu/ledger.js';
 import { type LocalGpusOptions, localGpus } from '../gpu/local-gpus.js';
 import { sharingBy, sharingRuleSchema } from '../gpu/sharing-rules.js';
 import type { Gpu } from '../gpu/types.js';
-import type { ConnectionOptions } from '../kafka/client.js';
-import { checkedRequest, checkedReservation, checkedWait } from './gpu-checks.js';
+import { assertReachable, type ConnectionOptions } from '../kafka/client.js';
+import { checkedObject, checkedRequest, checkedReservation, checkedWait } from './gpu-checks.js';
 import { type DiscoveredGpu, type DiscoveredProcess, discoveredGpu } from './gpu-discovered.js';
 import { keepLease } from './gpu-lease.js';
+import {
+  allocateSchema,
+  assertOptions,
+  configureSchema,
+  connectSchema,
+  gangMembersSchema,
+  gangOptionsSchema,
+} from './gpu-options.js';
 import { GpuRefusedError } from './gpu-refused.js';
 
 /** As `gpu.sharing` of iguana.yaml: `mode` with what belongs to it; `node` and `gpu` (id or product) may have `*` for any characters. */
@@ -51,6 +59,9 @@ export interface GpuConnectOptions extends Pick<GpuOptions, 'sharing' | 'quotas'
 
 /** An allocation by its id, the name of its instance, or as `allocate` returned it. */
 export type GpuRef = string | Pick<GpuGrant, 'allocation'>;
+
+/** A workload of a gang. */
+export type GpuGangMember = Pick<GangMember, 'instance'> & Partial<Pick<GangMember, 'request'>>;
 
 export interface GpuAllocateOptions extends GpuRequest, AllocateOptions {
   /** Renew the lease while this process runs (default true). With false call `renew`. */
@@ -98,10 +109,12 @@ async function begin({ sharing, clock = backgroundClock, ...rest }: GpuOptions):
 async function beginConnected(options: GpuConnectOptions): Promise<UsedGpus> {
   const { brokers, connection, group = 'iguana', node = os.hostname(), agent = true, everyMs } = options;
   const { sharing, quotas, policy, preallocate, topics, onError } = options;
+  const rules = defined({ sharing: sharingOf(sharing), quotas, policy });
+  await assertReachable({ ...connection, brokers });
   const service = await scheduleGpus({
     connection: { ...connection, brokers },
     ...{ group, metrics: 'metrics', forecasts: 'forecasts', deadLetters: 'dead-letters', ...topics },
-    rules: defined({ sharing: sharingOf(sharing), quotas, policy }),
+    rules,
     ...(agent && { agent: { node, ...defined({ everyMs }) } }),
     ...defined({ preallocate, onError }),
   });
@@ -158,25 +171,36 @@ export function onNode({ node }: UsedGpus, who: string, request: GpuRequest): Gp
 }
 
 const service = async (): Promise<GpuService> => (await usedGpus()).service;
-const idOf = (ref: GpuRef): string => (typeof ref === 'string' ? ref : ref.allocation.id);
+
+/** @throws IguanaError `IGU_GPU_REQUEST` for what is no reference */
+function idOf(ref: GpuRef): string {
+  const id: unknown = typeof ref === 'string' ? ref : ref?.allocation?.id;
+  if (typeof id === 'string' && id !== '') return id;
+  throw new IguanaError('IGU_GPU_REQUEST', {
+    instance: '(no name)',
+    what: 'an id, the name of an instance, or what allocate returned is needed',
+  });
+}
 
 /** GPUs as a program uses them, those of this machine or after `connect` of a cluster: found, watched, given to workloads and taken back. */
 export const gpu = {
   /**
    * Says how GPUs are given here; before anything else is called.
-   * Errors: `IGU_USAGE` afterwards.
+   * Errors: `IGU_CONFIG` for what cannot be, `IGU_USAGE` afterwards.
    *
    *     await gpu.configure({ sharing: { mode: 'mps', replicas: 4 }, quotas: { 'team-a': 2 } });
    */
   async configure(options: GpuOptions): Promise<void> {
+    assertOptions(configureSchema, 'gpu.configure', options);
     await use(() => begin(options));
   },
 
   /**
    * Takes part in a cluster over Kafka topics: its GPUs are seen and given here; before anything else is called.
-   * Errors: `IGU_USAGE` afterwards, `IGU_BROKER_UNREACHABLE`.
+   * Errors: `IGU_CONFIG` for what cannot be, `IGU_USAGE` afterwards, `IGU_BROKER_UNREACHABLE`.
    */
   async connect(options: GpuConnectOptions): Promise<void> {
+    assertOptions(connectSchema, 'gpu.connect', options);
     await use(() => beginConnected(options));
   },
 
@@ -215,7 +239,8 @@ export const gpu = {
    *     const { gpuIds, environment } = await gpu.allocate('ml-worker-1', { gpuCount: 2, model: 'A100' });
    */
   async allocate(instance: string, options: GpuAllocateOptions = {}): Promise<GpuGrant> {
-    const { waitMs: given = 0, keep = true, onLost, ...request } = options;
+    const { waitMs: given = 0, keep = true, onLost, ...request } = checkedObject(instance, options);
+    assertOptions(allocateSchema, 'gpu.allocate', options);
     const asked = checkedRequest(instance, request);
     const waitMs = checkedWait(instance, given);
     const using = await usedGpus();
@@ -224,14 +249,20 @@ export const gpu = {
     if (keep) keepAllocation(using, answer.allocation, onLost);
     return answer;
   },
-  /** All members or none. Errors: as `allocate`. */
+  /** All members or none; a request that is left out is for one whole GPU. Errors: as `allocate`. */
   async allocateGang(
     gang: string,
-    members: readonly GangMember[],
-    { waitMs: given = 0, keep = true, onLost }: Pick<GpuAllocateOptions, 'waitMs' | 'keep' | 'onLost'> = {},
+    members: readonly GpuGangMember[],
+    options: Pick<GpuAllocateOptions, 'waitMs' | 'keep' | 'onLost'> = {},
   ): Promise<readonly GpuGrant[]> {
+    const { waitMs: given = 0, keep = true, onLost } = checkedObject(gang, options);
+    assertOptions(gangOptionsSchema, 'gpu.allocateGang', options);
+    assertOptions(gangMembersSchema, 'gpu.allocateGang', members);
     const waitMs = checkedWait(gang, given);
-    const asked = members.map(({ instance, request }) => ({ instance, request: checkedRequest(instance, request) }));
+    const asked = members.map(({ instance, request = {} }) => ({
+      instance,
+      request: checkedRequest(instance, request),
+    }));
     const using = await usedGpus();
     const answer = await heldOpen(waitMs, () => using.service.allocateGang(gang, asked, { waitMs }));
     if ('granted' in answer) throw new GpuRefusedError(gang, answer);
@@ -259,10 +290,8 @@ export const gpu = {
    * @param forMs so long at most, ms (default 600,000)
    * Errors: as `allocate`.
    */
-  async reserve(
-    owner: string,
-    { forMs = 600_000, ...request }: GpuRequest & { readonly forMs?: number } = {},
-  ): Promise<Reservation> {
+  async reserve(owner: string, options: GpuRequest & { readonly forMs?: number } = {}): Promise<Reservation> {
+    const { forMs = 600_000, ...request } = checkedObject(owner, options);
     const asked = checkedRequest(owner, request);
     const ttlMs = checkedReservation(owner, forMs);
     const answer = await (await service()).reserve(owner, asked, ttlMs);

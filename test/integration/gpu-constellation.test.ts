@@ -98,6 +98,24 @@ describe('constellation.deploy', () => {
     expect([await holders(), printed]).toEqual([[], []]);
   });
 
+  it('takes no option that is misspelt for none, so that nothing starts without a GPU of its own', async () => {
+    const script = write('worker.js', tell);
+    await expect(constellation.deploy('w6', { script, gpuMem: 100 } as never)).rejects.toThrow(
+      /IGU_CONFIG option gpuMem: there is no such option; options are .*gpuMemory/,
+    );
+    await expect(
+      constellation.createCluster({ name: 'w7', script, gpuEnabled: true, gpus: 2 } as never),
+    ).rejects.toThrow(/IGU_CONFIG option gpus/);
+    await expect(constellation.createCluster({ name: 'w8', script, gpuMemory: 100 })).rejects.toThrow(
+      /IGU_USAGE w8 asks for GPUs without gpuEnabled/,
+    );
+    const predictiveScaling = { leadMs: -1 };
+    await expect(constellation.createCluster({ name: 'w9', gpuEnabled: true, predictiveScaling })).rejects.toThrow(
+      /IGU_CONFIG predictiveScaling: leadMs/,
+    );
+    expect([await holders(), printed]).toEqual([[], []]);
+  });
+
   it('waits for room, and waits no more when it is destroyed', async () => {
     made.push('patient');
     const script = write('worker.js', tell);
@@ -176,6 +194,8 @@ describe('a cluster with GPUs', () => {
     await expect(pool.preallocateGpus(0)).rejects.toThrow(/IGU_USAGE 0 GPUs cannot be kept/);
     await expect(pool.preallocateGpus(2)).rejects.toThrow(/IGU_GPU_REFUSED/);
     expect(await holders()).toEqual(['for pool 1', 'job 1', 'other 1']);
+    await constellation.destroy('pool');
+    expect(await holders()).toEqual(['job 1', 'other 1']);
   });
 });
 

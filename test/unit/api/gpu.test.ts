@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { usedGpus } from '../../../src/api/gpu.js';
 import { VirtualClock } from '../../../src/clock.js';
+import type { IguanaError } from '../../../src/errors.js';
 import { absent, known } from '../../../src/gpu/types.js';
 import { GpuRefusedError, gpu } from '../../../src/index.js';
 import { gpuOf } from '../gpu/gpu-fixture.js';
@@ -173,6 +174,71 @@ describe('gpu', () => {
     });
     await gpu.deallocate('worker');
     expect(lost).toEqual([]);
+  });
+
+  it('refuses options that cannot be before it begins, and takes none for a misspelt one', async () => {
+    const wrong = async (options: object): Promise<string> =>
+      gpu.configure({ nodes, ...options } as never).then(
+        () => 'accepted',
+        (error: IguanaError) => `${error.code} ${error.message}`,
+      );
+    expect(await wrong({ policy: 'bestfit' })).toMatch(/^IGU_CONFIG .*gpu\.configure: policy: .*"best-fit"/);
+    expect(await wrong({ quota: { a: 1 } })).toMatch(/^IGU_CONFIG .*gpu\.configure: .*"quota"/);
+    expect(await wrong({ quotas: { a: -1 } })).toMatch(/^IGU_CONFIG .*quotas\.a: /);
+    expect(await wrong({ everyMs: -5 })).toMatch(/^IGU_CONFIG .*everyMs: /);
+    expect(await wrong({ nodes: { a: [null] } })).toMatch(/^IGU_CONFIG .*nodes\.a\.0: it is no GPU/);
+    for (const [options, what] of [
+      [{ brokers: [] }, /brokers/],
+      [{ brokers: ['127.0.0.1:1'], agnet: false }, /"agnet"/],
+      [{ brokers: ['127.0.0.1:1'], preallocate: [{ owner: 'a', model: 'b', leadMs: 0 }] }, /preallocate\.0\.leadMs/],
+      [undefined, /gpu\.connect/],
+    ] as const)
+      await expect(gpu.connect(options as never)).rejects.toMatchObject({
+        code: 'IGU_CONFIG',
+        message: expect.stringMatching(what),
+      });
+    await gpu.configure({ nodes, policy: 'best-fit', quotas: { a: 0.5 }, everyMs: 1_000 });
+    expect((await gpu.allocate('x')).granted).toBe(true);
+  });
+
+  it('says that no broker answers', async () => {
+    await expect(gpu.connect({ brokers: ['127.0.0.1:1'] })).rejects.toMatchObject({ code: 'IGU_BROKER_UNREACHABLE' });
+    await gpu.configure({ nodes });
+  }, 20_000);
+
+  it('gives a gang whose members say nothing but their names', async () => {
+    await gpu.configure({ nodes });
+    const grants = await gpu.allocateGang('g', [{ instance: 'a' }, { instance: 'b', request: { model: 'A100' } }]);
+    expect(grants.map(({ allocation, gpuIds }) => [allocation.instance, gpuIds.length])).toEqual([
+      ['a', 1],
+      ['b', 1],
+    ]);
+  });
+
+  it('has a code for every call that cannot be meant', async () => {
+    await gpu.configure({ nodes });
+    const calls: readonly [() => Promise<unknown>, string][] = [
+      [() => gpu.deallocate(undefined as never), 'IGU_GPU_REQUEST'],
+      [() => gpu.deallocate({} as never), 'IGU_GPU_REQUEST'],
+      [() => gpu.renew(null as never), 'IGU_GPU_REQUEST'],
+      [() => gpu.allocate('x', null as never), 'IGU_GPU_REQUEST'],
+      [() => gpu.allocate('x', 7 as never), 'IGU_GPU_REQUEST'],
+      [() => gpu.allocate('x', { keep: 'no' } as never), 'IGU_CONFIG'],
+      [() => gpu.allocate('x', { onLost: 'tell' } as never), 'IGU_CONFIG'],
+      [() => gpu.reserve('x', null as never), 'IGU_GPU_REQUEST'],
+      [() => gpu.canAllocate('x', null as never), 'IGU_GPU_REQUEST'],
+      [() => gpu.explain(null as never), 'IGU_GPU_REQUEST'],
+      [() => gpu.allocateGang('g', { members: [] } as never), 'IGU_CONFIG'],
+      [() => gpu.allocateGang('g', undefined as never), 'IGU_CONFIG'],
+      [() => gpu.allocateGang('g', [null] as never), 'IGU_CONFIG'],
+      [() => gpu.allocateGang('g', [{ instance: 'a', gpuCount: 2 }] as never), 'IGU_CONFIG'],
+      [() => gpu.allocateGang('g', [{}] as never), 'IGU_CONFIG'],
+      [() => gpu.allocateGang('g', [{ instance: 7 }] as never), 'IGU_GPU_REQUEST'],
+      [() => gpu.allocateGang('g', [{ instance: 'a' }], { model: 'T4' } as never), 'IGU_CONFIG'],
+      [() => gpu.allocateGang('g', [{ instance: 'a' }], null as never), 'IGU_GPU_REQUEST'],
+    ];
+    for (const [call, code] of calls) await expect(call(), String(call)).rejects.toMatchObject({ code });
+    expect(await gpu.allocations()).toEqual([]);
   });
 
   it('names what cannot be meant as the program said it', async () => {
