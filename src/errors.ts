@@ -270,7 +270,7 @@ const table = {
     retriable: true,
   },
   IGU_FUNCTION_ROUTE: {
-    message: 'HTTP trigger {method} {path} of {name} is not served: {what}',
+    message: 'HTTP trigger {method} {path} of {name} cannot be served: {what}',
     fix: 'give it another path or method',
     retriable: false,
   },

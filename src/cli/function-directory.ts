@@ -64,7 +64,7 @@ export function functionDirectory(options: FunctionDirectoryOptions): FunctionDi
     }
   };
 
-  const lookAt = async (file: string): Promise<Seen> => {
+  const lookAt = async (file: string, tell: (error: unknown) => void): Promise<Seen> => {
     const before = seen.get(file);
     const signature = signatureOf(file, before?.codeFile);
     if (before && before.signature === signature) return before;
@@ -84,9 +84,9 @@ export function functionDirectory(options: FunctionDirectoryOptions): FunctionDi
       return seenNow();
     } catch (error) {
       const problem = messageOf(error);
-      if (problem !== before?.problem) onError(error);
-      // what is missing may come, and what does not answer may answer
-      const again = !readable || (error instanceof IguanaError && error.retriable);
+      if (problem !== before?.problem) tell(error);
+      // what is missing may come, what does not answer may answer, and who has the route may go
+      const again = !readable || isRoute(error) || (error instanceof IguanaError && error.retriable);
       return { ...seenNow(), ...(again ? { signature: '' } : {}), problem };
     }
   };
@@ -95,10 +95,16 @@ export function functionDirectory(options: FunctionDirectoryOptions): FunctionDi
     const files = filesIn(directory);
     if (!files) return;
     const next = new Map<string, Seen>();
+    const routes: string[] = [];
     for (const file of files) {
-      const one = await lookAt(file);
-      next.set(file, one);
-      seen.set(file, one);
+      let waits = false;
+      const { problem, ...one } = await lookAt(file, (error) => {
+        waits = isRoute(error);
+        if (!waits) onError(error);
+      });
+      if (waits) routes.push(file);
+      next.set(file, waits || problem === undefined ? one : { ...one, problem });
+      seen.set(file, next.get(file)!);
     }
     seen = next;
     // a file that cannot be read now may be the function's all the same
@@ -106,6 +112,8 @@ export function functionDirectory(options: FunctionDirectoryOptions): FunctionDi
       const now = next.get(file);
       return !now || (now.name !== undefined && now.name !== name);
     });
+    // one of another file, or of another name, may have had the route until now
+    for (const file of routes) seen.set(file, await lookAt(file, onError));
   };
 
   let looking: Promise<void> = Promise.resolve();
@@ -146,4 +154,8 @@ function signatureOf(...files: readonly (string | undefined)[]): string {
       return stat ? `${stat.mtimeMs} ${stat.size} ${stat.ino}` : '-';
     })
     .join('/');
+}
+
+function isRoute(error: unknown): boolean {
+  return error instanceof IguanaError && error.code === 'IGU_FUNCTION_ROUTE';
 }

@@ -10,7 +10,10 @@ const REMEMBERED = 100;
  * Tells what goes wrong, and what goes wrong over and over once in ten seconds with how often it did: a function that fails on every record must not keep
  * anybody from reading the rest.
  */
-export function repeatedErrors(tell: (message: string) => void, clock: Clock = wallClock): (error: unknown) => void {
+export function repeatedErrors(
+  tell: (message: string, error: unknown) => void,
+  clock: Clock = wallClock,
+): (error: unknown) => void {
   const told = new Map<string, { readonly at: number; more: number }>();
   return (error) => {
     const message = messageOf(error);
@@ -27,6 +30,6 @@ export function repeatedErrors(tell: (message: string) => void, clock: Clock = w
     }
     told.set(message, { at: now, more: 0 });
     const more = before?.more ?? 0;
-    tell(more > 0 ? `${message} (${more} more ${more === 1 ? 'time' : 'times'} before)` : message);
+    tell(more > 0 ? `${message} (${more} more ${more === 1 ? 'time' : 'times'} before)` : message, error);
   };
 }

@@ -33,9 +33,11 @@ export function isFunctionTarget(url: string): boolean {
 /** Requests under `/functions`: finds the function, calls it, answers what it returns. */
 export class FunctionRequests {
   private router = new HttpRouter([]);
+  /** Triggers that are not served, as they were told. */
+  private told: ReadonlySet<string> = new Set();
   private readonly unsubscribe: () => void;
 
-  /** @param onError told of triggers that are not served, each time functions change */
+  /** @param onError told of each trigger that is not served, once while it is not */
   constructor(
     private readonly functions: FunctionApi,
     private readonly bodies: BodyReader,
@@ -117,7 +119,9 @@ export class FunctionRequests {
 
   private apply(): void {
     this.router = new HttpRouter(this.functions.list());
-    for (const problem of this.router.problems) this.onError(problem);
+    const { problems } = this.router;
+    for (const problem of problems) if (!this.told.has(problem.message)) this.onError(problem);
+    this.told = new Set(problems.map(({ message }) => message));
   }
 }
 

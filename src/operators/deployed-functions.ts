@@ -1,5 +1,5 @@
 import { IguanaError } from '../errors.js';
-import { keptFunctionSchema } from '../functions/definition.js';
+import { type FunctionDefinition, keptFunctionSchema } from '../functions/definition.js';
 import {
   aliasedRecord,
   deployedRecord,
@@ -8,6 +8,7 @@ import {
   withoutCode,
 } from '../functions/function-record.js';
 import type { AliasWeights, DeployedFunction, Deployment, FunctionService } from '../functions/function-service.js';
+import { routeOf } from '../functions/triggers/http-path.js';
 import { TimerSchedule } from '../functions/triggers/timer-schedule.js';
 import type { ConnectionOptions } from '../kafka/client.js';
 import { keptDefinitions, localDefinitions } from './function-definitions.js';
@@ -29,8 +30,10 @@ interface Identified {
 /** What can be changed of functions. Everything resolves when this process works by it; names that are not there are `IGU_FUNCTION_NOT_FOUND`. */
 export interface DeployedFunctions {
   readonly records: ReadonlyMap<string, FunctionRecord>;
-  /** Starts the code once before anybody gets it. What is deployed already changes nothing. Errors: `IGU_FUNCTION_CODE`, `IGU_USAGE` for triggers that need Kafka without it, `IGU_CONFIG` for a timer that
-   * cannot be, `IGU_LIMIT`. */
+  /**
+   * Starts the code once before anybody gets it. What is deployed already changes nothing. Errors: `IGU_FUNCTION_CODE`, `IGU_FUNCTION_ROUTE` for a route that
+   * another function has, `IGU_USAGE` for triggers that need Kafka without it, `IGU_CONFIG` for a timer that cannot be, `IGU_LIMIT`.
+   */
   deploy(deployment: Deployment, origin?: FunctionOrigin): Promise<DeployedFunction>;
   delete(name: string): Promise<void>;
   setAlias(name: string, alias: string, weights: AliasWeights): Promise<void>;
@@ -101,14 +104,16 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
         }
         return service.describe(name);
       }
+      assertRoutes(records, deployment.definition);
       if (next.newest !== known?.newest) {
         await service.verify(deployment);
         verified = { identity: identityOf(next.newest, next.versions[next.newest]!), deployment };
       }
-      await definitions.change(name, (before) => ({
-        record: deployedRecord(before, deployment, Date.now(), origin),
-        code: deployment.code,
-      }));
+      await definitions.change(name, (before) => {
+        // what other processes have done meanwhile is known here: no two of them give one route to two functions
+        assertRoutes(records, deployment.definition);
+        return { record: deployedRecord(before, deployment, Date.now(), origin), code: deployment.code };
+      });
       return service.describe(name);
     },
     delete: (name) => change(name, () => undefined),
@@ -132,4 +137,30 @@ function identityOf(
   { definition, code }: Pick<FunctionRecord['versions'][number], 'definition' | 'code'>,
 ): string {
   return `${number} ${code.sha256} ${JSON.stringify(definition)}`;
+}
+
+/**
+ * Who has a route keeps it, until it is deployed without it or deleted.
+ * @throws IguanaError `IGU_FUNCTION_ROUTE`
+ */
+export function assertRoutes(
+  records: ReadonlyMap<string, FunctionRecord>,
+  { name, triggers }: FunctionDefinition,
+): void {
+  const own = routesOf(records.get(name));
+  const others = [...records.values()].filter((record) => record.name !== name);
+  for (const trigger of triggers) {
+    if (trigger.type !== 'http') continue;
+    const route = routeOf(trigger);
+    if (route === undefined || own.has(route)) continue;
+    const owner = others.find((record) => routesOf(record).has(route));
+    if (!owner) continue;
+    const { method, path } = trigger;
+    throw new IguanaError('IGU_FUNCTION_ROUTE', { method, path, name, what: `${owner.name} has it already` });
+  }
+}
+
+function routesOf(record: FunctionRecord | undefined): ReadonlySet<string | undefined> {
+  const triggers = record?.versions[record.newest]?.definition.triggers ?? [];
+  return new Set(triggers.map((trigger) => (trigger.type === 'http' ? routeOf(trigger) : undefined)));
 }

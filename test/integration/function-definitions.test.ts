@@ -18,6 +18,13 @@ afterAll(() => kafka.stop());
 
 const errors: unknown[] = [];
 
+const instance = {
+  invoke: async () => ({ output: 1, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false }),
+  usable: true,
+  memoryBytes: () => 1,
+  close: async () => undefined,
+};
+
 /** One process: what it was told, in order, and its code of the newest version. */
 async function process(topic: string) {
   const told: string[] = [];
@@ -122,12 +129,6 @@ test('what another process deployed and this one lacked a secret for is served o
   const topic = uniqueName('functions');
   const told: unknown[] = [];
   async function deploying(secrets: Map<string, string>) {
-    const instance = {
-      invoke: async () => ({ output: 1, durationMs: 1, memoryUsedMb: 1, logs: [], logsTruncated: false }),
-      usable: true,
-      memoryBytes: () => 1,
-      close: async () => undefined,
-    };
     const service = new FunctionService({
       clock: wallClock,
       secret: (name) => secrets.get(name),
@@ -177,3 +178,27 @@ test('processes that make the same topic larger at the same time all find it so'
   const found = await Promise.all(Array.from({ length: 6 }, () => ensureTopics(connection, wanted)));
   expect(found.map((partitions) => partitions.get(topic))).toEqual([4, 4, 4, 4, 4, 4]);
 });
+
+test('of processes that give one route to two functions at the same time one is refused', async () => {
+  const topic = uniqueName('functions');
+  const begin = async () => {
+    const service = new FunctionService({ clock: wallClock, factory: () => ({ start: async () => instance }) });
+    const kept = { connection: { brokers: kafka.brokers.split(',') }, topic };
+    return deployedFunctions({ service, kept, onChange: () => undefined, onError: (error) => errors.push(error) });
+  };
+  const processes = await Promise.all([begin(), begin()]);
+  const outcomes = await Promise.allSettled(
+    processes.map((one, i) => {
+      const given = deployment(`f${i}`, 'code');
+      const triggers = [{ type: 'http', method: '*', path: '/x', maxBodyBytes: 1 } as const];
+      return one.deploy({ ...given, definition: { ...given.definition, triggers } });
+    }),
+  );
+  expect(outcomes.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+  expect(outcomes.find(({ status }) => status === 'rejected')).toMatchObject({
+    reason: { code: 'IGU_FUNCTION_ROUTE' },
+  });
+  expect(processes[0]!.records.size).toBe(1);
+  await Promise.all(processes.map((one) => one.stop()));
+  expect(errors).toEqual([]);
+}, 60_000);

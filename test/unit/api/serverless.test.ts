@@ -133,3 +133,21 @@ test('a time limit or tries that cannot be are refused before anything runs', as
     );
   expect((await serverless.getFunctionMetrics(made)).totalInvocations).toBe(0);
 });
+
+test('a route that another function has is refused, whatever the names; it is free when that one lets it go', async () => {
+  const trigger = (path: string, method: 'GET' | 'POST' = 'GET') => ({ type: 'http', method, path }) as const;
+  const has = (name: string, ...triggers: ReturnType<typeof trigger>[]) =>
+    serverless.createFunction({ ...double, name, triggers });
+  await has('zebra', trigger('/x/:id'));
+  const refused = /IGU_FUNCTION_ROUTE HTTP trigger GET \/x\/:name of ant cannot be served: zebra has it already/;
+  await expect(has('ant', trigger('/x/:name'))).rejects.toThrow(refused);
+  expect((await serverless.list()).map(({ name }) => name)).toEqual(['zebra']);
+  await has('ant', trigger('/x/:name', 'POST'), trigger('/x/1'));
+  await expect(serverless.addTrigger('ant', trigger('/x/:name'))).rejects.toThrow(refused);
+  // who has it may change everything else, and give it away
+  await serverless.setMemory('zebra', 64);
+  await serverless.deployFunction('zebra', { triggers: [trigger('/z')] });
+  await serverless.addTrigger('ant', trigger('/x/:name'));
+  await serverless.deleteFunction('zebra');
+  await has('bee', trigger('/z'));
+});

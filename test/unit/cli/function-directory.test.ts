@@ -8,6 +8,7 @@ import { IguanaError, messageOf } from '../../../src/errors.js';
 import { deployedRecord, type FunctionOrigin, type FunctionRecord } from '../../../src/functions/function-record.js';
 import type { Deployment } from '../../../src/functions/function-service.js';
 import { functionDirectoryLimits } from '../../../src/limits.js';
+import { assertRoutes } from '../../../src/operators/deployed-functions.js';
 import { until } from '../../support/kafka.js';
 
 let folder: string;
@@ -28,6 +29,7 @@ function registry() {
     async deploy(deployment: Deployment, origin?: FunctionOrigin) {
       if (refuse) throw refuse;
       const { definition } = deployment;
+      assertRoutes(records, definition);
       const record = deployedRecord(records.get(definition.name), deployment, 0, origin);
       records.set(definition.name, record);
       return { name: definition.name, version: record.newest, definition, aliases: {} };
@@ -156,5 +158,32 @@ test('what cannot be deployed for now is tried again; a directory that is gone d
   mkdirSync(folder);
   await directory.look();
   expect([...functions.records.keys()]).toEqual([]);
+  await directory.stop();
+});
+
+test('a route goes over to another function whichever of them comes first; while two want it, who has it keeps it', async () => {
+  const functions = registry();
+  const served = (name: string, ...paths: string[]) =>
+    `${yaml(name, 'a.js')}triggers: [${paths.map((one) => `{type: http, path: ${one}}`).join(', ')}]\n`;
+  write('a.js', 'export const handle = () => 1;');
+  write('b.yaml', served('b', '/x'));
+  const { directory, told, errors } = following(functions);
+  await directory.look();
+  write('a.yaml', served('a', '/x'));
+  await directory.look();
+  await directory.look();
+  expect(errors).toEqual([expect.stringMatching(/^IGU_FUNCTION_ROUTE .*of a cannot be served: b has it already/)]);
+  expect(told).toEqual(['b version 1 was deployed']);
+  // a comes first, when b has it still
+  write('b.yaml', served('b', '/y'));
+  await directory.look();
+  expect(told.slice(1)).toEqual(['b version 2 was deployed']);
+  await directory.look();
+  expect(told.slice(2)).toEqual(['a version 1 was deployed']);
+  // renamed: the one before goes first
+  write('b.yaml', served('c', '/y'));
+  await directory.look();
+  expect(told.slice(3)).toEqual(['b was deleted', 'c version 1 was deployed']);
+  expect(errors).toHaveLength(1);
   await directory.stop();
 });
