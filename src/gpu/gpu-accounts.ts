@@ -3,6 +3,8 @@ import { WHOLE_GPU } from './placement/demand.js';
 import type { GpuEvent } from './scheduler.js';
 
 const HOUR_MS = 3_600_000;
+/** Ends whose reason is kept: whoever had it asks within the time of a lease. */
+const KEPT_ENDS = 1_000;
 
 interface Held {
   readonly kind: LedgerRecord['kind'];
@@ -16,6 +18,8 @@ export class GpuAccounts {
   expired = 0;
   preempted = 0;
   private waitedMs = 0;
+  /** Why allocations and reservations ended, the newest last. */
+  private readonly ends = new Map<string, string>();
   private readonly held = new Map<string, Held>();
   private readonly gpus = { allocation: 0, reservation: 0 };
   private readonly gpuMs = { allocation: 0, reservation: 0 };
@@ -24,6 +28,11 @@ export class GpuAccounts {
   /** Mean over grants, ms. */
   get averageWaitMs(): number {
     return this.granted > 0 ? this.waitedMs / this.granted : 0;
+  }
+
+  /** Why an allocation or reservation ended, half a sentence; undefined: it did not, or too many have since, or nobody told. */
+  endOf(id: string): string | undefined {
+    return this.ends.get(id);
   }
 
   /** GPUs that are held now, a share counting as its part. */
@@ -43,7 +52,7 @@ export class GpuAccounts {
     for (const record of records) this.put(record.id, record);
   }
 
-  observe({ type, id, at, record, waitedMs }: GpuEvent): void {
+  observe({ type, id, at, record, waitedMs, why }: GpuEvent): void {
     if (type === 'refused') this.refused++;
     if (type === 'confirmed' || type === 'waiting' || type === 'refused' || type === 'forgotten' || type === 'mark')
       return;
@@ -52,6 +61,7 @@ export class GpuAccounts {
       this.waitedMs += waitedMs;
     } else if (type === 'expired') this.expired++;
     else if (type === 'preempted') this.preempted++;
+    if (record === null) this.keepEnd(id, endText(type, why));
     this.until(at);
     this.put(id, record);
   }
@@ -60,6 +70,12 @@ export class GpuAccounts {
   forget(id: string, now: number): void {
     this.until(now);
     this.put(id, null);
+  }
+
+  private keepEnd(id: string, why: string): void {
+    this.ends.delete(id);
+    this.ends.set(id, why);
+    if (this.ends.size > KEPT_ENDS) this.ends.delete(this.ends.keys().next().value!);
   }
 
   private put(id: string, record: LedgerRecord | null): void {
@@ -83,4 +99,9 @@ export class GpuAccounts {
     this.gpuMs.allocation += this.gpus.allocation * span;
     this.gpuMs.reservation += this.gpus.reservation * span;
   }
+}
+
+function endText(type: GpuEvent['type'], why: string): string {
+  if (type === 'preempted') return `another of higher priority took its GPUs (${why})`;
+  return type === 'expired' ? `its time was over (${why})` : why;
 }

@@ -66,7 +66,10 @@ export function commandedService({ view, ask, role, preallocation, stop }: Comma
   ): Promise<readonly GpuEvent[]> => ask(ownGpuCommand(who, { ...given, id: randomUUID() }), waitMs);
   const only = (events: readonly GpuEvent[], allocation: string): GpuEvent => {
     const event = events[0]!;
-    if (event.type === 'refused') throw new IguanaError('IGU_GPU_ALLOCATION', { id: allocation });
+    if (event.type === 'refused') {
+      const why = view.endOf(allocation);
+      throw new IguanaError('IGU_GPU_ALLOCATION', { id: why === undefined ? allocation : `${allocation}: ${why}` });
+    }
     return event;
   };
   return {

@@ -43,6 +43,11 @@ export class GpuView {
     return this.options.allocator.ledger.find(idOrInstance);
   }
 
+  /** Why one that is no more ended, where that is still known. */
+  endOf(id: string): string | undefined {
+    return this.options.accounts.endOf(id);
+  }
+
   canAllocate(instance: string, request: GpuRequest): GpuGrant | GpuDenial {
     return this.options.allocator.canAllocate(instance, request);
   }

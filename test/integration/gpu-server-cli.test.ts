@@ -278,11 +278,27 @@ describe('iguana gpu allocate -- COMMAND', () => {
     await gpus.release('stopped');
     await gpus.release('kept');
     expect(await stopped.ended).toBe(143);
-    expect(stopped.told.err).toMatch(/the GPUs of stopped are lost: IGU_GPU_ALLOCATION .*; sleep is stopped/);
+    expect(stopped.told.err).toMatch(
+      /the GPUs of stopped are lost: IGU_GPU_ALLOCATION .* stopped\/\d+: it was released; .*; sleep is stopped/,
+    );
     await until('the other one', () => /are lost: .*; sh goes on, others may be given them/.test(kept.told.err));
     writeFileSync(go, '');
     expect(await kept.ended).toBe(5);
     expect(stopped.told.err + kept.told.err).not.toContain('could not be given back');
+  }, 30_000);
+
+  it('says that another of higher priority took the GPUs', async () => {
+    const { told, ended } = start('allocate', 'train', '--gpus', '2', '--lease', '900ms', '--', 'sleep', '60');
+    await until('its GPUs', () => holders().length === 1);
+    await until('its start', () => told.err.includes('train has 2 GPUs'));
+    await gpus.allocate('urgent', { node: 'a', gpuCount: 2, priority: 9, preempt: true });
+    expect(await ended).toBe(143);
+    expect(told.err).toMatch(
+      /the GPUs of train are lost: .* train\/\d+: another of higher priority took its GPUs \(urgent has priority 9\); .*; sleep is stopped/,
+    );
+    expect((await iguana('release', 'train')).err).toMatch(
+      /^IGU_GPU_ALLOCATION no GPU allocation or reservation train;/,
+    );
   }, 30_000);
 
   it('waits for room, and takes that back when it is asked to stop', async () => {

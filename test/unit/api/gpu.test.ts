@@ -156,7 +156,9 @@ describe('gpu', () => {
     expect((await gpu.allocations()).map((record) => record.id)).toEqual([first.allocation.id]);
     await gpu.allocate('urgent', { gpuCount: 2, priority: 5, preempt: true });
     await pass(11);
-    expect(lost).toEqual([expect.stringMatching(/^IGU_GPU_ALLOCATION/)]);
+    expect(lost).toEqual([
+      expect.stringMatching(/^IGU_GPU_ALLOCATION .* first\/\d+: another of higher priority took its GPUs \(urgent /),
+    ]);
   });
 
   it('does not tell that what is given back is lost, when a heartbeat is due meanwhile', async () => {
