@@ -13,6 +13,7 @@ import {
   type GpuRefusal,
   type GpuRequest,
   type GpuSharing,
+  givableMb,
   judgeNow,
   lacks,
   milliOfMemory,
@@ -24,7 +25,7 @@ import {
 import { DemandCounts } from './demand-counts.js';
 import type { Ledger, SharingMode } from './ledger.js';
 import { expectedRequests, type MigMix, MigOutlook } from './mig/mig-outlook.js';
-import { type DemandShare, type GpuDemand, WHOLE_GPU } from './placement/demand.js';
+import { type DemandShare, type ExpectedDemand, type GpuDemand, WHOLE_GPU } from './placement/demand.js';
 import { type PlacementPolicyName, placementPolicies, type ScorerFactory } from './placement/inflation.js';
 import { PlacementState } from './placement/placement-state.js';
 import type { NodeScore, NodeScorer } from './placement/policy.js';
@@ -61,6 +62,8 @@ interface Group {
   readonly free: number[];
   /** Position among all groups; of one that is not ranked yet: none. */
   at: number;
+  /** That each can give; 0: not known. */
+  memoryMb: number;
   /** Counts the changes of what its GPUs answer. */
   version: number;
   /** One of each kind of standing, and how many are like it; made when it is asked. */
@@ -224,7 +227,7 @@ export class AllocatorCluster {
   }
 
   /** So much was given. What is asked for is looked at anew now and then, more often in the beginning. */
-  learn(demand: GpuDemand): void {
+  learn(demand: ExpectedDemand): void {
     this.demand.add(demand);
     if (++this.learnt >= Math.min(gpuLedgerLimits.mixEvery, this.demand.total / 2)) this.expectAnew();
   }
@@ -256,9 +259,10 @@ export class AllocatorCluster {
       for (const one of answer.dynamic) dynamic.push(one);
       if (answer.mode === undefined || answer.fits < count) return;
       const { score } = answer;
-      // of equal ones the last
-      if (score >= (best.get(answer.mode)?.score ?? Number.NEGATIVE_INFINITY))
-        best.set(answer.mode, { group, candidates, score });
+      const other = best.get(answer.mode);
+      // of equal ones the smallest GPUs, of these the last
+      const better = !other || score > other.score || (score === other.score && group.memoryMb <= other.group.memoryMb);
+      if (better) best.set(answer.mode, { group, candidates, score });
     };
     const { groups } = this.rank();
     if (some)
@@ -314,7 +318,8 @@ export class AllocatorCluster {
     for (const { gpu, sharing, kind } of gpus) {
       let group = groups.get(kind);
       if (!group) {
-        group = { places: [], free: [], at: -1, version: 0, distinct: undefined, answers: [] };
+        const memoryMb = givableMb(gpu) ?? 0;
+        group = { places: [], free: [], at: -1, memoryMb, version: 0, distinct: undefined, answers: [] };
         groups.set(kind, group);
       }
       const holders = this.ledger.holdersOf(gpu.id);
@@ -347,6 +352,11 @@ export class AllocatorCluster {
     group.version++;
     this.version++;
     group.distinct = undefined;
+    const memoryMb = givableMb(group.places[0]!.gpu) ?? 0;
+    if (memoryMb !== group.memoryMb) {
+      group.memoryMb = memoryMb;
+      this.ranked = undefined;
+    }
     const free = freeMilli(place);
     if (free === group.free[place.at]) return;
     group.free[place.at] = free;
@@ -360,10 +370,11 @@ export class AllocatorCluster {
     if (this.ranked) return this.ranked;
     const groups = [...this.nodes.values()].flatMap((node) => node.groups);
     const state = new PlacementState(
-      groups.map(({ places }, i) => ({
+      groups.map(({ places, memoryMb }, i) => ({
         id: String(i),
         model: places[0]!.gpu.name,
         gpus: places.length,
+        gpuMemoryMb: memoryMb,
         cpuMilli: 0,
         memoryMb: 0,
       })),

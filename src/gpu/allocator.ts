@@ -15,6 +15,7 @@ import {
   judge,
   matchesModel,
   stepsOf,
+  wantsWhole,
 } from './allocator-rules.js';
 import {
   type Allocation,
@@ -29,7 +30,7 @@ import {
 } from './ledger.js';
 import type { MigMix } from './mig/mig-outlook.js';
 import type { MigStep } from './mig/mig-plan.js';
-import { type DemandShare, type GpuDemand, WHOLE_GPU } from './placement/demand.js';
+import { type DemandShare, type ExpectedDemand, WHOLE_GPU } from './placement/demand.js';
 import type { PlacementPolicyName } from './placement/inflation.js';
 import type { Gpu } from './types.js';
 
@@ -104,7 +105,7 @@ interface Attempted {
   readonly before: Map<string, LedgerRecord | undefined>;
   readonly sequence: number;
   readonly events: LedgerEvent[];
-  readonly demands: GpuDemand[];
+  readonly demands: ExpectedDemand[];
 }
 
 export class GpuAllocator {
@@ -386,11 +387,16 @@ export class GpuAllocator {
     );
   }
 
-  private demandBy({ model }: GpuRequest, holdings: readonly GpuHolding[], gpu: Gpu): GpuDemand {
-    const demand = demandOf(holdings.length, milliOf({ holding: holdings[0]!, gpu }));
-    return model === undefined
-      ? demand
-      : { ...demand, models: this.cluster.models.filter((name) => matchesModel(name, model)) };
+  /** MiB stay MiB: on the GPUs that it did not get they are another part, or more than there is. */
+  private demandBy(request: GpuRequest, holdings: readonly GpuHolding[], gpu: Gpu): ExpectedDemand {
+    const { model, memoryMb, computeShare = 0 } = request;
+    const beside = wantsWhole(request) ? WHOLE_GPU : Math.max(1, Math.floor(WHOLE_GPU * computeShare));
+    const milli = memoryMb === undefined ? milliOf({ holding: holdings[0]!, gpu }) : beside;
+    return {
+      ...demandOf(holdings.length, milli),
+      ...(memoryMb !== undefined && { gpuMemoryMb: memoryMb }),
+      ...(model !== undefined && { models: this.cluster.models.filter((name) => matchesModel(name, model)) }),
+    };
   }
 
   /** Which GPUs; nothing is written. */

@@ -1,9 +1,9 @@
 import { gpuLedgerLimits } from '../limits.js';
-import { type DemandShare, demandMix, type GpuDemand, WHOLE_GPU } from './placement/demand.js';
+import { type DemandShare, demandMix, type ExpectedDemand, WHOLE_GPU } from './placement/demand.js';
 
 /** How often each kind of demand came, or what a forecast says of it. */
 export class DemandCounts {
-  private readonly counts = new Map<string, { demand: GpuDemand; count: number }>();
+  private readonly counts = new Map<string, { demand: ExpectedDemand; count: number }>();
   private forecast: readonly DemandShare[] | undefined;
   /** Demands that were counted, and one whole GPU, which is expected before anything is known: so the first shares go together. */
   total = 0;
@@ -12,9 +12,11 @@ export class DemandCounts {
     this.add({ cpuMilli: 0, memoryMb: 0, gpuCount: 1, gpuMilli: WHOLE_GPU });
   }
 
-  add(demand: GpuDemand): void {
+  add(demand: ExpectedDemand): void {
     this.total++;
-    const key = JSON.stringify([demand.gpuCount, demand.gpuMilli, demand.models ?? null]);
+    const { gpuCount, gpuMilli, models = null, gpuMemoryMb } = demand;
+    const memory = gpuMemoryMb === undefined ? null : Math.floor(Math.log2(gpuMemoryMb) * KINDS_A_DOUBLING);
+    const key = JSON.stringify([gpuCount, gpuMilli, models, memory]);
     const known = this.counts.get(key);
     if (known) {
       known.count++;
@@ -38,3 +40,6 @@ export class DemandCounts {
 
 /** Kinds that placement weighs. */
 const MAX_KINDS = 64;
+
+/** Numbers of MiB that are so near to each other are one kind, as large as the first of them. */
+const KINDS_A_DOUBLING = 32;

@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.js';
 import type { GpuAllocator, GpuDenial, GpuGrant } from './allocator.js';
 import { milliOf } from './allocator-cluster.js';
-import { type GpuRequest, type GpuSharing, isWell } from './allocator-rules.js';
+import { type GpuRequest, type GpuSharing, givableMb, isWell } from './allocator-rules.js';
 import type { GpuAccounts } from './gpu-accounts.js';
 import type { GpuMove, GpuNode, GpuPlan, GpuStats, WaitingRequest } from './gpu-service.js';
 import type { Allocation, LedgerRecord } from './ledger.js';
@@ -130,7 +130,10 @@ class Movables {
       }
     }
     this.state = new PlacementState(
-      this.groups.map(({ node, model, gpus }) => ({ id: node, model, gpus: gpus.length, cpuMilli: 0, memoryMb: 0 })),
+      this.groups.map(({ node, model, gpus }) => ({
+        ...{ id: node, model, gpus: gpus.length, cpuMilli: 0, memoryMb: 0 },
+        gpuMemoryMb: givableMb(gpus[0]!) ?? 0,
+      })),
     );
     for (const record of records) this.put(record, places);
   }

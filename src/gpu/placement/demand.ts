@@ -15,6 +15,12 @@ export interface GpuDemand {
   readonly models?: readonly string[];
 }
 
+/** A kind of demand that is to be expected. Its memory is the same wherever it goes, and another part of each GPU; a smaller GPU never does. */
+export interface ExpectedDemand extends GpuDemand {
+  /** MiB of each GPU that were asked for; default: what `gpuMilli` says. */
+  readonly gpuMemoryMb?: number;
+}
+
 export interface PlacementNode {
   readonly id: string;
   /** Of its GPUs: they are alike. */
@@ -22,6 +28,8 @@ export interface PlacementNode {
   readonly cpuMilli: number;
   readonly memoryMb: number;
   readonly gpus: number;
+  /** MiB that each GPU can give; default: not known, demands of memory are as large there as they say in thousandths. */
+  readonly gpuMemoryMb?: number;
 }
 
 /** Where a demand goes: a node and GPUs in it, by position. */
@@ -32,7 +40,7 @@ export interface Placement {
 
 /** A kind of demand and how often it comes, of all that come: shares add up to 1. */
 export interface DemandShare {
-  readonly demand: GpuDemand;
+  readonly demand: ExpectedDemand;
   readonly share: number;
 }
 
@@ -42,8 +50,8 @@ export interface DemandShare {
  * @param cover between 0 and 1 (default 0.95)
  * Source: Weng et al., "Beware of Fragmentation", USENIX ATC 2023.
  */
-export function demandMix(counted: Iterable<readonly [GpuDemand, number]>, cover = 0.95): DemandShare[] {
-  const kinds = new Map<string, { demand: GpuDemand; count: number }>();
+export function demandMix(counted: Iterable<readonly [ExpectedDemand, number]>, cover = 0.95): DemandShare[] {
+  const kinds = new Map<string, { demand: ExpectedDemand; count: number }>();
   let total = 0;
   for (const [demand, count] of counted) {
     const key = kindOf(demand);
@@ -52,7 +60,7 @@ export function demandMix(counted: Iterable<readonly [GpuDemand, number]>, cover
     else kinds.set(key, { demand, count });
     total += count;
   }
-  const chosen: { demand: GpuDemand; count: number }[] = [];
+  const chosen: { demand: ExpectedDemand; count: number }[] = [];
   let covered = 0;
   for (const kind of [...kinds.values()].sort((a, b) => b.count - a.count)) {
     if (covered >= cover * total) break;
@@ -63,8 +71,15 @@ export function demandMix(counted: Iterable<readonly [GpuDemand, number]>, cover
 }
 
 /** The same for demands that differ in host memory only: fragments are of GPUs and processors. */
-function kindOf({ cpuMilli, gpuCount, gpuMilli, models }: GpuDemand): string {
-  return `${cpuMilli}/${gpuCount}/${gpuMilli}/${models?.join('|') ?? ''}`;
+function kindOf({ cpuMilli, gpuCount, gpuMilli, models, gpuMemoryMb }: ExpectedDemand): string {
+  return `${cpuMilli}/${gpuCount}/${gpuMilli}/${models?.join('|') ?? ''}/${gpuMemoryMb ?? ''}`;
+}
+
+/** Thousandths that a demand takes of a GPU that can give so many MiB; +∞: it never fits. */
+export function milliOn({ gpuMilli, gpuMemoryMb }: ExpectedDemand, memoryMb: number | undefined): number {
+  if (gpuMemoryMb === undefined || memoryMb === undefined) return gpuMilli;
+  if (gpuMemoryMb > memoryMb) return Number.POSITIVE_INFINITY;
+  return Math.max(gpuMilli, Math.floor((WHOLE_GPU * gpuMemoryMb) / memoryMb));
 }
 
 /** The same for demands that no policy tells apart. */

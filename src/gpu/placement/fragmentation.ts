@@ -1,12 +1,13 @@
-import { type DemandShare, WHOLE_GPU } from './demand.js';
+import { type DemandShare, milliOn, WHOLE_GPU } from './demand.js';
 import type { PlacementState } from './placement-state.js';
 
-/** Demands of a mix that need the same of GPUs. They fit a node when it has the processors: how many of them do is looked up. */
+/** Demands of a mix that need the same of GPUs of a model. They fit a node when it has the processors: how many of them do is looked up. */
 interface GpuNeed {
   readonly count: number;
   readonly milli: number;
-  /** For each GPU model: processors that are needed, ascending, and the share of demands that need no more. */
-  readonly byModel: readonly { readonly cpu: Float64Array; readonly share: Float64Array }[];
+  /** Processors that are needed, ascending, and the share of demands that need no more. */
+  readonly cpu: Float64Array;
+  readonly share: Float64Array;
 }
 
 /**
@@ -16,7 +17,9 @@ interface GpuNeed {
  * Source: Weng et al., "Beware of Fragmentation: Scheduling GPU-Sharing Workloads with Fragmentation Gradient Descent", USENIX ATC 2023, section 3.
  */
 export class Fragmentation {
-  private readonly needs: readonly GpuNeed[];
+  private readonly needs: readonly (readonly GpuNeed[])[];
+  /** Of the model of the node that `begin` was called for. */
+  private here: readonly GpuNeed[] = [];
   /** Share of the demands that fit by processors and model, for each need; of the node that `begin` was called for. */
   private readonly fitting: Float64Array;
   /** Shares of demands that want GPUs of a model only, against what there is of it; see `pressure`. */
@@ -26,28 +29,16 @@ export class Fragmentation {
     private readonly state: PlacementState,
     mix: readonly DemandShare[],
   ) {
-    const kinds = new Map<string, DemandShare[]>();
-    for (const one of mix) {
-      if (one.demand.gpuCount === 0) continue;
-      const key = `${one.demand.gpuCount}/${one.demand.gpuMilli}`;
-      const list = kinds.get(key);
-      if (list) list.push(one);
-      else kinds.set(key, [one]);
-    }
-    this.needs = [...kinds.values()].map((list) => ({
-      count: list[0]!.demand.gpuCount,
-      milli: list[0]!.demand.gpuMilli,
-      byModel: state.models.map((model) => cumulated(list, model)),
-    }));
-    this.fitting = new Float64Array(this.needs.length);
+    this.needs = state.models.map((_, model) => needsOf(mix, state, model));
+    this.fitting = new Float64Array(this.needs.reduce((most, { length }) => Math.max(most, length), 0));
     this.pressure = pressureOf(state, mix);
   }
 
   /** Looks up which demands a node with so many processors left could run. Before `of`. */
   begin(node: number, freeCpu: number): void {
-    const model = this.state.model[node]!;
-    for (let n = 0; n < this.needs.length; n++) {
-      const { cpu, share } = this.needs[n]!.byModel[model]!;
+    this.here = this.needs[this.state.model[node]!]!;
+    for (let n = 0; n < this.here.length; n++) {
+      const { cpu, share } = this.here[n]!;
       let low = 0;
       let high = cpu.length;
       while (low < high) {
@@ -65,10 +56,10 @@ export class Fragmentation {
     for (let g = 0; g < gpus; g++) idle += residuals[g]!;
     if (idle === 0) return 0;
     let usable = 0;
-    for (let n = 0; n < this.needs.length; n++) {
+    for (let n = 0; n < this.here.length; n++) {
       const share = this.fitting[n]!;
       if (share === 0) continue;
-      const { count, milli } = this.needs[n]!;
+      const { count, milli } = this.here[n]!;
       let enough = 0;
       let large = 0;
       for (let g = 0; g < gpus; g++) {
@@ -83,18 +74,32 @@ export class Fragmentation {
   }
 }
 
-function cumulated(list: readonly DemandShare[], model: string): { cpu: Float64Array; share: Float64Array } {
-  const fitting = list
-    .filter(({ demand: { models } }) => models === undefined || models.includes(model))
-    .sort((a, b) => a.demand.cpuMilli - b.demand.cpuMilli);
-  let sum = 0;
-  return {
-    cpu: Float64Array.from(fitting, ({ demand }) => demand.cpuMilli),
-    share: Float64Array.from(fitting, ({ share }) => {
-      sum += share;
-      return sum;
-    }),
-  };
+/** What GPUs of a model can be used for. Demands that they are too small for, or that take other models only, are not among it. */
+function needsOf(mix: readonly DemandShare[], state: PlacementState, model: number): GpuNeed[] {
+  const kinds = new Map<string, { readonly count: number; readonly milli: number; readonly of: DemandShare[] }>();
+  for (const one of mix) {
+    const { gpuCount, models } = one.demand;
+    if (gpuCount === 0 || !(models?.includes(state.models[model]!) ?? true)) continue;
+    const milli = milliOn(one.demand, state.gpuMemoryMb[model]);
+    if (milli > WHOLE_GPU) continue;
+    const key = `${gpuCount}/${milli}`;
+    const kind = kinds.get(key);
+    if (kind) kind.of.push(one);
+    else kinds.set(key, { count: gpuCount, milli, of: [one] });
+  }
+  return [...kinds.values()].map(({ count, milli, of }) => {
+    of.sort((a, b) => a.demand.cpuMilli - b.demand.cpuMilli);
+    let sum = 0;
+    return {
+      count,
+      milli,
+      cpu: Float64Array.from(of, ({ demand }) => demand.cpuMilli),
+      share: Float64Array.from(of, ({ share }) => {
+        sum += share;
+        return sum;
+      }),
+    };
+  });
 }
 
 /**
@@ -106,7 +111,14 @@ function pressureOf(state: PlacementState, mix: readonly DemandShare[]): Float64
   state.nodes.forEach(({ gpus }, i) => {
     capacity[state.model[i]!]! += gpus * WHOLE_GPU;
   });
-  const asked = ({ demand, share }: DemandShare): number => share * demand.gpuCount * demand.gpuMilli;
+  // memory is a part of each GPU: what it is of the smallest that does
+  const milliOf = ({ demand }: DemandShare): number =>
+    demand.gpuMemoryMb === undefined
+      ? demand.gpuMilli
+      : state.gpuMemoryMb
+          .map((memory) => milliOn(demand, memory))
+          .reduce((most, m) => (m <= WHOLE_GPU ? Math.max(most, m) : most), 0);
+  const asked = (one: DemandShare): number => one.share * one.demand.gpuCount * milliOf(one);
   const all = mix.reduce((sum, one) => sum + asked(one), 0);
   const total = capacity.reduce((sum, one) => sum + one, 0);
   const pressure = new Float64Array(state.models.length);

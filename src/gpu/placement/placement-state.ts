@@ -1,5 +1,12 @@
 import { IguanaError } from '../../errors.js';
-import { type GpuDemand, type Placement, type PlacementNode, WHOLE_GPU } from './demand.js';
+import {
+  type ExpectedDemand,
+  type GpuDemand,
+  milliOn,
+  type Placement,
+  type PlacementNode,
+  WHOLE_GPU,
+} from './demand.js';
 
 /**
  * What is free on each node. Plain typed arrays, since a policy looks at all nodes for every demand. `version` counts the changes of a node, so that what was
@@ -15,6 +22,8 @@ export class PlacementState {
   /** Of each node's GPUs, in `models`. */
   readonly model: Int32Array;
   readonly models: readonly string[];
+  /** MiB that a GPU of each model can give, the largest of those that are told; undefined: not known. */
+  readonly gpuMemoryMb: readonly (number | undefined)[];
   readonly maxCpu: number;
   readonly maxGpus: number;
 
@@ -30,13 +39,21 @@ export class PlacementState {
     this.version = new Uint32Array(nodes.length);
     this.models = [...new Set(nodes.map(({ model }) => model))];
     this.model = Int32Array.from(nodes, ({ model }) => this.models.indexOf(model));
+    const memory = new Map<string, number>();
+    for (const { model, gpuMemoryMb } of nodes)
+      if (gpuMemoryMb !== undefined) memory.set(model, Math.max(memory.get(model) ?? 0, gpuMemoryMb));
+    this.gpuMemoryMb = this.models.map((model) => memory.get(model));
     this.maxCpu = nodes.reduce((most, { cpuMilli }) => Math.max(most, cpuMilli), 1);
     this.maxGpus = nodes.reduce((most, { gpus }) => Math.max(most, gpus), 1);
   }
 
   /** Which of `models` will do; undefined: all. */
-  allowed({ models }: GpuDemand): Uint8Array | undefined {
-    return models && Uint8Array.from(this.models, (model) => (models.includes(model) ? 1 : 0));
+  allowed(demand: ExpectedDemand): Uint8Array | undefined {
+    const { models, gpuMemoryMb } = demand;
+    if (models === undefined && gpuMemoryMb === undefined) return undefined;
+    return Uint8Array.from(this.models, (model, m) =>
+      (models?.includes(model) ?? true) && milliOn(demand, this.gpuMemoryMb[m]) <= WHOLE_GPU ? 1 : 0,
+    );
   }
 
   /** Whether a node has room for a demand. */

@@ -86,6 +86,11 @@ const demandOf = (gpuCount: number, gpuMilli: number, models?: string[]): Demand
   ...(models && { models }),
 });
 const mixes: readonly (readonly DemandShare[])[] = [
+  [
+    { demand: { ...demandOf(1, 1), gpuMemoryMb: 12_000 }, share: 0.6 },
+    { demand: { ...demandOf(1, 1_000), gpuMemoryMb: 39_500 }, share: 0.2 },
+    { demand: demandOf(1, 1_000), share: 0.2 },
+  ],
   [{ demand: demandOf(1, 1_000), share: 1 }],
   [
     { demand: demandOf(1, 250), share: 0.5 },
@@ -132,7 +137,7 @@ class Run {
   private readonly sharing = new Map<string, GpuSharing>();
   private readonly told = new Map<string, Gpu[]>();
   private readonly options;
-  private mix = mixes[0]!;
+  private mix = mixes[1]!;
   private readonly allocator: GpuAllocator;
   private count = 0;
 

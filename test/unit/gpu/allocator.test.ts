@@ -223,6 +223,51 @@ describe('shared', () => {
   });
 });
 
+describe('memory that was asked for before', () => {
+  const large = (id: string): Gpu =>
+    gpuOf(id, { name: 'NVIDIA A100-SXM4-80GB', memoryTotalMb: known(81_920), memoryReservedMb: known(600) });
+  const clusterOf = (last: 'large' | 'small') => {
+    const { allocator } = allocatorOf([]);
+    const nodes: [string, Gpu[]][] = [
+      ['small', Array.from({ length: 4 }, (_, i) => gpuOf(`small-${i}`))],
+      ['large', [large('large')]],
+    ];
+    for (const [node, gpus] of last === 'large' ? nodes : nodes.reverse()) allocator.setNode(node, gpus);
+    return allocator;
+  };
+
+  test.each(['large', 'small'] as const)('keeps the GPU that alone has so much (%s told last)', (last) => {
+    const allocator = clusterOf(last);
+    for (let i = 0; i < 12; i++) {
+      const { allocation, gpuId } = granted(allocator.allocate(`w${i}`, { memoryMb: 60_000 }));
+      expect(gpuId).toBe('large');
+      allocator.release(allocation.id);
+    }
+    for (let i = 0; i < 4; i++) expect(granted(allocator.allocate(`any${i}`, {})).node).toBe('small');
+    expect(granted(allocator.allocate('again', { memoryMb: 60_000 })).gpuId).toBe('large');
+  });
+
+  test('is the same MiB on other GPUs, of whole GPUs too', () => {
+    const allocator = clusterOf('large');
+    const first = granted(allocator.allocate('w', { memoryMb: 60_000, exclusive: true }));
+    allocator.release(first.allocation.id);
+    expect(granted(allocator.allocate('whole', {})).node).toBe('small');
+    expect(allocator.demandMix.map(({ demand }) => demand.gpuMemoryMb)).toContain(60_000);
+  });
+
+  test('of equal GPUs the smaller is given', () => {
+    for (const order of [true, false]) {
+      const { allocator } = allocatorOf([]);
+      const nodes: [string, Gpu][] = [
+        ['n1', gpuOf('small')],
+        ['n2', large('large')],
+      ];
+      for (const [node, gpu] of order ? nodes : nodes.reverse()) allocator.setNode(node, [gpu]);
+      expect(granted(allocator.allocate('w', {})).gpuId).toBe('small');
+    }
+  });
+});
+
 describe('time-slicing and MPS', () => {
   test('a replica of time-slicing is a turn, not a part of memory', () => {
     const { allocator } = allocatorOf([gpuOf('GPU-1')], { mode: 'time-slicing', replicas: 2 });

@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type DemandShare, demandMix, type GpuDemand, type PlacementNode } from '../../../src/gpu/placement/demand.js';
+import {
+  type DemandShare,
+  demandMix,
+  type ExpectedDemand,
+  type GpuDemand,
+  type PlacementNode,
+} from '../../../src/gpu/placement/demand.js';
 import { Fragmentation } from '../../../src/gpu/placement/fragmentation.js';
 import { FragmentationGradient } from '../../../src/gpu/placement/fragmentation-gradient.js';
 import { inflate, placementPolicies } from '../../../src/gpu/placement/inflation.js';
@@ -10,15 +16,20 @@ import { Placer } from '../../../src/gpu/placement/policy.js';
 import { seededRandom } from '../../../src/stats/seeded-random.js';
 
 const models = ['A', 'B', 'C'];
+/** MiB that a GPU can give; of C nothing is known. */
+const gpuMemory: Readonly<Record<string, number | undefined>> = { A: 16_000, B: 40_000 };
 const node = fc.record({
   model: fc.constantFrom(...models),
   cpuMilli: fc.integer({ min: 0, max: 16 }).map((n) => n * 1_000),
   memoryMb: fc.integer({ min: 1, max: 64 }).map((n) => n * 1_024),
   gpus: fc.integer({ min: 0, max: 8 }),
 });
-const nodes = fc
-  .array(node, { minLength: 1, maxLength: 6 })
-  .map((list) => list.map((one, i): PlacementNode => ({ id: `n${i}`, ...one })));
+const nodes = fc.array(node, { minLength: 1, maxLength: 6 }).map((list) =>
+  list.map((one, i): PlacementNode => {
+    const gpuMemoryMb = gpuMemory[one.model];
+    return { id: `n${i}`, ...one, ...(gpuMemoryMb !== undefined && { gpuMemoryMb }) };
+  }),
+);
 const demand: fc.Arbitrary<GpuDemand> = fc
   .record({
     cpuMilli: fc.integer({ min: 0, max: 8 }).map((n) => n * 1_000),
@@ -33,18 +44,29 @@ const demand: fc.Arbitrary<GpuDemand> = fc
     ...(only && { models: only }),
   }));
 const demands = fc.array(demand, { minLength: 1, maxLength: 30 });
+const expectedDemands = fc.array(
+  fc
+    .tuple(demand, fc.option(fc.constantFrom(100, 8_000, 16_000, 16_001, 25_000, 90_000), { nil: undefined }))
+    .map(([one, gpuMemoryMb]): ExpectedDemand => ({ ...one, ...(gpuMemoryMb !== undefined && { gpuMemoryMb }) })),
+  { minLength: 1, maxLength: 30 },
+);
 
 /** Fragments of a node by the published definition, word for word. */
 function fragmentsOf(state: PlacementState, at: number, mix: readonly DemandShare[]): number {
   const residuals = [...state.freeGpu.subarray(state.firstGpu[at]!, state.firstGpu[at + 1]!)];
   const idle = residuals.reduce((sum, residual) => sum + residual, 0);
   const { model } = state.nodes[at]!;
+  const total = gpuMemory[model];
   return mix.reduce((sum, { demand: one, share }) => {
-    const enough = residuals.filter((residual) => residual >= one.gpuMilli).length >= one.gpuCount;
+    const asked = one.gpuMemoryMb;
+    const ofMemory = asked === undefined || total === undefined ? 0 : Math.floor((1_000 * asked) / total);
+    const never = asked !== undefined && total !== undefined && asked > total;
+    const milli = never ? 1_001 : Math.max(one.gpuMilli, ofMemory);
+    const enough = residuals.filter((residual) => residual >= milli).length >= one.gpuCount;
     const runs =
       one.gpuCount > 0 && one.cpuMilli <= state.freeCpu[at]! && enough && (one.models?.includes(model) ?? true);
     const fragments = runs
-      ? residuals.filter((residual) => residual < one.gpuMilli).reduce((total, residual) => total + residual, 0)
+      ? residuals.filter((residual) => residual < milli).reduce((total, residual) => total + residual, 0)
       : idle;
     return sum + share * fragments;
   }, 0);
@@ -53,7 +75,7 @@ function fragmentsOf(state: PlacementState, at: number, mix: readonly DemandShar
 describe('fragmentation', () => {
   test('is what the definition says, on any node', () => {
     fc.assert(
-      fc.property(nodes, demands, demands, (cluster, expected, taken) => {
+      fc.property(nodes, expectedDemands, demands, (cluster, expected, taken) => {
         const state = new PlacementState(cluster);
         const mix = demandMix(expected.map((one) => [one, 1] as const));
         const placer = new Placer(state, placementPolicies.spread(state));
@@ -81,6 +103,20 @@ describe('fragmentation', () => {
     // a quarter of what eight GPUs would be asked for is two, all that there are of A
     expect([...new Fragmentation(new PlacementState(cluster), mix).pressure]).toEqual([1, 0]);
   });
+});
+
+test('memory presses on the GPUs that have so much, by its part of them', () => {
+  const cluster = [
+    { id: 'a', model: 'A', cpuMilli: 1, memoryMb: 1, gpus: 3, gpuMemoryMb: 40_000 },
+    { id: 'b', model: 'B', cpuMilli: 1, memoryMb: 1, gpus: 1, gpuMemoryMb: 80_000 },
+  ];
+  const one = { cpuMilli: 0, memoryMb: 0, gpuCount: 1, gpuMilli: 1 };
+  const pressureOf = (gpuMemoryMb: number) => [
+    ...new Fragmentation(new PlacementState(cluster), demandMix([[{ ...one, gpuMemoryMb }, 1]])).pressure,
+  ];
+  expect(pressureOf(60_000)).toEqual([0, 4]);
+  expect(pressureOf(20_000)).toEqual([1, 1]);
+  expect(pressureOf(90_000)).toEqual([0, 0]);
 });
 
 describe('the mix of demands', () => {
