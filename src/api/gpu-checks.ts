@@ -1,6 +1,6 @@
 import { IguanaError } from '../errors.js';
 import type { GpuRequest } from '../gpu/allocator-rules.js';
-import { readGpuRequest } from '../gpu/commands.js';
+import { gpuName, readGpuRequest } from '../gpu/commands.js';
 import { gpuSchedulerLimits } from '../limits.js';
 
 /** @throws IguanaError `IGU_GPU_REQUEST` for a name or a field that cannot be */
@@ -10,6 +10,11 @@ export function checkedRequest(who: string, request: unknown): GpuRequest {
     throw new IguanaError('IGU_GPU_REQUEST', {
       instance: String(who).slice(0, 20) || '(no name)',
       what: `a name of 1 to ${maxNameLength} characters is needed`,
+    });
+  if (!gpuName.safeParse(who).success)
+    throw new IguanaError('IGU_GPU_REQUEST', {
+      instance: JSON.stringify(who),
+      what: 'a name has no control characters',
     });
   return readGpuRequest(who, request);
 }

@@ -73,7 +73,7 @@ export class GpuRoutes {
     path: string,
     query: URLSearchParams,
   ): Promise<ApiAnswer | undefined> {
-    const [, action, argument] = path.match(/^\/api\/gpu\/([a-z]+)(?:\/(.+))?$/) ?? [];
+    const [, action, argument] = path.match(/^\/api\/gpu\/([a-z]+)(?:\/(.+))?$/s) ?? [];
     if (action === undefined || (argument !== undefined && action !== 'allocations')) return undefined;
     if (!Object.hasOwn(gpuRoutes, `/api/gpu/${action}`)) return undefined;
     assertMayAsk(request, this.token);
@@ -82,7 +82,7 @@ export class GpuRoutes {
       checked(schema, await readJson(this.bodies, request, response, httpLimits.maxApiBytes));
     const route = (methods: Parameters<typeof answerBy>[1]) => answerBy(request, methods);
 
-    if (argument !== undefined) return this.ofOne(request, argument);
+    if (argument !== undefined) return this.ofOne(request, argument, isRenewal(request.url ?? ''));
     switch (action) {
       case 'nodes':
         return route({ GET: async () => ({ json: await this.nodes(query.get('node')) }) });
@@ -120,9 +120,9 @@ export class GpuRoutes {
     }
   }
 
-  private ofOne(request: IncomingMessage, argument: string): Promise<ApiAnswer> | ApiAnswer {
+  private ofOne(request: IncomingMessage, argument: string, isRenewal: boolean): Promise<ApiAnswer> | ApiAnswer {
     const { gpus } = this;
-    const renewed = argument.match(/^(.+)\/renew$/)?.[1];
+    const renewed = isRenewal ? argument.match(/^(.+)\/renew$/)?.[1] : undefined;
     if (renewed !== undefined) return answerBy(request, { POST: async () => ({ value: await gpus.renew(renewed) }) });
     return answerBy(request, {
       GET: () => {
@@ -204,6 +204,11 @@ export class GpuRoutes {
       if (this.asking.get(who) === mine) this.asking.delete(who);
     }
   }
+}
+
+/** A name may end so too, with its `/` as `%2F`. */
+function isRenewal(url: string): boolean {
+  return /\/renew$/.test(url.split('?', 1)[0]!);
 }
 
 /** The error with all of the denial, for programs that want to know which GPU did not do. */

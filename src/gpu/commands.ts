@@ -5,7 +5,16 @@ import type { GpuRequest } from './allocator-rules.js';
 import { sharingModes } from './ledger.js';
 import { gpuVendors } from './types.js';
 
-export const gpuName = z.string().min(1).max(gpuSchedulerLimits.maxNameLength);
+/** Control characters, halves of a character and ends of lines: they are seen nowhere, break tables and terminals, and cannot be in an address. */
+const unseen = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/gu;
+
+/** A name that can be shown, and be a part of an address. */
+export const gpuName = z
+  .string()
+  .min(1)
+  .max(gpuSchedulerLimits.maxNameLength)
+  .refine((name) => name.search(unseen) < 0, 'it has a control character')
+  .refine((name) => name !== '.' && name !== '..', 'it is no name');
 
 /** What a request may say, as `GpuRequest` tells it. */
 const requestFields = {
@@ -80,7 +89,8 @@ export function ownGpuCommand(instance: string, value: unknown): GpuCommand {
 function meant<T>(schema: z.ZodType<T>, instance: string, value: unknown): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw new IguanaError('IGU_GPU_REQUEST', { instance, what: complaint(parsed.error) });
+  const shown = instance.replace(unseen, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  throw new IguanaError('IGU_GPU_REQUEST', { instance: shown, what: complaint(parsed.error) });
 }
 
 function complaint({ issues }: z.ZodError): string {

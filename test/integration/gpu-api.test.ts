@@ -300,6 +300,60 @@ test('bodies that are no JSON or too large, methods and paths that are not there
   expect([head.status, await head.text()]).toEqual([200, '']);
 });
 
+test('every name that is accepted can be renewed, looked at and given back by its address; others are refused', async () => {
+  const { page, gpus } = await start();
+  const names = [
+    'a b',
+    'Übung',
+    'a/b',
+    '/a',
+    'a/',
+    'x/renew',
+    'renew',
+    '100 %',
+    'a%2Fb',
+    '…',
+    '猫',
+    '👩‍🔬',
+    'a?b#c',
+    "'a'",
+    '-',
+    '...',
+  ];
+  for (const instance of names) {
+    const at = `/allocations/${encodeURIComponent(instance)}`;
+    expect(await ask(page, 'POST', '/allocations', { instance }), instance).toMatchObject([201, {}]);
+    const { id } = gpus.find(instance)!;
+    expect(await ask(page, 'POST', `${at}/renew`), instance).toMatchObject([200, { id }]);
+    expect(await ask(page, 'POST', `/allocations/${encodeURIComponent(id)}/renew`)).toMatchObject([200, { id }]);
+    expect(await ask(page, 'GET', at), instance).toMatchObject([200, { id, instance }]);
+    expect(await ask(page, 'DELETE', at), instance).toEqual([200, { released: id }]);
+  }
+  const members = [{ instance: 'a' }];
+  for (const name of ['evil\u001b[31m', 'a\nb', 'a\tb', '\u007f', '\u009b31m', '\u2028', '\ud800', '.', '..', '']) {
+    for (const [path, body] of [
+      ['/allocations', { instance: name }],
+      ['/allocations', { instance: 'a', owner: name }],
+      ['/allocations', { gang: name, members }],
+      ['/allocations', { gang: 'g', members: [{ instance: name }] }],
+      ['/reservations', { owner: name, ttlMs: 1_000 }],
+      ['/explain', { instance: name }],
+    ] as const) {
+      const [status, error] = await ask(page, 'POST', path, body);
+      const { code, message } = error as { code: string; message: string };
+      expect([status, code], JSON.stringify(body)).toEqual([
+        400,
+        expect.stringMatching(/^IGU_(GPU_REQUEST|HTTP_BODY)$/),
+      ]);
+      expect(message).not.toMatch(/[\p{Cc}\p{Cs}]/u);
+    }
+    const { message } = (await gpus.allocate(name, {}).catch((caught: Error) => caught)) as Error;
+    expect(message).toMatch(/^IGU_GPU_REQUEST/);
+    expect(message).not.toMatch(/[\p{Cc}\p{Cs}]/u);
+  }
+  expect(gpus.records()).toEqual([]);
+});
+
 test('only who has the token may ask, and no page elsewhere', async () => {
   const { page } = await start(twoNodes, { token: 'secret' });
   for (const headers of [{}, { authorization: 'Bearer wrong' }, { authorization: 'secret' }]) {
