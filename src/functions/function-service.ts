@@ -10,6 +10,7 @@ import { StateReader, StateWriter } from '../state.js';
 import { Autoscaler, type ScaleDecision } from './autoscaler.js';
 import { type UsageRecord, usageRecord } from './billing.js';
 import type { FunctionDefinition } from './definition.js';
+import { type FailureDetails, takeLogs } from './failed-logs.js';
 import { FunctionCounters, type FunctionMetrics } from './function-metrics.js';
 import { assertTimeLimit, assertWholeNumber } from './given-numbers.js';
 import { IdleHazard } from './idle-hazard.js';
@@ -112,13 +113,6 @@ interface LogLine {
   readonly at: number;
   readonly invocationId: string;
   readonly line: string;
-}
-
-/** What the error of a call that failed says of it, as its cause. */
-interface FailureDetails {
-  readonly logs?: readonly string[];
-  readonly durationMs?: number;
-  readonly gasUsed?: number;
 }
 
 /** Calls at once of a function that was called, but was not seen to run. */
@@ -293,6 +287,9 @@ export class FunctionService {
       entry.counters.failedWith(code);
       const cause: FailureDetails | undefined =
         error instanceof Error ? (error.cause as FailureDetails | undefined) : undefined;
+      // it goes on in its instance, and so does its log
+      if (code === 'IGU_FUNCTION_CANCELLED' && begunAt !== undefined)
+        takeLogs(context, (lines) => this.log(entry, invocationId, lines));
       this.log(entry, invocationId, [...(cause?.logs ?? []), `error ${messageOf(error)}`]);
       // what never ran is not billed, nor what another call's end interrupted; what failed or was stopped is, for the time it took
       if (begunAt !== undefined && code !== 'IGU_FUNCTION_INTERRUPTED') {

@@ -49,6 +49,8 @@ const BYTES = `(module
     (call $pack (i32.const 0) (i32.const 0)))
   (func (export "refuses") (param i32 i32) (result i64) (call $pack (i32.const 64) (i32.const 0x8000000b)))
   (func (export "spins") (param i32 i32) (result i64) (loop $for (br $for)) (i64.const 0))
+  (func (export "says-and-spins") (param i32 i32) (result i64)
+    (call $log (i32.const 16) (i32.const 20)) (loop $for (br $for)) (i64.const 0))
   (; never ends for events longer than 200 bytes ;)
   (func (export "sometimes") (param i32 i32) (result i64)
     (if (i32.gt_u (local.get 1) (i32.const 200)) (then (loop $for (br $for))))

@@ -2,68 +2,32 @@
  * Runs the calls of one JavaScript function's instance: loading, calls, logs, signals, pieces. Over 300 lines because all of it is a call's way through the
  * worker, and shares what is known of the calls under way.
  */
-import { AsyncLocalStorage } from 'node:async_hooks';
-import { formatWithOptions, inspect } from 'node:util';
+import { inspect } from 'node:util';
 import { getHeapStatistics } from 'node:v8';
 import { functionLimits, httpAnswerLimits } from '../../limits.js';
 import type { FunctionEvent, InvocationContext } from '../invocation.js';
 import { MessageBatch } from '../message-batch.js';
 import { answerSize } from './answer-size.js';
-import type { AnswerHead, FromWorker, ToWorker, WorkerReply } from './protocol.js';
+import {
+  CallLog,
+  inLog,
+  type Journal,
+  type Logger,
+  log,
+  type Resident,
+  ringJournal,
+  sendingJournal,
+} from './call-log.js';
+import type { AnswerHead, FromWorker, ThrownError, ToWorker, WorkerReply } from './protocol.js';
+import { shortened } from './short-stacks.js';
 
-type Level = 'debug' | 'info' | 'warn' | 'error';
-type Logger = Readonly<Record<Level, (...values: unknown[]) => void>>;
 type Handler = (event: FunctionEvent, context: GivenContext) => unknown;
+
+/** As the number of a call: code that is loaded. */
+const NO_CALL = -1;
 
 /** How old what is said of the heap may be, after calls that took less. */
 const HEAP_EVERY_MS = 1;
-
-/** Who runs in a worker that is shared: number of the instance, and its environment. */
-export interface Resident {
-  readonly number: number;
-  readonly env: Record<string, string | undefined>;
-}
-
-/** Log lines of one call, and whose it is where functions share a worker. */
-class Log {
-  readonly lines: string[] = [];
-  truncated = false;
-  private characters = 0;
-
-  constructor(readonly resident: Resident | undefined) {}
-
-  add(level: Level, values: readonly unknown[]): void {
-    if (this.lines.length >= functionLimits.maxLogLines || this.characters >= functionLimits.maxLogCharacters) {
-      this.truncated = true;
-      return;
-    }
-    const text = formatWithOptions(
-      { breakLength: Number.POSITIVE_INFINITY, maxStringLength: functionLimits.maxLogLine },
-      ...values,
-    );
-    const line = `${level} ${text}`;
-    if (line.length > functionLimits.maxLogLine) this.truncated = true;
-    this.lines.push(line.slice(0, functionLimits.maxLogLine));
-    this.characters += Math.min(line.length, functionLimits.maxLogLine);
-  }
-}
-
-const current = new AsyncLocalStorage<Log>();
-
-/** Whose code runs; undefined for none of a function. */
-export function residentNow(): Resident | undefined {
-  return current.getStore()?.resident;
-}
-
-function logger(): Logger {
-  const at =
-    (level: Level) =>
-    (...values: unknown[]) =>
-      current.getStore()?.add(level, values);
-  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
-}
-
-const log = logger();
 
 /** Makes this worker's console that of the calls, and keeps functions from ending Iguana by mistake: in a thread it is the same process. */
 export function prepareGlobals(): void {
@@ -102,6 +66,8 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
   /** Of calls that answer piece by piece. */
   const windows = new Map<number, Window>();
   let handler: Handler | undefined;
+  /** Keeps what calls log for when they are ended. */
+  let journal: Journal | undefined;
 
   const replies = new MessageBatch<FromWorker>(post, (message, error) => {
     const reply = longReply(message);
@@ -116,11 +82,13 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
     post([message], moved);
   }
 
-  async function load({ code, handler: name, env }: Extract<ToWorker, { type: 'load' }>): Promise<void> {
+  async function load({ code, handler: name, env, logs }: Extract<ToWorker, { type: 'load' }>): Promise<void> {
     const started = performance.now();
+    const sendLines = (id: number, lines: readonly string[]) => post([{ type: 'lines', id, lines }]);
+    journal = logs ? ringJournal(logs, sendLines) : sendingJournal(sendLines);
     Object.assign(resident?.env ?? emptied(process.env), env);
     try {
-      const module = await current.run(new Log(resident), () => imported(code, resident?.number));
+      const module = await inLog(new CallLog(resident, NO_CALL, undefined), () => imported(code, resident?.number));
       const exported = module[name];
       if (typeof exported !== 'function') {
         const names = Object.keys(module).join(', ');
@@ -134,7 +102,7 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
   }
 
   function invoke({ id, event, context, pieces }: Extract<ToWorker, { type: 'invoke' }>): void {
-    const lines = new Log(resident);
+    const lines = new CallLog(resident, id, journal);
     running++;
     const started = performance.now();
     const failed = (error: unknown) => answer(id, lines, started, undefined, described(error));
@@ -152,7 +120,7 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
       }
     };
     const given = contextOf(id, context);
-    current.run(lines, () => {
+    inLog(lines, () => {
       try {
         const output = handler!(event, given);
         // what is no promise needs none
@@ -193,7 +161,7 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
     return controller.signal;
   }
 
-  function answer(id: number, lines: Log, started: number, output: unknown, error?: WorkerReply['error']): void {
+  function answer(id: number, lines: CallLog, started: number, output: unknown, error?: WorkerReply['error']): void {
     if (signals.size > 0) signals.delete(id);
     running--;
     // an empty one is not cleared: each time is a new table that the one before leads to, and so it outlives many collections
@@ -203,7 +171,9 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
     }
     const durationMs = performance.now() - started;
     const heapBytes = usedHeap(durationMs);
-    const { lines: logs, truncated: logsTruncated } = lines;
+    lines.done = true;
+    const { truncated: logsTruncated } = lines;
+    const logs = lines.sent === 0 ? lines.lines : lines.lines.slice(lines.sent);
     if (error) replies.send({ type: 'reply', id, error, durationMs, heapBytes, logs, logsTruncated });
     else if (logs.length > 0 || logsTruncated) {
       replies.send({ type: 'reply', id, output, durationMs, heapBytes, logs, logsTruncated });
@@ -333,13 +303,13 @@ function bytesOf(piece: unknown): Uint8Array<ArrayBuffer> {
 }
 
 /** Of whatever was thrown: it may be no error, have no text, or throw when it is looked at. */
-function described(error: unknown): { message: string; stack: string } {
+export function described(error: unknown): ThrownError {
   try {
     const { maxLogLine, maxLogCharacters } = functionLimits;
     if (!(error instanceof Error)) return { message: inspect(error, { depth: 2 }).slice(0, maxLogLine), stack: '' };
     return {
-      message: String(error.message).slice(0, maxLogLine),
-      stack: String(error.stack ?? '').slice(0, maxLogCharacters),
+      message: shortened(String(error.message)).slice(0, maxLogLine),
+      stack: shortened(String(error.stack ?? '')).slice(0, maxLogCharacters),
     };
   } catch {
     // it threw when it was looked at

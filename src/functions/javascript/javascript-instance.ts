@@ -10,9 +10,12 @@ import { IguanaError } from '../../errors.js';
 import { functionLimits } from '../../limits.js';
 import { workerUrl } from '../../worker-url.js';
 import { AbortListener } from '../abort-listeners.js';
+import { tellLogs, withLogs } from '../failed-logs.js';
 import type { AnswerSink, FunctionEvent, FunctionInstance, InstanceReply, InvocationContext } from '../invocation.js';
 import { MessageBatch } from '../message-batch.js';
-import type { FromWorker, ToWorker, WorkerReply } from './protocol.js';
+import { linesIn, sharedLogMemory } from './log-ring.js';
+import type { FromWorker, ThrownError, ToWorker, WorkerReply } from './protocol.js';
+import { shortened } from './short-stacks.js';
 import { Slots } from './slots.js';
 
 /** A worker thread or a child process that runs `javascript-worker`, or a place in a thread that others share. */
@@ -22,6 +25,8 @@ export interface Host {
   stop(): Promise<void>;
   /** Longest time for code to load, ms. */
   readonly maxInitMs: number;
+  /** A thread of this process. */
+  readonly sharesMemory: boolean;
   /** A call is not done at its deadline. Resolves when it has ended. Default: the instance is ended. */
   late?(id: number): Promise<void>;
 }
@@ -44,12 +49,20 @@ const PROGRAM = workerUrl(import.meta.url, './javascript-worker.js');
 /** What a child process may read: this program's own code. */
 const OWN_FILES = fileURLToPath(new URL('../../*', PROGRAM));
 const MB = 2 ** 20;
+/** How long messages of a process that has ended are waited for, ms. */
+const LAST_WORDS_MS = 100;
+export const CLOSED = 'the system was closed';
 const NO_LOGS: readonly string[] = [];
 
 interface Waiting {
   readonly resolve: (reply: InstanceReply) => void;
   readonly reject: (error: Error) => void;
   readonly answer: AnswerSink | undefined;
+  readonly context: InvocationContext;
+  /** What it has logged, as far as it was sent. */
+  lines: string[] | undefined;
+  /** Of its lines, so many were told when it was cancelled. */
+  told: number;
   /** When the call is stopped, by `performance.now`; and how long after its beginning that is. */
   readonly stopAt: number;
   readonly ms: number;
@@ -78,14 +91,19 @@ export class JavaScriptInstance implements FunctionInstance {
   private onStart: (() => void) | undefined;
   private loading = false;
   private closing = false;
+  /** Its process has ended. */
+  private gone = false;
   private timer: NodeJS.Timeout | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
+  /** Where the other end keeps what calls log. */
+  private readonly logs: SharedArrayBuffer | undefined;
 
   private constructor(
     private readonly memoryMb: number,
     place: 'thread' | 'process' | Host,
   ) {
     this.host = place === 'thread' ? this.thread() : place === 'process' ? this.process() : place;
+    this.logs = this.host.sharesMemory ? sharedLogMemory() : undefined;
   }
 
   /** An instance in a thread that others share: it can load code at once, and is busy until it has. */
@@ -105,7 +123,7 @@ export class JavaScriptInstance implements FunctionInstance {
   }
 
   get usable(): boolean {
-    return this.ended === undefined && !this.closing;
+    return this.ended === undefined && !this.closing && !this.gone;
   }
 
   /** Calls that were not answered, and code that loads. */
@@ -145,7 +163,10 @@ export class JavaScriptInstance implements FunctionInstance {
         },
       };
       if (this.ended) this.onLoad.reject(this.ended);
-      else this.host.send({ type: 'load', ...code }, LOAD);
+      else {
+        const { name, code: text, handler, env } = code;
+        this.host.send({ type: 'load', name, code: text, handler, env, ...(this.logs && { logs: this.logs }) }, LOAD);
+      }
     });
   }
 
@@ -171,6 +192,9 @@ export class JavaScriptInstance implements FunctionInstance {
         resolve,
         reject,
         answer,
+        context,
+        lines: undefined,
+        told: 0,
         stopAt,
         ms,
         listener: undefined,
@@ -183,6 +207,9 @@ export class JavaScriptInstance implements FunctionInstance {
       if (signal) {
         waiting.listener = new AbortListener(signal, () => {
           waiting.cancelled = true;
+          const lines = this.linesOf(id, waiting);
+          waiting.told = lines.length;
+          tellLogs(context, lines);
           this.host.send({ type: 'cancel', id });
         });
       }
@@ -251,6 +278,8 @@ export class JavaScriptInstance implements FunctionInstance {
   private receive(message: FromWorker): void {
     if (!('type' in message)) this.shortReply(...message);
     else if (message.type === 'reply') this.reply(message.id, message);
+    else if (message.type === 'lines') this.keep(message.id, message.lines);
+    else if (message.type === 'crashed') this.end(this.thrownError(message.error));
     else if (message.type === 'started') this.onStart?.();
     else if (message.type === 'loaded') this.onLoad?.resolve(message.ms);
     else if (message.type === 'load-failed') this.onLoad?.reject(this.codeError(message.what));
@@ -262,6 +291,18 @@ export class JavaScriptInstance implements FunctionInstance {
         if (this.waiting.get(id)) this.host.send({ type: 'more', id, bytes: bytes.byteLength });
       });
     }
+  }
+
+  private keep(id: number, lines: readonly string[]): void {
+    const waiting = this.waiting.get(id);
+    if (!waiting) return;
+    if (!waiting.lines) waiting.lines = [...lines];
+    else if (waiting.lines.length < functionLimits.maxLogLines) waiting.lines.push(...lines);
+  }
+
+  /** What a call that is not answered has logged so far. */
+  private linesOf(id: number, { lines = [] }: Waiting): readonly string[] {
+    return this.logs ? [...lines, ...linesIn(this.logs, id, lines.length)] : lines;
   }
 
   /** Piece after piece, in order. One that cannot be given ends the call: the function is told, and what it sends until it has ended is dropped. */
@@ -285,24 +326,26 @@ export class JavaScriptInstance implements FunctionInstance {
     this.heap = reply.heapBytes;
     const waiting = this.take(id);
     if (!waiting) return;
+    const logs = waiting.lines ? [...waiting.lines, ...reply.logs] : reply.logs;
     if (waiting.cancelled) {
+      tellLogs(waiting.context, logs.slice(waiting.told));
       waiting.reject(this.cancelledError());
       return;
     }
     if (waiting.refused) {
-      waiting.reject(waiting.refused);
+      waiting.reject(withLogs(waiting.refused, logs));
       return;
     }
     if (reply.error) {
       const { message: what, stack } = reply.error;
-      const cause = Object.assign(new Error(what), { stack, logs: reply.logs, durationMs: reply.durationMs });
+      const cause = Object.assign(new Error(what), { stack, logs, durationMs: reply.durationMs });
       const failed = new IguanaError('IGU_FUNCTION_FAILED', { name: this.name, what }, { cause });
       // The pieces before it come first; and when one of those could not be given, that is what went wrong.
       if (waiting.writing) waiting.writing.then(() => waiting.reject(failed), waiting.reject);
       else waiting.reject(failed);
       return;
     }
-    const { output, durationMs, heapBytes, logs, logsTruncated } = reply;
+    const { output, durationMs, heapBytes, logsTruncated } = reply;
     const done = { output, durationMs, memoryUsedMb: heapBytes / MB, logs, logsTruncated };
     if (waiting.writing) waiting.writing.then(() => waiting.resolve(done), waiting.reject);
     else waiting.resolve(done);
@@ -330,11 +373,11 @@ export class JavaScriptInstance implements FunctionInstance {
    * Ends it with the thread that it shared.
    * @param fault what it did; undefined when another did it. `held`: it ran too long
    */
-  endShared(fault?: 'held' | 'memory' | { readonly crash: string }): void {
+  endShared(fault?: 'held' | 'memory' | { readonly crash: ThrownError }): void {
     const interrupted = this.interruptedError('the worker that it shared ended');
     if (fault === undefined) this.endEach(interrupted, () => interrupted);
     else if (fault === 'memory') this.end(this.memoryError());
-    else if (fault !== 'held') this.end(this.crashError(fault.crash));
+    else if (fault !== 'held') this.end(this.thrownError(fault.crash));
     else {
       const now = performance.now();
       this.onLoad?.reject(this.notReady());
@@ -357,7 +400,10 @@ export class JavaScriptInstance implements FunctionInstance {
     this.onLoad?.reject(error);
     for (const id of this.waiting.all()) {
       const waiting = this.take(id);
-      waiting?.reject(waiting.refused ?? of(waiting, id));
+      if (!waiting) continue;
+      const lines = this.linesOf(id, waiting);
+      if (waiting.cancelled) tellLogs(waiting.context, lines.slice(waiting.told));
+      waiting.reject(withLogs(waiting.refused ?? of(waiting, id), lines));
     }
     void this.host.stop();
   }
@@ -378,8 +424,14 @@ export class JavaScriptInstance implements FunctionInstance {
     return new IguanaError('IGU_FUNCTION_TIMEOUT', { name: this.name, ms: Math.round(ms) });
   }
 
-  private crashError(what: string): IguanaError {
-    return new IguanaError('IGU_FUNCTION_CRASHED', { name: this.name, what });
+  private crashError(what: string, cause?: unknown): IguanaError {
+    return new IguanaError('IGU_FUNCTION_CRASHED', { name: this.name, what }, { cause });
+  }
+
+  /** Nothing caught what it threw. */
+  private thrownError({ message, stack }: ThrownError): IguanaError {
+    const what = shortened(message);
+    return this.crashError(what, Object.assign(new Error(what), { stack: shortened(stack) }));
   }
 
   private interruptedError(what: string): IguanaError {
@@ -405,15 +457,16 @@ export class JavaScriptInstance implements FunctionInstance {
     worker.stderr.resume();
     worker.on('message', (messages: readonly FromWorker[]) => this.receiveAll(messages));
     worker.on('error', (error: NodeJS.ErrnoException) => {
-      this.end(error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? this.memoryError(error) : this.crashError(error.message));
+      this.end(error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? this.memoryError(error) : this.thrownError(thrown(error)));
     });
-    worker.on('exit', (code) => this.end(this.crashError(`its thread ended with ${code}`)));
+    worker.on('exit', (code) => this.end(this.crashError(this.closing ? CLOSED : `its thread ended with ${code}`)));
     const batch = new MessageBatch<ToWorker>(
       (messages) => worker.postMessage(messages),
       (message, error) => this.unsendable(message, error),
     );
     return {
       maxInitMs: functionLimits.maxInitMs,
+      sharesMemory: true,
       send: (message) => batch.send(message),
       stop: async () => {
         await worker.terminate();
@@ -443,7 +496,15 @@ export class JavaScriptInstance implements FunctionInstance {
     }, functionLimits.processMemoryMs).unref();
     child.on('exit', (code, signal) => {
       clearInterval(watch);
-      this.end(signal === 'SIGABRT' ? this.memoryError() : this.crashError(`its process ended with ${signal ?? code}`));
+      this.gone = true;
+      const what = this.closing ? CLOSED : `its process ended with ${signal ?? code}`;
+      const end = (): void => this.end(signal === 'SIGABRT' ? this.memoryError() : this.crashError(what));
+      if (!child.connected) end();
+      else {
+        // what it said last comes after its end
+        child.once('disconnect', end);
+        setTimeout(end, LAST_WORDS_MS).unref();
+      }
     });
     const batch = new MessageBatch<ToWorker>(
       (messages) => child.send([...messages]),
@@ -451,6 +512,7 @@ export class JavaScriptInstance implements FunctionInstance {
     );
     return {
       maxInitMs: functionLimits.maxInitMs,
+      sharesMemory: false,
       send: (message) => batch.send(message),
       stop: async () => {
         child.kill('SIGKILL');
@@ -458,6 +520,12 @@ export class JavaScriptInstance implements FunctionInstance {
       },
     };
   }
+}
+
+/** What Node tells of an error in a worker; what was thrown may be no error. */
+export function thrown(error: unknown): ThrownError {
+  const { message, stack } = error instanceof Error ? error : { message: String(error), stack: '' };
+  return { message, stack: stack ?? '' };
 }
 
 /** Of a request all but bytes is text, or was JSON when it came. */

@@ -3,7 +3,7 @@
  * function's code; once it has loaded one it keeps to it.
  */
 import { parentPort } from 'node:worker_threads';
-import { functionRunner, prepareGlobals } from './function-runner.js';
+import { described, functionRunner, prepareGlobals } from './function-runner.js';
 import type { FromWorker, ToWorker } from './protocol.js';
 
 prepareGlobals();
@@ -12,5 +12,11 @@ const post: (messages: readonly FromWorker[], moved?: readonly ArrayBuffer[]) =>
   : (messages) => process.send?.(messages);
 const receive: (messages: readonly ToWorker[]) => void = functionRunner(post);
 if (parentPort) parentPort.on('message', receive);
-else process.on('message', receive);
+else {
+  process.on('message', receive);
+  // the host of a thread is told by Node
+  process.on('uncaughtExceptionMonitor', (error) => {
+    if (process.listenerCount('uncaughtException') === 0) post([{ type: 'crashed', error: described(error) }]);
+  });
+}
 post([{ type: 'started' }]);

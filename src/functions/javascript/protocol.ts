@@ -9,6 +9,8 @@ export type ToWorker =
       readonly code: string;
       readonly handler: string;
       readonly env: Readonly<Record<string, string>>;
+      /** Where log lines go that the host is to see at any time (`log-ring`); without it they are sent. */
+      readonly logs?: SharedArrayBuffer;
     }
   | Invoke
   /** JSON of an `Invoke`, where JSON has all of it: that takes half as long to send. */
@@ -35,6 +37,10 @@ export type FromWorker =
   | { readonly type: 'started' }
   | { readonly type: 'loaded'; readonly ms: number }
   | { readonly type: 'load-failed'; readonly what: string }
+  /** Log lines of a call under way; its reply has those that follow. */
+  | { readonly type: 'lines'; readonly id: number; readonly lines: readonly string[] }
+  /** Of a process: nothing caught this, and it ends. */
+  | { readonly type: 'crashed'; readonly error: ThrownError }
   | { readonly type: 'begin'; readonly id: number; readonly head: AnswerHead }
   | { readonly type: 'piece'; readonly id: number; readonly bytes: Uint8Array }
   | ({ readonly type: 'reply'; readonly id: number } & WorkerReply);
@@ -45,12 +51,19 @@ export interface AnswerHead {
   readonly headers?: unknown;
 }
 
+export interface ThrownError {
+  readonly message: string;
+  /** Empty without one. */
+  readonly stack: string;
+}
+
 export interface WorkerReply {
-  /** Set when the handler threw, or returned what cannot be sent: message and stack. */
-  readonly error?: { readonly message: string; readonly stack: string };
+  /** Set when the handler threw, or returned what cannot be sent. */
+  readonly error?: ThrownError;
   readonly output?: unknown;
   readonly durationMs: number;
   readonly heapBytes: number;
+  /** Less those that were sent ahead. */
   readonly logs: readonly string[];
   readonly logsTruncated: boolean;
 }

@@ -1,4 +1,4 @@
-import type { FromWorker, ToWorker } from './protocol.js';
+import type { FromWorker, ThrownError, ToWorker } from './protocol.js';
 
 /** What the host says to a worker that many instances share. */
 export type ToShared =
@@ -18,7 +18,7 @@ export type FromShared =
   /** 0: it has started. */
   | { readonly pong: number }
   /** An error that no handler caught; the instance is 0 when it cannot be told whose. */
-  | { readonly crashed: number; readonly what: string };
+  | { readonly crashed: number; readonly error: ThrownError };
 
 /** What it starts with: two Int32, `BEGUN` and `RUNS`. */
 export interface SharedWorkerData {

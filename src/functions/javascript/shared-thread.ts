@@ -2,8 +2,8 @@ import { Worker } from 'node:worker_threads';
 import { functionLimits, sharedWorkerLimits } from '../../limits.js';
 import { workerUrl } from '../../worker-url.js';
 import { MessageBatch } from '../message-batch.js';
-import { type Host, JavaScriptInstance, LOAD } from './javascript-instance.js';
-import type { ToWorker } from './protocol.js';
+import { CLOSED, type Host, JavaScriptInstance, LOAD, thrown } from './javascript-instance.js';
+import type { ThrownError, ToWorker } from './protocol.js';
 import { BEGUN, type FromShared, RUNS, type SharedWorkerData, type ToShared } from './shared-protocol.js';
 
 /** What is known of one version of a function. */
@@ -76,9 +76,9 @@ export class SharedThread {
     this.worker.on('message', (message: FromShared) => this.receive(message));
     this.worker.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'ERR_WORKER_OUT_OF_MEMORY') this.fall('memory', undefined);
-      else this.fall({ crash: error.message }, this.runs);
+      else this.fall({ crash: thrown(error) }, this.runs);
     });
-    this.worker.on('exit', (code) => this.fall({ crash: `its thread ended with ${code}` }, this.runs));
+    this.worker.on('exit', (code) => this.fall({ crash: thrown(`its thread ended with ${code}`) }, this.runs));
     this.batch = new MessageBatch<ToShared>(
       (messages) => this.worker.postMessage(messages),
       (message, error) => this.unsendable(message, error),
@@ -101,6 +101,7 @@ export class SharedThread {
     const number = ++numbers;
     const host: Host = {
       maxInitMs: sharedWorkerLimits.maxInitMs,
+      sharesMemory: true,
       send: (message, id) => this.send(lodger, message, id),
       stop: () => this.leave(lodger),
       late: (id) => this.late(lodger, id),
@@ -166,7 +167,7 @@ export class SharedThread {
     if (!this.lodgers.delete(lodger.number) || this.ended) return;
     this.batch.send({ unload: lodger.number });
     if (lodger.instance.busy) {
-      lodger.instance.endShared({ crash: 'it was stopped' });
+      lodger.instance.endShared({ crash: thrown(CLOSED) });
       this.retire();
     } else this.settle();
   }
@@ -179,9 +180,9 @@ export class SharedThread {
       this.pongs.delete(message.pong);
     } else if ('crashed' in message) {
       const lodger = this.lodgers.get(message.crashed);
-      if (lodger) this.expel(lodger, () => lodger.instance.endShared({ crash: message.what }));
+      if (lodger) this.expel(lodger, () => lodger.instance.endShared({ crash: message.error }));
       // of an instance that is gone, or of nobody
-      else if (message.crashed === 0) this.fall({ crash: message.what }, undefined);
+      else if (message.crashed === 0) this.fall({ crash: message.error }, undefined);
     } else {
       this.lodgers.get(message[0])?.instance.receiveAll(message[1]);
       this.settle();
@@ -253,7 +254,7 @@ export class SharedThread {
    * The thread ends, or is ended. What had not begun is taken back, what had begun is told that it may be made again, save that of who did it.
    * @param culprit number of an instance; undefined or 0: it cannot be told, and each that lives here lives alone from now on
    */
-  private fall(why: 'held' | 'memory' | { readonly crash: string }, culprit: number | undefined): void {
+  private fall(why: 'held' | 'memory' | { readonly crash: ThrownError }, culprit: number | undefined): void {
     if (this.ended) return;
     const ran = this.runs;
     this.takeBack(() => true);

@@ -2,8 +2,8 @@
 import { createHook } from 'node:async_hooks';
 import { syncBuiltinESMExports } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import { messageOf } from '../../errors.js';
-import { functionRunner, prepareGlobals, type Resident, residentNow } from './function-runner.js';
+import { type Resident, residentNow } from './call-log.js';
+import { described, functionRunner, prepareGlobals } from './function-runner.js';
 import type { ToWorker } from './protocol.js';
 import { BEGUN, type FromShared, RUNS, type SharedWorkerData, type ToShared } from './shared-protocol.js';
 
@@ -61,7 +61,7 @@ function closeGlobals(): void {
 
 /** One function's error that nothing caught is told as its own; without this it would end the thread. */
 function crashed(error: unknown): void {
-  post({ crashed: residentNow()?.number ?? 0, what: messageOf(error) });
+  post({ crashed: residentNow()?.number ?? 0, error: described(error) });
 }
 
 function take({ instance, sequence, message }: Extract<ToShared, { instance: number }>): void {

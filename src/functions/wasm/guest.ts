@@ -12,7 +12,7 @@ import { BoundedOutput } from '../../wasm/wasi/streams.js';
 import { Wasi } from '../../wasm/wasi/wasi.js';
 import { WasiExit } from '../../wasm/wasi/wasi-error.js';
 import { ALLOCATE, RELEASE } from './convention.js';
-import { EventInput, LogOutput } from './guest-streams.js';
+import { EventInput, type LogOutput } from './guest-streams.js';
 import type { GuestCode, GuestFailure, GuestReply } from './protocol.js';
 
 const MB = 2 ** 20;
@@ -36,18 +36,20 @@ class Refused extends Error {}
 export class Guest {
   private readonly input = new EventInput();
   private readonly output = new BoundedOutput(functionLimits.maxAnswerBytes);
-  private readonly log = new LogOutput();
   private instance!: Instance;
   private run!: RawFunction;
   private allocate: RawFunction | undefined;
   private release: RawFunction | undefined;
   private gasBefore = 0;
   private used = false;
+  /** Logged while it was made ready: of its next call. */
+  private readied: readonly string[] = [];
 
   /** @throws GuestError with `why: 'code'` */
   constructor(
     private readonly compiled: CompiledModule,
     private readonly code: GuestCode,
+    private readonly log: LogOutput,
     private readonly account?: TenantAccount,
   ) {
     this.begin();
@@ -69,6 +71,10 @@ export class Guest {
   /** @param event JSON. @throws GuestError */
   call(event: string): GuestReply {
     if (this.used) this.reset();
+    if (this.readied.length > 0) {
+      for (const line of this.readied) this.log.line(line);
+      this.readied = [];
+    }
     const { kind } = this.code.convention;
     const started = performance.now();
     const refusedBefore = this.instance.refusedGrowths;
@@ -187,14 +193,20 @@ export class Guest {
     }
     this.gasBefore = 0;
     if (snapshot) return;
-    for (const name of convention.initialise) {
+    this.initialise();
+    this.gasBefore = instance.getGasUsed().total;
+    this.readied = this.log.take().lines;
+  }
+
+  private initialise(): void {
+    const { code, instance } = this;
+    for (const name of code.convention.initialise) {
       try {
         instance.function(name)();
       } catch (error) {
         throw this.codeError(`${name}: ${reason(error)}`);
       }
     }
-    this.gasBefore = instance.getGasUsed().total;
   }
 
   /** What a guest may import beside WASI. */

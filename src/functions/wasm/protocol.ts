@@ -83,4 +83,6 @@ export interface ThreadOptions {
    * fails: the host has taken back what was not begun.
    */
   readonly begun: SharedArrayBuffer;
+  /** What the call that runs has logged (`guest-streams`). */
+  readonly log: SharedArrayBuffer;
 }

@@ -1,5 +1,6 @@
 import { IguanaError } from '../../errors.js';
 import { functionLimits } from '../../limits.js';
+import { tellLogs, withLogs } from '../failed-logs.js';
 import type { FunctionEvent, FunctionInstance, InstanceReply, InvocationContext } from '../invocation.js';
 import { answerValue, eventText } from './json.js';
 import type { GuestCode, GuestFailure } from './protocol.js';
@@ -21,6 +22,8 @@ interface Call {
   readonly event: string;
   readonly deadline: number;
   readonly timeoutMs: number;
+  readonly context: InvocationContext;
+  readonly signal: AbortSignal | undefined;
   readonly resolve: (reply: InstanceReply) => void;
   readonly reject: (error: IguanaError) => void;
 }
@@ -64,7 +67,7 @@ export class WasmInstance implements FunctionInstance {
       const { deadline } = context;
       const timeoutMs = Math.max(0, deadline - Date.now());
       // a guest cannot be told: a call given up holds its place until the guest has ended, or its deadline; the caller has long been told
-      this.send({ event: eventText(event, context), deadline, timeoutMs, resolve, reject });
+      this.send({ event: eventText(event, context), deadline, timeoutMs, context, signal, resolve, reject });
     });
   }
 
@@ -130,16 +133,23 @@ export class WasmInstance implements FunctionInstance {
       });
     }
     const there = thread;
-    const { deadline } = call;
+    const { deadline, context, signal } = call;
+    /** Who gave it up was told before. */
+    const given = (logs: readonly string[]): void => {
+      if (signal?.aborted) tellLogs(context, logs);
+    };
     there.request({
       message: { op: 'call', instance: this.number, event: call.event },
       owner: this,
       deadline,
       answered: (answer) => {
-        if ('failure' in answer) call.reject(this.failureError(answer.failure));
-        else if ('reply' in answer) {
+        if ('failure' in answer) {
+          given(answer.failure.log.lines);
+          call.reject(this.failureError(answer.failure));
+        } else if ('reply' in answer) {
           const { answer: text, durationMs, memoryBytes, gasUsed, log } = answer.reply;
           this.memory = memoryBytes;
+          given(log.lines);
           call.resolve({
             output: answerValue(text),
             durationMs,
@@ -150,18 +160,20 @@ export class WasmInstance implements FunctionInstance {
           });
         }
       },
-      late: () => {
+      late: (logs) => {
         const { name } = this.code;
         const error = new IguanaError('IGU_FUNCTION_TIMEOUT', { name, ms: Math.round(call.timeoutMs) });
         if (there.ended) {
           this.ended = error;
           this.leave(there);
         }
-        call.reject(error);
+        given(logs);
+        call.reject(withLogs(error, logs));
       },
-      crashed: (why) => {
+      crashed: (why, logs) => {
         this.leave(there);
-        call.reject(this.crashError(why));
+        given(logs);
+        call.reject(withLogs(this.crashError(why), logs));
       },
       takenBack: () => {
         this.leave(there);

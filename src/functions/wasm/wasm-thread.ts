@@ -4,6 +4,7 @@ import { wasmFunctionLimits, wasmRuntimeLimits } from '../../limits.js';
 import type { TenantAccount } from '../../wasm/runtime/tenant-account.js';
 import { workerUrl } from '../../worker-url.js';
 import { MessageBatch } from '../message-batch.js';
+import { loggedIn, sharedLogMemory } from './guest-streams.js';
 import type { FromThread, GuestCode, ThreadOptions, ToThread } from './protocol.js';
 
 type WithoutSequence<T> = T extends { readonly sequence: number } ? Omit<T, 'sequence'> : never;
@@ -16,10 +17,10 @@ export interface Job {
   /** ms since 1970. */
   readonly deadline: number;
   answered(answer: FromThread): void;
-  /** Its time is over; the thread was ended when it ran. */
-  late(): void;
+  /** Its time is over; the thread was ended when it ran. @param logs what it had logged */
+  late(logs: readonly string[]): void;
   /** The thread ended by itself while it ran. */
-  crashed(why: string): void;
+  crashed(why: string, logs: readonly string[]): void;
   /** It was not begun and will not be: ask another thread. */
   takenBack(): void;
 }
@@ -45,6 +46,7 @@ export class WasmThread {
   private readonly batch: MessageBatch<ToThread>;
   private readonly begun = new SharedArrayBuffer(4);
   private readonly begunView = new Int32Array(this.begun);
+  private readonly log = sharedLogMemory();
   private readonly account: TenantAccount;
   /** Not answered, oldest first: the first runs. */
   private readonly posted: Posted[] = [];
@@ -60,7 +62,7 @@ export class WasmThread {
 
   constructor(account: TenantAccount, onEnd: (thread: WasmThread) => void) {
     this.account = account.forThread();
-    const workerData: ThreadOptions = { account: this.account.share, begun: this.begun };
+    const workerData: ThreadOptions = { account: this.account.share, begun: this.begun, log: this.log };
     this.worker = new Worker(PROGRAM, {
       workerData,
       env: {},
@@ -143,14 +145,15 @@ export class WasmThread {
       if (one.late || one.job.deadline > now) continue;
       if (at === 0 && runsFirst) {
         this.posted.shift();
+        const { lines } = loggedIn(this.log);
         // first, so that nothing that is taken back comes here again
         void this.stop();
         this.takeBackAll();
-        one.job.late();
+        one.job.late(lines);
         return;
       }
       one.late = true;
-      one.job.late();
+      one.job.late([]);
     }
     if (this.posted.length > 1 && this.heldUp) this.takeBack();
   }
@@ -208,7 +211,7 @@ export class WasmThread {
     this.ended = true;
     if (runsFirst) {
       const first = this.posted.shift()!;
-      if (!first.late) first.job.crashed(this.stopping ? 'it was stopped' : why);
+      if (!first.late) first.job.crashed(this.stopping ? 'the system was closed' : why, loggedIn(this.log).lines);
     }
     this.takeBackAll();
     this.owners.clear();

@@ -10,11 +10,13 @@ import { prepareModule } from '../../wasm/module/prepare.js';
 import { TenantAccount } from '../../wasm/runtime/tenant-account.js';
 import { conventionOf } from './convention.js';
 import { Guest, GuestError } from './guest.js';
+import { LogOutput } from './guest-streams.js';
 import type { FromThread, GuestCode, GuestFailure, GuestOptions, ThreadOptions, ToThread } from './protocol.js';
 
 const port = parentPort;
 if (!port) throw new Error('wasm-worker runs in a worker thread');
-const { account: share, begun: shared } = workerData as ThreadOptions;
+const { account: share, begun: shared, log: logMemory } = workerData as ThreadOptions;
+const log = new LogOutput(logMemory);
 const account = TenantAccount.of(share);
 const begun = new Int32Array(shared);
 const engine = new NativeEngine();
@@ -28,7 +30,7 @@ function prepare(bytes: Uint8Array, options: GuestOptions): GuestCode {
   try {
     const module = prepareModule(bytes, { metered: true });
     const code: GuestCode = { convention: conventionOf(module.info, options.handler), module, options };
-    guest = new Guest(engine.compile(module), code, account);
+    guest = new Guest(engine.compile(module), code, log, account);
     return options.snapshot ? { ...code, snapshot: guest.snapshot() } : code;
   } catch (error) {
     throw error instanceof GuestError ? error : new GuestError(codeFailure(messageOf(error)));
@@ -48,7 +50,7 @@ function failureOf(error: unknown): GuestFailure {
 function make(instance: number, code: number): number {
   const known = codes.get(code);
   if (!known) throw new Error(`there is no code ${code}`);
-  const guest = new Guest(known.compiled, known.guest, account);
+  const guest = new Guest(known.compiled, known.guest, log, account);
   guests.set(instance, guest);
   return guest.memoryBytes;
 }

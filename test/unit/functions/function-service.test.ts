@@ -97,10 +97,41 @@ describe('functions', () => {
     expect(functions.logs('f').map(({ line }) => line)).toEqual([
       'info trying',
       'error IGU_FUNCTION_FAILED f failed: no; see its logs with `iguana function logs`',
+      'info trying',
       expect.stringMatching(/^error IGU_FUNCTION_TIMEOUT/),
     ]);
     expect(usage.map(({ success }) => success)).toEqual([false, false]);
     expect(usage[1]!.billedMs).toBeGreaterThanOrEqual(100);
+  });
+
+  test('that are cancelled keep what they had logged, and what they log until they have ended', async () => {
+    const functions = service();
+    await functions.deploy(
+      deployment(
+        `export async function handle({ input }, { signal }) {
+          if (input) return;
+          console.log('begins');
+          await new Promise((resolve) => signal.addEventListener('abort', resolve));
+          console.log('cleans up');
+        }`,
+        { concurrency: 2, scaling: { maxInstances: 1 } },
+      ),
+    );
+    await functions.invoke('f', input(1));
+    const ending = new AbortController();
+    const cancelled = functions.invoke('f', input(0), { signal: ending.signal, invocationId: 'given-up' });
+    await functions.invoke('f', input(1));
+    ending.abort();
+    await expect(cancelled).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
+    const error = expect.stringMatching(/^error IGU_FUNCTION_CANCELLED/);
+    const logged = () => functions.logs('f').map(({ line, invocationId }) => [invocationId, line]);
+    await vi.waitFor(() =>
+      expect(logged()).toEqual([
+        ['given-up', 'info begins'],
+        ['given-up', error],
+        ['given-up', 'info cleans up'],
+      ]),
+    );
   });
 
   test('take over by a new version, and by aliases share by share', async () => {

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { functionSchema } from '../../../src/functions/definition.js';
+import { takeLogs } from '../../../src/functions/failed-logs.js';
 import { instanceFactories } from '../../../src/functions/instance-factories.js';
 import type { FunctionEvent, InvocationContext } from '../../../src/functions/invocation.js';
 import { JavaScriptInstance } from '../../../src/functions/javascript/javascript-instance.js';
@@ -93,6 +94,66 @@ describe.each(['thread', 'process'] as const)('a JavaScript instance in a %s', (
     const [a, b] = await Promise.all([call(instance, 1), call(instance, 2)]);
     expect(a.logs).toEqual(['info before { input: 1 }', 'warn after 1']);
     expect(b.logs).toEqual(['info before { input: 2 }', 'warn after 2']);
+  });
+
+  const ends = [
+    ['waits past its deadline', 'await new Promise(() => undefined);', 'IGU_FUNCTION_TIMEOUT'],
+    ['does not give way', 'for (;;);', 'IGU_FUNCTION_TIMEOUT'],
+    ['ends its program', 'process.exit(3);', 'IGU_FUNCTION_CRASHED'],
+    [
+      'throws where nothing catches it',
+      'setTimeout(() => { throw new Error("too late"); }); await new Promise(() => undefined);',
+      'IGU_FUNCTION_CRASHED',
+    ],
+  ] as const;
+  test.each(ends)('that %s has logged what it wrote before', async (_, end, code) => {
+    const instance = await instanceOf(
+      `export const handle = async () => {
+        console.log('one', 'ä'.repeat(3));
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        console.warn('two');
+        ${end}
+      }`,
+      { isolation },
+    );
+    const failed = await call(instance, 0, 300).catch((error) => error);
+    expect(failed).toMatchObject({ code, cause: { logs: ['info one äää', 'warn two'] } });
+    if (end.includes('too late')) expect(failed.message).toContain('too late');
+  });
+
+  test('that logs much and does not give way keeps the bounds of a log', async () => {
+    const instance = await instanceOf(
+      "export const handle = () => { for (let i = 0; ; i++) console.log(i, 'x'.repeat(300)); }",
+      { isolation },
+    );
+    const { cause } = await call(instance, 0, 300).catch((error) => error);
+    expect(cause.logs.slice(0, 2)).toEqual([`info 0 ${'x'.repeat(300)}`, `info 1 ${'x'.repeat(300)}`]);
+    expect(cause.logs.length).toBeGreaterThan(150);
+    expect(cause.logs.length).toBeLessThanOrEqual(functionLimits.maxLogLines);
+    expect(cause.logs.join('').length).toBeLessThan(100_000);
+    expect(cause.logs.map((line: string) => Number(line.split(' ')[1]))).toEqual(Array.from(cause.logs, (_, i) => i));
+  });
+
+  test('that is cancelled tells what it has logged, and the rest when it has ended', async () => {
+    const instance = await instanceOf(
+      `export const handle = async ({ input }, { signal }) => {
+        if (input) return input;
+        console.log('begins');
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+        console.log('cleans up');
+      }`,
+      { isolation },
+    );
+    const ending = new AbortController();
+    const context = within(5_000);
+    const cancelled = instance.invoke(event(0), context, ending.signal);
+    expect((await call(instance, 1)).output).toBe(1);
+    ending.abort();
+    const lines: string[] = [];
+    takeLogs(context, (more) => lines.push(...more));
+    expect(lines).toEqual(['info begins']);
+    await expect(cancelled).rejects.toMatchObject({ code: 'IGU_FUNCTION_CANCELLED' });
+    expect(lines).toEqual(['info begins', 'info cleans up']);
   });
 
   test('is stopped when it does not give way', async () => {

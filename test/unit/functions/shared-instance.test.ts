@@ -141,14 +141,14 @@ describe('instances in a shared worker', () => {
     const other = await neighbours(hanging, startOther);
     const [before] = await where(other);
     const waits = call(other, 'return new Promise((resolve) => setTimeout(resolve, 60_000))').catch((error) => error);
-    const hung = call(hanging, 'for (;;);', 700).catch((error) => error);
+    const hung = call(hanging, 'console.log("before"); for (;;);', 700).catch((error) => error);
     const began = performance.now();
     // not begun: it does not wait for the deadline of the one that hangs
     const [moved, calls] = await where(other);
     expect(performance.now() - began).toBeLessThan(600);
     expect(calls).toBe(1);
     expect(moved).not.toBe(before);
-    expect(await hung).toMatchObject({ code: 'IGU_FUNCTION_TIMEOUT' });
+    expect(await hung).toMatchObject({ code: 'IGU_FUNCTION_TIMEOUT', cause: { logs: ['info before'] } });
     // begun: it may be made again
     expect(await waits).toMatchObject({ code: 'IGU_FUNCTION_INTERRUPTED', retriable: true });
     const alone = await where(hanging);

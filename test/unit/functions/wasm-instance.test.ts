@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { functionSchema } from '../../../src/functions/definition.js';
+import { takeLogs } from '../../../src/functions/failed-logs.js';
 import type { FunctionEvent, FunctionInstance, InvocationContext } from '../../../src/functions/invocation.js';
 import { wasmFactory } from '../../../src/functions/wasm/wasm-factory.js';
 import { WasmThreads } from '../../../src/functions/wasm/wasm-threads.js';
@@ -163,6 +164,23 @@ describe('a call that does not end', () => {
     expect(performance.now() - before).toBeLessThan(2_000);
     expect(instance.usable).toBe(false);
     await expect(call(instance)).rejects.toMatchObject({ code: 'IGU_FUNCTION_TIMEOUT' });
+  });
+
+  test('is told with what it had logged, also when it was given up', async () => {
+    const instance = await start(bytes, 'says-and-spins');
+    await expect(call(instance, null, 100)).rejects.toMatchObject({
+      code: 'IGU_FUNCTION_TIMEOUT',
+      cause: { logs: ['info hello from the guest'] },
+    });
+    const ending = new AbortController();
+    const another = await start(bytes, 'says-and-spins');
+    const context = within(300);
+    const givenUp = another.invoke({ trigger: 'call', input: 1 }, context, ending.signal);
+    ending.abort();
+    const lines: string[] = [];
+    takeLogs(context, (more) => lines.push(...more));
+    await expect(givenUp).rejects.toThrow();
+    expect(lines).toEqual(['info hello from the guest']);
   });
 
   test('keeps no other function waiting, wherever it lives', async () => {
