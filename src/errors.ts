@@ -3,7 +3,7 @@
  * Add a row to the table for every new error: the message says what happened (with `{name}` holes), the fix what to do.
  */
 const table = {
-  IGU_USAGE: { message: '{what}', fix: 'see --help', retriable: false },
+  IGU_USAGE: { message: '{what}', fix: 'see --help of the command, or docs/library.md', retriable: false },
   IGU_CONFIG: { message: '{where}: {what}', fix: '{fix}', retriable: false },
   IGU_FILE_MISSING: { message: 'cannot read {path}', fix: 'check the path and its permissions', retriable: false },
   IGU_FILE_WRITE: {

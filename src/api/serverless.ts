@@ -15,8 +15,25 @@ import type { FunctionMetrics } from '../functions/function-metrics.js';
 import type { AliasWeights, DeployedFunction, Deployment, InvokeOptions } from '../functions/function-service.js';
 import type { CloudEvent, InvocationResult } from '../functions/invocation.js';
 import type { PeriodBill } from '../functions/usage-ledger.js';
-import type { ConnectionOptions } from '../kafka/client.js';
+import { assertReachable, type ConnectionOptions } from '../kafka/client.js';
 import type { RunningFunctions } from '../operators/running-functions.js';
+import { assertOptions } from './gpu-options.js';
+import {
+  aliasSchema,
+  asyncSchema,
+  changesSchema,
+  connectSchema,
+  createSchema,
+  eventOf,
+  listenSchema,
+  nameOf,
+  periodOf,
+  periodSchema,
+  policySchema,
+  prewarmSchema,
+  syncSchema,
+  variableSchema,
+} from './serverless-checks.js';
 
 /** A function by its name, or as `createFunction` returned it. */
 export type FunctionRef = string | { readonly name: string };
@@ -107,21 +124,32 @@ function functions(): Promise<RunningFunctions> {
   return shared;
 }
 
-function begin(options: ServerlessOptions): Promise<RunningFunctions> {
+async function begin(options: ServerlessOptions): Promise<RunningFunctions> {
   const { brokers, connection, group = 'iguana', deadLetters = 'dead-letters', ...rest } = options;
   const kafka = brokers && { connection: { ...connection, brokers }, group, deadLetters };
+  if (kafka) await assertReachable(kafka.connection);
   return invoke({ ...rest, ...defined({ kafka }) } satisfies PipelineOptions);
 }
 
-const nameOf = (ref: FunctionRef): string => (typeof ref === 'string' ? ref : ref.name);
+/** Member by member: calls are many, and a copy with more in it is dear. */
+function callOptions(options: SyncOptions | undefined): InvokeOptions | undefined {
+  if (options === undefined) return undefined;
+  assertOptions(syncSchema, 'invokeSync', options);
+  const how: { -readonly [K in keyof InvokeOptions]: InvokeOptions[K] } = {};
+  if (options.timeout !== undefined) how.timeoutMs = options.timeout;
+  if (options.qualifier !== undefined) how.qualifier = options.qualifier;
+  if (options.signal !== undefined) how.signal = options.signal;
+  return how;
+}
 
 /** Functions of this process, or with `connect` of a group of processes: deployed, called, started by triggers, scaled, measured and billed. */
 export const serverless = {
   /**
    * Says how functions run here; before anything else is called. With `brokers` they are kept on Kafka and started by its topics.
-   * Errors: `IGU_USAGE` afterwards, `IGU_BROKER_UNREACHABLE`.
+   * Errors: `IGU_USAGE` afterwards, `IGU_CONFIG` for an option that cannot be, `IGU_BROKER_UNREACHABLE`.
    */
   async connect(options: ServerlessOptions): Promise<void> {
+    assertOptions(connectSchema, 'serverless.connect', options);
     if (shared) throw new IguanaError('IGU_USAGE', { what: 'functions run already: connect before, or close them' });
     const beginning = begin(options);
     shared = beginning;
@@ -142,10 +170,12 @@ export const serverless = {
    *     (await serverless.invokeSync(orders, { id: 7 })).output // 7
    */
   async createFunction(options: FunctionOptions): Promise<DeployedFunction> {
+    assertOptions(createSchema, 'createFunction', options);
     return (await functions()).deploy(await deploymentOf(options));
   },
   /** Deploys a new version: the newest one with these changes. Errors: as `createFunction`, `IGU_FUNCTION_NOT_FOUND`. */
   async deployFunction(ref: FunctionRef, changes: Partial<Omit<FunctionOptions, 'name'>>): Promise<DeployedFunction> {
+    assertOptions(changesSchema, 'deployFunction', changes);
     const running = await functions();
     const { definition, code } = running.deployment(nameOf(ref));
     const { code: given, ...rest } = changes;
@@ -162,9 +192,8 @@ export const serverless = {
   },
 
   /** Calls a function and waits. Errors: `IGU_FUNCTION_…` with what happened. */
-  async invokeSync(ref: FunctionRef, input?: unknown, options: SyncOptions = {}): Promise<InvocationResult> {
-    const { timeout, ...rest } = options;
-    const how: InvokeOptions = { ...rest, ...defined({ timeoutMs: timeout }) };
+  async invokeSync(ref: FunctionRef, input?: unknown, options?: SyncOptions): Promise<InvocationResult> {
+    const how = callOptions(options);
     return (await functions()).invoke(nameOf(ref), { trigger: 'call', input }, how);
   },
   /** Calls a function and does not wait: it is tried until it succeeds, and its outcome kept for an hour. Errors: `IGU_FUNCTION_BUSY`. */
@@ -173,6 +202,7 @@ export const serverless = {
     input?: unknown,
     options: AsyncOptions = {},
   ): Promise<{ readonly invocationId: string }> {
+    assertOptions(asyncSchema, 'invokeAsync', options);
     const { timeout, callback, ...rest } = options;
     const running = await functions();
     const told = callback && ((call: { readonly id: string }) => callback(running.asyncCall(call.id)!));
@@ -190,13 +220,16 @@ export const serverless = {
   async cancelInvocation(invocationId: string): Promise<boolean> {
     return (await functions()).cancelAsyncCall(invocationId);
   },
-  /** Gives a CloudEvent to the functions whose event triggers it meets. */
+  /** Gives a CloudEvent to the functions whose event triggers it meets. Errors: `IGU_USAGE` for what is none. */
   async publishEvent(event: CloudEvent): Promise<void> {
-    await (await functions()).publish(event);
+    const checked = eventOf(event);
+    await (await functions()).publish(checked);
   },
 
-  /** Has so many instances (default 1) ready, and keeps them for the function's idle time. Resolves when they are. */
-  async prewarmFunction(ref: FunctionRef, { instances = 1 }: { readonly instances?: number } = {}): Promise<void> {
+  /** Has so many instances (default 1, at most 1,000) ready, and keeps them for the function's idle time. Resolves when they are. */
+  async prewarmFunction(ref: FunctionRef, options: { readonly instances?: number } = {}): Promise<void> {
+    assertOptions(prewarmSchema, 'prewarmFunction', options);
+    const { instances = 1 } = options;
     await (await functions()).prewarm(nameOf(ref), instances);
   },
   /** Keeps and starts instances by when the function was called so far, in place of a fixed idle time. */
@@ -207,12 +240,18 @@ export const serverless = {
   async getFunctionMetrics(ref: FunctionRef): Promise<FunctionMetrics> {
     return (await functions()).metrics(nameOf(ref));
   },
-  /** Usage and cost in all processes. @param period default all that is kept, 62 days; widened to whole minutes */
+  /**
+   * Usage and cost in all processes.
+   * @param period Dates, ms since 1970 or ISO 8601; default all that is kept, 62 days; widened to whole minutes
+   * Errors: `IGU_USAGE` for what is no time.
+   */
   async getBilling(
     ref: FunctionRef,
-    { start, end }: { readonly start?: Date | number; readonly end?: Date | number } = {},
+    period: { readonly start?: Date | number | string; readonly end?: Date | number | string } = {},
   ): Promise<PeriodBill> {
-    return (await functions()).billing(nameOf(ref), defined({ start: start?.valueOf(), end: end?.valueOf() }));
+    assertOptions(periodSchema, 'getBilling', period);
+    const asked = periodOf(period);
+    return (await functions()).billing(nameOf(ref), asked);
   },
   /** Newest last, of this process. */
   async getLogs(ref: FunctionRef): Promise<ReturnType<RunningFunctions['logs']>> {
@@ -233,6 +272,7 @@ export const serverless = {
   },
   /** @param value undefined takes the variable away */
   async setEnvVar(ref: FunctionRef, variable: string, value: string | undefined): Promise<DeployedFunction> {
+    assertOptions(variableSchema, 'setEnvVar: variable', variable);
     const { [variable]: _, ...env } = (await functions()).deployment(nameOf(ref)).definition.env;
     return serverless.deployFunction(ref, { env: value === undefined ? env : { ...env, [variable]: value } });
   },
@@ -242,11 +282,13 @@ export const serverless = {
     return serverless.deployFunction(ref, { triggers: [...triggers, trigger] });
   },
   async setScalingPolicy(ref: FunctionRef, policy: ScalingPolicy): Promise<DeployedFunction> {
+    assertOptions(policySchema, 'setScalingPolicy', policy);
     const { scaling } = (await functions()).deployment(nameOf(ref)).definition;
     return serverless.deployFunction(ref, { scaling: { ...scaling, ...defined(policy) } });
   },
   /** Says which versions an alias calls: shares by version that add up to 1. */
   async setAlias(ref: FunctionRef, alias: string, weights: AliasWeights): Promise<void> {
+    assertOptions(aliasSchema, 'setAlias', { alias, weights });
     await (await functions()).setAlias(nameOf(ref), alias, weights);
   },
   /** Stops what its stream, queue, timer and event triggers do; calls and HTTP go on. */
@@ -260,11 +302,12 @@ export const serverless = {
   /**
    * Serves HTTP triggers under `/functions`, the API under `/api/functions`, and metrics.
    * @param port default 4480; 0 takes any free one @param token that the API asks for; without one only this machine is answered there
-   * Errors: `IGU_PORT_TAKEN`.
+   * Errors: `IGU_CONFIG` for an option that cannot be, `IGU_PORT_TAKEN`.
    */
   async listen(
     options: { readonly host?: string; readonly port?: number; readonly token?: string } = {},
   ): Promise<{ readonly url: string; readonly port: number; stop(): Promise<void> }> {
+    assertOptions(listenSchema, 'listen', options);
     const server = await startDashboard({ ...options, model: new LiveModel(), functions: await functions() });
     servers.push(server);
     return server;

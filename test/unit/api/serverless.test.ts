@@ -151,3 +151,57 @@ test('a route that another function has is refused, whatever the names; it is fr
   await serverless.deleteFunction('zebra');
   await has('bee', trigger('/z'));
 });
+
+test('what no call can be made of is said by code, before anything runs', async () => {
+  type Anything = Parameters<typeof serverless.invokeSync>[0] & Parameters<typeof serverless.createFunction>[0] & never;
+  const nothing = undefined as Anything;
+  const given = (value: unknown) => value as Anything;
+  const refused = async (asked: Promise<unknown>, how: RegExp) => {
+    const began = performance.now();
+    await expect(asked).rejects.toThrow(how);
+    expect(performance.now() - began).toBeLessThan(1_000);
+  };
+  await refused(serverless.connect({ brokers: [] }), /^IGU_CONFIG serverless\.connect: brokers: at least one broker/);
+  await refused(serverless.connect(given({ broker: ['a:1'] })), /^IGU_CONFIG serverless\.connect: .*"broker"/);
+  await refused(serverless.connect({ brokers: ['127.0.0.1:1'] }), /^IGU_BROKER_UNREACHABLE .* at 127\.0\.0\.1:1; /);
+  await refused(serverless.createFunction(nothing), /^IGU_CONFIG createFunction: /);
+  await refused(serverless.createFunction(given({ name: 'f', runtime: 'javascript' })), /: code is needed: its text, /);
+  await refused(
+    serverless.createFunction({ ...double, code: new URL('http://127.0.0.1/f.js') }),
+    /^IGU_CONFIG createFunction: code: code is needed/,
+  );
+  await refused(serverless.deployFunction('double', nothing), /^IGU_CONFIG deployFunction: /);
+  await refused(
+    serverless.invokeSync(nothing),
+    /^IGU_USAGE a function is given by its name, .* not as undefined; see --help/,
+  );
+  await refused(serverless.invokeSync(given({ name: 7 })), /^IGU_USAGE a function is given by its name/);
+  await refused(serverless.invokeSync('double', 1, given({ signal: 'now' })), /^IGU_CONFIG invokeSync: signal: /);
+  await refused(serverless.invokeAsync('double', 1, given({ callback: 1 })), /^IGU_CONFIG invokeAsync: callback: /);
+  await refused(serverless.setScalingPolicy('double', nothing), /^IGU_CONFIG setScalingPolicy: /);
+  await refused(serverless.setAlias('double', nothing, nothing), /^IGU_CONFIG setAlias: alias: /);
+  await refused(serverless.setEnvVar('double', nothing, 'a'), /^IGU_CONFIG setEnvVar: variable: /);
+  await refused(serverless.listen(given({ port: 'abc' })), /^IGU_CONFIG listen: port: /);
+  await refused(serverless.listen({ port: 70_000 }), /^IGU_CONFIG listen: port: /);
+  await refused(
+    serverless.publishEvent(given({ specversion: '1.0', id: '1', type: 't' })),
+    /^IGU_USAGE CloudEvent: source is missing/,
+  );
+});
+
+test('a period is said by Dates, numbers or texts; what is no time is refused', async () => {
+  const made = await serverless.createFunction(double);
+  await serverless.invokeSync(made, 1);
+  const calls = async (start: Date | number | string, end?: Date | number | string) =>
+    (await serverless.getBilling(made, { start, ...(end === undefined ? {} : { end }) })).invocationCount;
+  const day = (from: number) => new Date(Date.now() + from * 86_400_000);
+  const text = (from: number) => day(from).toISOString();
+  expect(await calls(text(-1))).toBe(1);
+  expect(await calls(text(-1).slice(0, 10), text(2).slice(0, 10))).toBe(1);
+  expect(await calls(day(-1), day(1))).toBe(1);
+  expect(await calls(day(-1).getTime(), text(1))).toBe(1);
+  expect(await calls(text(1), text(2))).toBe(0);
+  for (const wrong of [new Date('x'), Number.NaN, 'yesterday', 'foo 1', ''])
+    await expect(calls(wrong)).rejects.toThrow(/^IGU_USAGE start: a Date, ms since 1970 or a text such as .*, not /);
+  await expect(calls(text(2), text(1))).rejects.toThrow(/^IGU_USAGE the period ends \(.*\) before it starts \(.*\);/);
+});
