@@ -86,7 +86,7 @@ const table = {
   },
   IGU_HTTP_TOO_LARGE: {
     message: 'the body of the request has more than {limit} bytes',
-    fix: 'send less, or raise maxBodyBytes of the trigger',
+    fix: 'send less; of an HTTP trigger of a function maxBodyBytes may be raised',
     retriable: false,
   },
   IGU_HTTP_REQUEST: {
@@ -207,6 +207,11 @@ const table = {
   IGU_GPU_SCHEDULER: {
     message: 'no GPU scheduler answered: {what}',
     fix: 'see that an Iguana of the same group runs and reaches the broker; asking again is safe',
+    retriable: true,
+  },
+  IGU_GPU_TOOL: {
+    message: 'GPUs may be missing here: {what}',
+    fix: 'run {command} by hand and mend what it says; see docs/gpu.md',
     retriable: true,
   },
   IGU_GPU_TOPIC: {

@@ -11,7 +11,8 @@ export async function listCluster(options: ServerOptions): Promise<void> {
 }
 
 function clusterText(nodes: readonly ToldNode[], now: number): string {
-  if (nodes.length === 0) return 'No node has told of its GPUs yet.';
+  if (nodes.length === 0)
+    return 'No node has told of GPUs: none has any, or no tool for them (see `iguana gpu list` there), or none has looked yet.';
   return nodes
     .map(({ node, at, silent, gpus }) => {
       const heard = silent ? paint('red', `silent for ${timeText(Math.max(0, now - at))}`) : 'heard';

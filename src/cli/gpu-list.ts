@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { wallClock } from '../clock.js';
+import { IguanaError } from '../errors.js';
 import { discover, GpuDiscovery } from '../gpu/discovery.js';
 import { type GpuChange, type GpuInventory, gpuSamples } from '../gpu/inventory.js';
 import { GpuMonitor } from '../gpu/monitor.js';
@@ -26,7 +27,10 @@ const LONGEST = 86_400;
 export function gpuListCommand(): Command {
   const command = new Command('list')
     .description('The GPUs of this machine: memory, load, temperature, power, partitions, processes and health')
-    .option('--json', 'print an array with a field a fact; null has its reason in "absent" (docs/gpu.md)')
+    .option(
+      '--json',
+      'print an array of GPUs, a field a fact; null has its reason in "absent" (docs/gpu.md); with --cluster one of nodes, each with such GPUs and their holders',
+    )
     .option('--cluster', 'those of all nodes and who holds them, from a running Iguana');
   return serverAddress(command)
     .addHelpText('after', '\nExamples:\n  iguana gpu list\n  iguana gpu list --json\n  iguana gpu list --cluster')
@@ -34,11 +38,19 @@ export function gpuListCommand(): Command {
       const { json, cluster } = options;
       if (cluster) return listCluster(options);
       const inventory = await discover(new ToolRunner().run, wallClock);
-      if (json) {
-        printJson(inventory.gpus.map(plainGpu));
-        if (inventory.gpus.length === 0) process.stderr.write(`${inventory.summary}\n`);
-      } else process.stdout.write(`${inventoryText(inventory)}\n`);
-      for (const problem of inventory.problems) process.stderr.write(`${paint('dim', problem, process.stderr)}\n`);
+      const { gpus, tools, summary, problems } = inventory;
+      const wrong = tools.filter(({ state }) => state === 'failed' || state === 'no-driver');
+      if (json) printJson(gpus.map(plainGpu));
+      else if (gpus.length > 0) process.stdout.write(`${inventoryText(inventory)}\n`);
+      else if (wrong.length === 0) process.stdout.write(`${summary}\n`);
+      for (const problem of problems) process.stderr.write(`${paint('dim', problem, process.stderr)}\n`);
+      // none is told of then, which is not the same as none there
+      if (wrong.length > 0)
+        throw new IguanaError('IGU_GPU_TOOL', {
+          what: wrong.map(({ command, what }) => `${command}: ${what}`).join('; '),
+          command: wrong.map(({ command }) => command).join(' and '),
+        });
+      if (json && gpus.length === 0) process.stderr.write(`${summary}\n`);
     });
 }
 

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -39,6 +39,35 @@ describe('iguana gpu list, watch and top', () => {
     expect([code, JSON.parse(out)]).toEqual([0, []]);
     expect(err.trim().split('\n')).toEqual([expect.stringContaining('no GPU tools are installed')]);
   });
+
+  it('tells a tool that could not answer from none that is installed', async () => {
+    const own = mkdtempSync(path.join(os.tmpdir(), 'iguana-gpu-tools-'));
+    const answering = async (script: string, ...args: string[]): Promise<Ran> => {
+      writeFileSync(path.join(own, 'nvidia-smi'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      return gpu(`${own}:/usr/bin:/bin`, 'list', ...args);
+    };
+    try {
+      for (const [script, what] of [
+        ['echo NVIDIA-SMI has failed; exit 9', 'the driver is not loaded'],
+        ['echo broken >&2; exit 1', 'it ended with 1: broken'],
+        ['echo hello', 'no answer that can be read: hello'],
+      ] as const) {
+        const failed = await answering(script, '--json');
+        expect([failed.code, JSON.parse(failed.out)]).toEqual([1, []]);
+        expect(failed.err).toBe(
+          `IGU_GPU_TOOL GPUs may be missing here: nvidia-smi: ${what}; run nvidia-smi by hand and mend what it says; see docs/gpu.md\n`,
+        );
+      }
+      expect(await answering('exit 1')).toMatchObject({ code: 1, out: '' });
+      const none = await answering('echo No devices were found; exit 6', '--json');
+      expect([none.code, JSON.parse(none.out), none.err]).toEqual([0, [], 'there are no GPUs here\n']);
+      expect(await answering('echo No devices were found; exit 6')).toEqual({
+        ...{ code: 0, out: 'there are no GPUs here\n', err: '' },
+      });
+    } finally {
+      rmSync(own, { recursive: true });
+    }
+  }, 30_000);
 
   it('lists facts, and why one has no value', async () => {
     const listed = withTool('list');
