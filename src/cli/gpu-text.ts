@@ -131,6 +131,7 @@ export function timeText(ms: number): string {
 }
 
 /** Part of the GPU as a person reads it. */
-export function partText(shareMilli: number, memoryMb: number, profile: string | undefined): string {
-  return `${profile ? `${profile}, ` : ''}${shareMilli / 10} %, ${(memoryMb / 1024).toFixed(1)} GiB`;
+export function partText(shareMilli: number, memoryMb: number | null, profile: string | undefined): string {
+  const memory = memoryMb === null ? '-' : `${(memoryMb / 1024).toFixed(1)} GiB`;
+  return `${profile ? `${profile}, ` : ''}${shareMilli / 10} %, ${memory}`;
 }

@@ -10,7 +10,7 @@ export interface HeldGpu {
   readonly kind: LedgerRecord['kind'];
   readonly mode: SharingMode;
   /** MiB. */
-  readonly memoryMb: number;
+  readonly memoryMb: number | null;
   /** Thousandths of its compute. */
   readonly shareMilli: number;
   readonly partition: NonNullable<GpuHolding['partition']> | null;

@@ -11,7 +11,7 @@ interface ShownTenant {
   readonly owner: string;
   readonly reserved: boolean;
   readonly mode: HeldGpu['mode'];
-  readonly memoryMb: number;
+  readonly memoryMb: number | null;
   /** Of the GPU, 0 to 1: the larger of its parts of memory and compute. */
   readonly part: number;
 }
@@ -152,7 +152,7 @@ function shownGpu(gpu: Gpu, held: readonly HeldGpu[]): ShownGpu {
 
 function tenantOf({ instance, owner, kind, mode, memoryMb, shareMilli }: HeldGpu, gpu: Gpu): ShownTenant {
   const total = gpu.memoryTotalMb.value;
-  const ofMemory = total === null || total <= 0 ? 0 : memoryMb / total;
+  const ofMemory = total === null || total <= 0 || memoryMb === null ? 0 : memoryMb / total;
   const part = mode === 'exclusive' ? 1 : Math.min(1, Math.max(shareMilli / 1000, ofMemory));
   const rounded = Math.round(part * 1000) / 1000;
   return { name: instance ?? owner, owner, reserved: kind === 'reservation', mode, memoryMb, part: rounded };
@@ -163,8 +163,8 @@ function foreignMemory({ memoryUsedMb, processes }: Gpu, held: readonly HeldGpu[
   if (processes?.length === 0) return 0;
   const used = memoryUsedMb.value;
   // A time slice may be held without saying how much memory it takes.
-  if (used === null || held.some(({ memoryMb }) => memoryMb === 0)) return null;
-  return Math.max(0, used - held.reduce((sum, { memoryMb }) => sum + memoryMb, 0));
+  if (used === null || held.some(({ memoryMb }) => !memoryMb)) return null;
+  return Math.max(0, used - held.reduce((sum, { memoryMb }) => sum + (memoryMb ?? 0), 0));
 }
 
 function slicesOf(gpu: Gpu, held: readonly HeldGpu[]): ShownSlices | null {

@@ -59,7 +59,9 @@ export function environmentOf(
   const environment: Record<string, string> = { CUDA_VISIBLE_DEVICES: ids.join(',') };
   if (sharing.mode === 'mps' && holdings[0]?.mode === 'mps') {
     environment.CUDA_MPS_ACTIVE_THREAD_PERCENTAGE = String(Math.max(1, Math.floor(100 / sharing.replicas)));
-    environment.CUDA_MPS_PINNED_DEVICE_MEM_LIMIT = holdings.map(({ memoryMb }, i) => `${i}=${memoryMb}M`).join(',');
+    environment.CUDA_MPS_PINNED_DEVICE_MEM_LIMIT = holdings
+      .flatMap(({ memoryMb }, i) => (memoryMb === null ? [] : `${i}=${memoryMb}M`))
+      .join(',');
     if (sharing.pipeDirectory !== undefined) environment.CUDA_MPS_PIPE_DIRECTORY = sharing.pipeDirectory;
   }
   return environment;

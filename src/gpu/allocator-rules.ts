@@ -192,7 +192,7 @@ function exclusive({ memoryMb }: GpuRequest, candidate: GpuCandidate): Verdict {
     if (room === null) return unknownMemory(gpu);
     if (memoryMb > room) return no('memory', () => `${memoryMb} MiB are asked for, ${room} are free`);
   }
-  return offer(candidate, { mode: 'exclusive', memoryMb: givableMb(gpu) ?? 0, shareMilli: WHOLE_GPU });
+  return offer(candidate, { mode: 'exclusive', memoryMb: givableMb(gpu), shareMilli: WHOLE_GPU });
 }
 
 /** Bookkeeping: what is not said of memory or share follows from the other. Parts are rounded down, so that as many as their number says fit. */
@@ -229,7 +229,7 @@ function replicated(request: GpuRequest, candidate: GpuCandidate, mode: 'time-sl
         `${request.computeShare} is asked for, each of ${replicas} places has 1/${replicas}; more places give no more`,
     );
   if (mode === 'time-slicing') {
-    if (request.memoryMb === undefined) return offer(candidate, { mode, memoryMb: 0, shareMilli });
+    if (request.memoryMb === undefined) return offer(candidate, { mode, memoryMb: null, shareMilli });
     const room = roomOf(candidate);
     if (room === null) return unknownMemory(gpu);
     if (request.memoryMb > room) return no('memory', () => `${request.memoryMb} MiB are asked for, ${room} are free`);
@@ -286,7 +286,7 @@ function existing(request: GpuRequest, candidate: GpuCandidate, mode: 'mig' | 'p
   });
   return offer(candidate, {
     mode,
-    memoryMb: best.memoryTotalMb.value ?? 0,
+    memoryMb: best.memoryTotalMb.value,
     shareMilli: shareOf(gpu, best),
     partition: {
       id: best.id,
@@ -335,7 +335,7 @@ function dynamicMig(request: GpuRequest, candidate: GpuCandidate): Verdict {
   if (plan && !plan.steps) return no('plan', () => plan.refused);
   const made = offer(candidate, {
     mode: 'mig',
-    memoryMb: listed?.[profile.name] ?? profile.memoryMb ?? 0,
+    memoryMb: listed?.[profile.name] ?? profile.memoryMb,
     shareMilli: Math.floor((WHOLE_GPU * profile.compute) / model.computeSlices),
     partition: { id: null, profile: profile.name, start: null },
   });
@@ -451,9 +451,9 @@ export function givableMb({ memoryTotalMb, memoryReservedMb }: Gpu): number | nu
 }
 
 /** Thousandths of what workloads can have, rounded down as parts are; 0 where nothing is known of it. */
-export function milliOfMemory(memoryMb: number, gpu: Gpu): number {
+export function milliOfMemory(memoryMb: number | null, gpu: Gpu): number {
   const givable = givableMb(gpu);
-  if (givable === null || memoryMb === 0) return 0;
+  if (givable === null || memoryMb === null || memoryMb === 0) return 0;
   return whole(WHOLE_GPU * Math.min(1, memoryMb / givable));
 }
 
@@ -484,7 +484,7 @@ export function foreignMb(gpu: Gpu, holders: readonly GpuHolder[]): number {
 
 function heldMb(holders: readonly GpuHolder[]): number {
   let total = 0;
-  for (const { holding } of holders) total += holding.memoryMb;
+  for (const { holding } of holders) total += holding.memoryMb ?? 0;
   return total;
 }
 

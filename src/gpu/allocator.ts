@@ -583,16 +583,22 @@ function within(offers: readonly GpuOffer[], { holdings }: Reservation): boolean
       (kept) =>
         kept.gpuId === holding.gpuId &&
         kept.mode === holding.mode &&
-        kept.memoryMb >= holding.memoryMb &&
+        covers(kept, holding) &&
         kept.shareMilli >= holding.shareMilli,
     ),
   );
 }
 
+/** Whoever has a whole GPU has its memory, also where nobody knew how much that is. */
+function covers(kept: GpuHolding, { memoryMb }: GpuHolding): boolean {
+  if (memoryMb === null || kept.mode === 'exclusive') return true;
+  return kept.memoryMb !== null && kept.memoryMb >= memoryMb;
+}
+
 /** Of a share the part that was not used is kept on; anything else is used as a whole. */
 function restOf(kept: GpuHolding, used: GpuHolding | undefined): GpuHolding[] {
   if (!used) return [kept];
-  const memoryMb = kept.memoryMb - used.memoryMb;
+  const memoryMb = (kept.memoryMb ?? 0) - (used.memoryMb ?? 0);
   const shareMilli = kept.shareMilli - used.shareMilli;
   return kept.mode === 'shared' && memoryMb > 0 && shareMilli > 0 ? [{ ...kept, memoryMb, shareMilli }] : [];
 }

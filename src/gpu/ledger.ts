@@ -11,8 +11,8 @@ export interface GpuHolding {
   readonly node: string;
   readonly gpuId: string;
   readonly mode: SharingMode;
-  /** MiB that are counted as taken. */
-  readonly memoryMb: number;
+  /** MiB that are counted as taken; null: how much it has is not known, or nothing limits it. */
+  readonly memoryMb: number | null;
   /** Thousandths of its compute that are counted as taken. */
   readonly shareMilli: number;
   /** A MIG instance or AMD partition: its id (null: still to be made), profile, and first memory slice where it has one. */

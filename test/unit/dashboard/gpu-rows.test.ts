@@ -93,6 +93,19 @@ test('tenants take the larger of their parts of memory and compute; what nobody 
   });
 });
 
+test('a tenant whose memory is not known has none to be shown', async () => {
+  const process = { pid: 1, name: known('x'), memoryMb: known(9), partition: known('none') };
+  const busy = gpuOf('GPU-1', { memoryUsedMb: known(900), processes: [process] });
+  const gpus = await localGpus({
+    ...{ clock: new VirtualClock(0), nodes: { n: [busy] }, sharing: () => ({ mode: 'time-slicing', replicas: 4 }) },
+  });
+  await gpus.allocate('turn', { mode: 'time-slicing' });
+  expect(gpuRows(gpus).nodes[0]!.gpus[0]).toMatchObject({
+    tenants: [{ name: 'turn', memoryMb: null, part: 0.25 }],
+    foreignMb: null,
+  });
+});
+
 test('what is not known has its reason and is no zero', async () => {
   expect(await rowOf(ids.lost)).toMatchObject({
     health: 'lost',

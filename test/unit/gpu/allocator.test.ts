@@ -178,7 +178,7 @@ describe('shared', () => {
       expect(holdings[0]!.memoryMb).toBe(Math.floor((total - reserved) * computeShare + 1e-6) - used);
       return holdings[0]!;
     });
-    const sum = (of: 'memoryMb' | 'shareMilli') => held.reduce((all, one) => all + one[of], 0);
+    const sum = (of: 'memoryMb' | 'shareMilli') => held.reduce((all, one) => all + one[of]!, 0);
     expect(sum('memoryMb')).toBeLessThanOrEqual(total - reserved);
     expect(sum('shareMilli')).toBeLessThanOrEqual(1_000);
     expect(codes(allocator.allocate('more', { computeShare: 0.05 }))).toEqual(['memory']);
@@ -220,6 +220,39 @@ describe('shared', () => {
     const ids = ['a', 'b', 'c', 'd'].map((name) => granted(allocator.allocate(name, { computeShare: 0.25 })).gpuId);
     expect(new Set(ids).size).toBe(1);
     granted(allocator.allocate('whole', { gpuCount: 2 }));
+  });
+});
+
+describe('memory that is not known, or not limited, is no zero', () => {
+  const unknown = gpuOf('GPU-1', { memoryTotalMb: absent('not-supported') });
+
+  test('of a whole GPU, with a reservation before it', () => {
+    const { allocator } = allocatorOf([unknown]);
+    const reserved = allocator.reserve('team', {}, 1_000);
+    expect(reserved).toMatchObject({ holdings: [{ memoryMb: null }] });
+    const { allocation } = granted(allocator.allocate('w', { owner: 'team' }));
+    expect(allocation.holdings).toMatchObject([{ mode: 'exclusive', memoryMb: null, shareMilli: 1_000 }]);
+    expect([...allocator.ledger.all()]).toEqual([allocation]);
+  });
+
+  test('a whole GPU that was reserved is used also when its memory is known since', () => {
+    const { allocator } = allocatorOf([unknown]);
+    allocator.reserve('team', {}, 1_000);
+    allocator.setNode('n1', [gpuOf('GPU-1')]);
+    expect(granted(allocator.allocate('w', { owner: 'team' })).allocation.holdings[0]!.memoryMb).toBe(40_000);
+  });
+
+  test('of turns, MIG instances and partitions', () => {
+    const turn = { mode: 'time-slicing', replicas: 2 } as const;
+    const { allocator } = allocatorOf([gpuOf('GPU-1')], turn);
+    expect(granted(allocator.allocate('w1', { computeShare: 0.5 })).allocation.holdings[0]!.memoryMb).toBeNull();
+    expect(granted(allocator.allocate('w2', { memoryMb: 40_000 })).allocation.holdings[0]!.memoryMb).toBe(40_000);
+    const b200 = gpuOf('GPU-1', { name: 'NVIDIA B200', partitionMode: known('Enabled') });
+    const mig = allocatorOf([b200], { mode: 'mig', layout: 'dynamic' }).allocator;
+    expect(granted(mig.allocate('w', { profile: '1g.23gb' })).allocation.holdings[0]!.memoryMb).toBeNull();
+    const amd = { ...unknown, vendor: 'amd' as const, partitionMode: known('CPX') };
+    const parts = allocatorOf([amd], { mode: 'partition' }).allocator;
+    expect(granted(parts.allocate('w', { profile: 'CPX' })).allocation.holdings[0]!.memoryMb).toBeNull();
   });
 });
 
@@ -858,7 +891,7 @@ class ModelRun {
 
   private checkGpu(id: string, sharing: GpuSharing, ledger: Ledger): void {
     const holdings = [...ledger.all()].flatMap((record) => record.holdings.filter(({ gpuId }) => gpuId === id));
-    const total = (of: 'memoryMb' | 'shareMilli') => holdings.reduce((sum, holding) => sum + holding[of], 0);
+    const total = (of: 'memoryMb' | 'shareMilli') => holdings.reduce((sum, holding) => sum + (holding[of] ?? 0), 0);
     expect(total('shareMilli')).toBeLessThanOrEqual(1_000);
     expect(total('memoryMb')).toBeLessThanOrEqual(MEMORY - RESERVED);
     if (holdings.some(({ mode }) => mode === 'exclusive')) expect(holdings).toHaveLength(1);

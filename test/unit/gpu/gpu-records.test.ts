@@ -110,6 +110,17 @@ test.each([
   expect(() => decodeGpuCommand(Buffer.from(text))).toThrow(what);
 });
 
+test.each([null, 20_480])('what is held may have memory that is not known: %s', (memoryMb) => {
+  const holding = { node: 'n', gpuId: 'GPU-1', mode: 'exclusive', memoryMb, shareMilli: 1_000 } as const;
+  const event: GpuEvent = {
+    ...{ type: 'reserved', sequence: 1, id: 'r', at: 1, why: 'kept', request: null, answers: 0 },
+    ...{ waitedMs: 0, steps: [], preempted: [], waiting: null, denial: null },
+    record: { kind: 'reservation', id: 'r', owner: 'o', request: '{}', holdings: [holding], since: 1, expiresAt: 2 },
+  };
+  for (const format of ['json', 'avro'] as const)
+    expect(decodeGpuEvent(encodeGpuEvent(event, format)).record).toEqual(event.record);
+});
+
 test('a torn event, or one whose parts have the wrong kind, is told', () => {
   const event: GpuEvent = {
     ...{ type: 'refused', sequence: 1, id: 'refused/w', at: 1, why: 'none', record: null, request: 'c', answers: 1 },
