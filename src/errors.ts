@@ -289,6 +289,11 @@ const table = {
     fix: 'call it again when it is wanted',
     retriable: false,
   },
+  IGU_FUNCTION_CALL_ENDED: {
+    message: 'call {id} of {name} {state}',
+    fix: 'nothing is left to cancel; what came of it is told for an hour',
+    retriable: false,
+  },
   IGU_FUNCTION_EXPIRED: {
     message: 'the call of {name} did not end within {ms} ms',
     fix: 'give it more time, or raise maxConcurrency',

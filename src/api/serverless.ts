@@ -84,6 +84,8 @@ export interface AsyncOptions {
 
 export interface AsyncInvocation {
   readonly invocationId: string;
+  readonly function: string;
+  /** `waiting`: for a place, or for the next try. */
   readonly state: 'waiting' | 'running' | 'succeeded' | 'failed' | 'cancelled';
   readonly attempts: number;
   readonly output?: unknown;

@@ -27,6 +27,7 @@ export interface FunctionStats {
 /** A call that is answered before it is done. */
 export interface AsyncCallStatus {
   readonly invocationId: string;
+  readonly function: string;
   readonly state: 'waiting' | 'running' | 'succeeded' | 'failed' | 'cancelled';
   readonly attempts: number;
   readonly output?: unknown;

@@ -8,7 +8,7 @@ import { assertDepth, readCloudEvents } from '../functions/triggers/cloud-events
 import { httpLimits } from '../limits.js';
 import { type ApiAnswer, answerBy, assertMayAsk, checked, readJson } from './api-requests.js';
 import type { Connections } from './connections.js';
-import type { FunctionApi } from './function-api.js';
+import type { AsyncCallStatus, FunctionApi } from './function-api.js';
 import type { FunctionRequests } from './function-requests.js';
 import type { BodyReader } from './read-body.js';
 
@@ -111,15 +111,18 @@ export class FunctionRoutes {
       });
     }
     if (action === 'calls' && argument !== undefined) {
+      const callOf = () => {
+        const call = functions.asyncCall?.(argument);
+        if (call?.function !== name) throw noCall(argument, name);
+        return call;
+      };
       return route({
-        GET: () => {
-          const call = functions.asyncCall?.(argument);
-          if (!call) throw noCall(argument, name);
-          return { value: call };
-        },
+        GET: () => ({ value: callOf() }),
         DELETE: async () => {
-          if (!(await functions.cancelAsyncCall?.(argument))) throw noCall(argument, name);
-          return { value: { cancelled: argument } };
+          callOf();
+          if (await functions.cancelAsyncCall?.(argument)) return { value: { cancelled: argument } };
+          const { state } = callOf();
+          throw new IguanaError('IGU_FUNCTION_CALL_ENDED', { id: argument, name, state: endedAs(state) });
         },
       });
     }
@@ -207,6 +210,12 @@ export class FunctionRoutes {
 
 function pathOf(path: string): string[] {
   return path.slice('/api/functions'.length).split('/').slice(1);
+}
+
+/** Of a call that cannot be cancelled. */
+function endedAs(state: AsyncCallStatus['state']): string {
+  if (state === 'succeeded' || state === 'failed') return `has ${state} already`;
+  return state === 'cancelled' ? 'was cancelled already' : 'is being cancelled';
 }
 
 function noCall(id: string, name: string): IguanaError {

@@ -29,6 +29,8 @@ export interface TriggerStanding {
 
 interface CallStatus {
   readonly invocationId: string;
+  readonly function: string;
+  /** `waiting`: for a place, or for the next try. */
   readonly state: 'waiting' | 'running' | 'succeeded' | 'failed' | 'cancelled';
   readonly attempts: number;
   readonly output?: unknown;
@@ -137,9 +139,9 @@ export function runningFunctions(parts: RunningFunctionsParts): RunningFunctions
 
 function statusOf(call: AsyncCall | undefined): CallStatus | undefined {
   if (!call) return undefined;
-  const { id, state, attempts, result, error } = call;
+  const { id, function: name, state, attempts, result, error } = call;
   const how = defined({ output: result?.output, error: error?.message });
-  return { invocationId: id, state: state === 'queued' ? 'waiting' : state, attempts, ...how };
+  return { invocationId: id, function: name, state: state === 'queued' ? 'waiting' : state, attempts, ...how };
 }
 
 /** All triggers as the definition has them, with how those stand that something is known of. */

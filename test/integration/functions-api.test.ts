@@ -101,7 +101,9 @@ test('asynchronous calls are answered with their id, looked up and cancelled', a
   const functions = testFunctions();
   stops.push(() => functions.stop());
   await functions.define('later', DOUBLE);
+  await functions.define('other', DOUBLE);
   const calls = new Map<string, unknown>();
+  const ended = new Set<string>();
   const { page } = await start({
     functions: {
       ...functions,
@@ -110,13 +112,25 @@ test('asynchronous calls are answered with their id, looked up and cancelled', a
         return { invocationId: 'id-1' };
       },
       asyncCall: (invocationId) =>
-        calls.has(invocationId) ? { invocationId, state: 'running', attempts: 1 } : undefined,
-      cancelAsyncCall: (invocationId) => calls.delete(invocationId),
+        calls.has(invocationId)
+          ? { invocationId, function: 'later', state: ended.has(invocationId) ? 'failed' : 'running', attempts: 1 }
+          : undefined,
+      cancelAsyncCall: (invocationId) => !ended.has(invocationId) && calls.delete(invocationId),
     },
   });
   expect(await ask(page, 'POST', '/later/invoke', { input: 5, async: true })).toEqual([202, { invocationId: 'id-1' }]);
   expect(calls.get('id-1')).toEqual({ name: 'later', input: 5 });
   expect(await ask(page, 'GET', '/later/calls/id-1')).toMatchObject([200, { state: 'running' }]);
+  for (const method of ['GET', 'DELETE'])
+    expect(await ask(page, method, '/other/calls/id-1')).toMatchObject([404, { code: 'IGU_NOT_FOUND' }]);
+  ended.add('id-1');
+  expect(await ask(page, 'DELETE', '/later/calls/id-1')).toMatchObject([
+    409,
+    {
+      message: expect.stringMatching(/^IGU_FUNCTION_CALL_ENDED call id-1 of later has failed already; nothing is left/),
+    },
+  ]);
+  ended.clear();
   expect(await ask(page, 'DELETE', '/later/calls/id-1')).toEqual([200, { cancelled: 'id-1' }]);
   expect(await ask(page, 'GET', '/later/calls/id-1')).toMatchObject([404, { code: 'IGU_NOT_FOUND' }]);
 });

@@ -31,7 +31,7 @@ test('a function is created, called in both ways, measured, billed and deleted',
   const { invocationId } = await serverless.invokeAsync('double', 4, { callback: (call) => ended.push(call) });
   expect(await serverless.waitForInvocation(invocationId)).toMatchObject({ state: 'succeeded', output: 8 });
   await until('the callback', () => ended.length === 1);
-  expect(ended[0]).toMatchObject({ invocationId, output: 8, attempts: 1 });
+  expect(ended[0]).toMatchObject({ invocationId, function: 'double', output: 8, attempts: 1 });
   expect(await serverless.getInvocation(invocationId)).toEqual(ended[0]);
   expect(await serverless.cancelInvocation(invocationId)).toBe(false);
   const metrics = await serverless.getFunctionMetrics(made);
