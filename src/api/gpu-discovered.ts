@@ -1,4 +1,4 @@
-import { type PlainGpu, plainGpu } from '../gpu/plain-gpu.js';
+import { type PlainGpu, toldGpu } from '../gpu/plain-gpu.js';
 import type { AbsenceReason, Fact, Gpu, GpuHealth, GpuVendor } from '../gpu/types.js';
 
 /** Facts of a GPU that are numbers, by the name that programs read; memory in MiB. */
@@ -62,8 +62,10 @@ export interface DiscoveredGpu extends Numbers, Texts {
   readonly id: string;
   readonly node: string;
   readonly vendor: GpuVendor;
-  readonly name: string;
-  readonly partitions: readonly DiscoveredPartition[];
+  /** Model; null: its tool does not tell. */
+  readonly name: string | null;
+  /** null: it is lost. */
+  readonly partitions: readonly DiscoveredPartition[] | null;
   /** null: its tool does not tell. */
   readonly processes: readonly DiscoveredProcess[] | null;
   readonly health: GpuHealth;
@@ -77,22 +79,30 @@ export interface DiscoveredGpu extends Numbers, Texts {
 }
 
 export function discoveredGpu(node: string, gpu: Gpu): DiscoveredGpu {
-  const { id, vendor, name, health, seenAt, stale, partitions, processes } = gpu;
+  const { id, vendor, health, seenAt, stale, partitions, processes } = gpu;
   const pick = (names: Readonly<Record<string, keyof Gpu>>) =>
     read(Object.fromEntries(Object.entries(names).map(([as, field]) => [as, gpu[field] as Fact<unknown>])));
   const counted = pick(numbers);
   const told = pick(texts);
+  const facts = toldGpu(gpu);
+  const others = ['name', 'partitions', 'processes'].flatMap((field) => {
+    const why = facts.absent[field];
+    return why === undefined ? [] : [[field, why] as const];
+  });
   return {
     id,
     node,
     vendor,
-    name,
+    name: facts.name as string | null,
     ...(counted.values as Numbers),
     ...(told.values as Texts),
-    partitions: partitions.map(({ id: partition, profile, memoryTotalMb, memoryUsedMb }) => {
-      const { values, absent } = read({ profile, memoryTotal: memoryTotalMb, memoryUsed: memoryUsedMb });
-      return { id: partition, ...values, absent };
-    }),
+    partitions:
+      facts.partitions === null
+        ? null
+        : partitions.map(({ id: partition, profile, memoryTotalMb, memoryUsedMb }) => {
+            const { values, absent } = read({ profile, memoryTotal: memoryTotalMb, memoryUsed: memoryUsedMb });
+            return { id: partition, ...values, absent };
+          }),
     processes:
       processes?.map(({ pid, name: program, memoryMb, partition }) => {
         const { values, absent } = read({ name: program, memory: memoryMb, partition });
@@ -101,8 +111,8 @@ export function discoveredGpu(node: string, gpu: Gpu): DiscoveredGpu {
     health,
     seenAt,
     stale,
-    absent: { ...counted.absent, ...told.absent },
-    facts: plainGpu(gpu),
+    absent: { ...counted.absent, ...told.absent, ...Object.fromEntries(others) },
+    facts,
   };
 }
 

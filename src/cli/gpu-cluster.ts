@@ -18,7 +18,7 @@ function clusterText(nodes: readonly ToldNode[], now: number): string {
       const heard = silent ? paint('red', `silent for ${timeText(Math.max(0, now - at))}`) : 'heard';
       const rows = gpus.map((gpu) => [
         gpu.id,
-        String(gpu.name),
+        String(gpu.name ?? '-'),
         `${gib(gpu.memoryUsedMb)} / ${gib(gpu.memoryTotalMb)}`,
         typeof gpu.utilization === 'number' ? `${gpu.utilization} %` : '-',
         healthText(gpu.health, gpu.stale === true),

@@ -4,7 +4,7 @@ import { IguanaError } from '../errors.js';
 import { discover, GpuDiscovery } from '../gpu/discovery.js';
 import { type GpuChange, type GpuInventory, gpuSamples } from '../gpu/inventory.js';
 import { GpuMonitor } from '../gpu/monitor.js';
-import { plainGpu } from '../gpu/plain-gpu.js';
+import { toldGpu } from '../gpu/plain-gpu.js';
 import { ToolRunner } from '../gpu/tools/run-tool.js';
 import type { Fact, Gpu, HealthState } from '../gpu/types.js';
 import { listCluster } from './gpu-cluster.js';
@@ -40,7 +40,7 @@ export function gpuListCommand(): Command {
       const inventory = await discover(new ToolRunner().run, wallClock);
       const { gpus, tools, summary, problems } = inventory;
       const wrong = tools.filter(({ state }) => state === 'failed' || state === 'no-driver');
-      if (json) printJson(gpus.map(plainGpu));
+      if (json) printJson(gpus.map(toldGpu));
       else if (gpus.length > 0) process.stdout.write(`${inventoryText(inventory)}\n`);
       else if (wrong.length === 0) process.stdout.write(`${summary}\n`);
       for (const problem of problems) process.stderr.write(`${paint('dim', problem, process.stderr)}\n`);
@@ -90,7 +90,7 @@ export function gpuTopCommand(): Command {
     .addHelpText('after', '\nExamples:\n  iguana gpu top\n  iguana gpu top --json --times 1')
     .action((options: WatchOptions) =>
       watch(options, (inventory) => {
-        if (options.json) process.stdout.write(`${JSON.stringify(inventory.gpus.map(plainGpu))}\n`);
+        if (options.json) process.stdout.write(`${JSON.stringify(inventory.gpus.map(toldGpu))}\n`);
         else process.stdout.write(`${process.stdout.isTTY ? '\u001b[H\u001b[2J' : ''}${topText(inventory)}\n`);
       }),
     );

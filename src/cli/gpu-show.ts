@@ -44,7 +44,7 @@ function explainText({ fits, gpus, answer }: Explained, nodes: readonly ToldNode
     told.map(({ id, name }) => {
       const refusal = refused.get(keyOf(node, id));
       const otherwise = would.has(id) && !silent ? 'would do' : 'its node is silent';
-      return [id, node, String(name), refusal ? `${refusal.code}: ${refusal.what}` : otherwise];
+      return [id, node, String(name ?? '-'), refusal ? `${refusal.code}: ${refusal.what}` : otherwise];
     }),
   );
   const outcome = answer.granted

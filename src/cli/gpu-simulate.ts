@@ -22,8 +22,8 @@ interface SimulateOptions {
 /** Of all seeds of one policy. */
 interface Summary {
   readonly policy: PlacementPolicyName;
-  /** Arrived demand as a part of the GPUs → per cent of them that are allocated. */
-  readonly allocated: readonly { readonly arrived: number; readonly mean: number; readonly deviation: number }[];
+  /** Arrived demand as a part of the GPUs → per cent of them that are allocated; one order of arrival has no deviation. */
+  readonly allocated: readonly { readonly arrived: number; readonly mean: number; readonly deviation: number | null }[];
   readonly arrivedPods: number;
   readonly rejectedPods: number;
   /** Milliseconds of one decision. */
@@ -82,7 +82,7 @@ function summary(policy: PlacementPolicyName, results: readonly InflationResult[
       const values = results.map(({ allocated }) => allocated[mark]!);
       const mean = average(values);
       const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-      return { arrived, mean, deviation: values.length < 2 ? 0 : Math.sqrt(squares / (values.length - 1)) };
+      return { arrived, mean, deviation: values.length < 2 ? null : Math.sqrt(squares / (values.length - 1)) };
     }),
     arrivedPods: average(results.map(({ arrived }) => arrived)),
     rejectedPods: average(results.map(({ rejected }) => rejected)),
@@ -97,7 +97,7 @@ function print(summaries: readonly Summary[], nodes: number, gpus: number, seeds
   const percent = (arrived: number): string => `${100 * arrived} %`;
   const rows = summaries.map(({ policy, allocated, rejectedPods, decisionP99 }) => [
     policy,
-    ...allocated.map(({ mean, deviation }) => `${mean.toFixed(2)} ± ${deviation.toFixed(2)}`),
+    ...allocated.map(({ mean, deviation }) => `${mean.toFixed(2)} ± ${deviation?.toFixed(2) ?? '-'}`),
     rejectedPods.toFixed(0),
     `${decisionP99.toFixed(2)} ms`,
   ]);

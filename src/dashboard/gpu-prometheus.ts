@@ -142,7 +142,7 @@ export function gpuPrometheus(registry: Registry, gpus: GpuService): void {
   counter('preemptions_total', 'Allocations that had to go for others.', () => now().stats.preempted);
   counter('wait_seconds_total', 'Time that granted requests waited; by grants, the mean wait.', () => {
     const { averageWaitMs, granted } = now().stats;
-    return (averageWaitMs * granted) / 1000;
+    return ((averageWaitMs ?? 0) * granted) / 1000;
   });
   counter(
     'idle_reserved_seconds_total',

@@ -6,7 +6,7 @@ import type { GpuDenial, GpuGrant } from '../gpu/allocator.js';
 import { gpuName, readGpuRequest, ttlMs, waitMs } from '../gpu/commands.js';
 import { isOver } from '../gpu/gpu-over.js';
 import type { GpuService } from '../gpu/gpu-service.js';
-import { plainGpu } from '../gpu/plain-gpu.js';
+import { toldGpu } from '../gpu/plain-gpu.js';
 import { gpuHttpLimits, gpuSchedulerLimits, httpLimits } from '../limits.js';
 import { type ApiAnswer, answerBy, assertMayAsk, checked, readJson } from './api-requests.js';
 import type { Connections } from './connections.js';
@@ -149,7 +149,7 @@ export class GpuRoutes {
     const written: string[] = [];
     let since = 0;
     for (const { node, at, silent, gpus: all } of nodes) {
-      const plain = all.map((gpu) => ({ ...plainGpu(gpu), holders: holders(node, gpu.id) }));
+      const plain = all.map((gpu) => ({ ...toldGpu(gpu), holders: holders(node, gpu.id) }));
       written.push(JSON.stringify({ node, at, silent, gpus: plain }));
       since += all.length;
       if (since < GPUS_A_TURN) continue;

@@ -4,6 +4,7 @@ import type { Clock } from '../clock.js';
 import { gpuMonitorLimits, gpuToolLimits, gpuValueLimits } from '../limits.js';
 import { HealthGrader, type HealthOptions } from './health.js';
 import type { GpuInventory, GpuToolState } from './inventory.js';
+import { namelessGpu } from './plain-gpu.js';
 import { AmdSource } from './tools/amd-source.js';
 import { IntelSource } from './tools/intel-source.js';
 import { NvidiaSource } from './tools/nvidia-source.js';
@@ -303,7 +304,7 @@ function gpuFrom(
     ...(facts as unknown as GpuFacts),
     id,
     vendor: reading.vendor,
-    name: reading.name.value ?? before?.name ?? `${reading.vendor} GPU`,
+    name: reading.name.value ?? before?.name ?? namelessGpu(reading.vendor),
     partitions:
       reading.partitions?.map(({ device: _, ...partition }) => partition) ??
       (otherwise === 'lost' ? [] : (before?.partitions ?? [])),

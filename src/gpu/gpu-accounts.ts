@@ -25,9 +25,9 @@ export class GpuAccounts {
   private readonly gpuMs = { allocation: 0, reservation: 0 };
   private at: number | undefined;
 
-  /** Mean over grants, ms. */
-  get averageWaitMs(): number {
-    return this.granted > 0 ? this.waitedMs / this.granted : 0;
+  /** Mean over grants, ms; null: there were none. */
+  get averageWaitMs(): number | null {
+    return this.granted > 0 ? this.waitedMs / this.granted : null;
   }
 
   /** Why an allocation or reservation ended, half a sentence; undefined: it did not, or too many have since, or nobody told. */

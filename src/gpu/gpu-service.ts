@@ -76,8 +76,8 @@ export interface GpuStats {
   readonly refused: number;
   readonly expired: number;
   readonly preempted: number;
-  /** Mean wait of those that were granted, ms. */
-  readonly averageWaitMs: number;
+  /** Mean wait of those that were granted, ms; null: none was. */
+  readonly averageWaitMs: number | null;
   /** GPU-hours that were reserved and not used, and used, since this process began. */
   readonly idleReservedHours: number;
   readonly usedHours: number;

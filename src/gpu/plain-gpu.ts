@@ -1,10 +1,33 @@
-import { type AbsenceReason, absent, type Fact, type Gpu, healthSignalNames } from './types.js';
+import { type AbsenceReason, absent, type Fact, type Gpu, type GpuVendor, healthSignalNames } from './types.js';
 
 /** A GPU as plain JSON: a field a fact, null where it has no value, and then the reason under the same name in `absent`. */
 export type PlainGpu = Readonly<Record<string, unknown>> & {
   readonly id: string;
   readonly absent: Readonly<Record<string, AbsenceReason>>;
 };
+
+/** What a GPU is called whose tool told no name. */
+export function namelessGpu(vendor: GpuVendor): string {
+  return `${vendor} GPU`;
+}
+
+/**
+ * As `plainGpu`, for who reads it: what has no value but something in its place is null too, with the reason. That is the name of a GPU whose tool told none, partitions of a lost one, and processes that are
+ * not told.
+ */
+export function toldGpu(gpu: Gpu): PlainGpu {
+  const plain = plainGpu(gpu);
+  const isLost = gpu.utilization.absent === 'lost';
+  const reason: AbsenceReason = isLost ? 'lost' : 'not-reported';
+  const unknown = [
+    ...(gpu.name === namelessGpu(gpu.vendor) ? ['name'] : []),
+    ...(isLost && gpu.partitions.length === 0 ? ['partitions'] : []),
+    ...(gpu.processes === null ? ['processes'] : []),
+  ];
+  const nulls = Object.fromEntries(unknown.map((field) => [field, null]));
+  const reasons = Object.fromEntries(unknown.map((field) => [field, reason]));
+  return { ...plain, ...nulls, absent: { ...plain.absent, ...reasons } };
+}
 
 /** Pure. Facts within `partitions` and `processes` are written the same way, each with an `absent` of its own; `signals` become fields like the others. */
 export function plainGpu(gpu: Gpu): PlainGpu {

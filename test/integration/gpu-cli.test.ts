@@ -41,6 +41,13 @@ describe('iguana gpu simulate', () => {
     }
   });
 
+  it('has no deviation of one order of arrival', () => {
+    const once = ['simulate', '--nodes', nodes, '--pods', pods, '--policy', 'best-fit', '--seeds', '1'];
+    const [policy] = JSON.parse(gpu(...once, '--json').out).policies;
+    expect(policy.allocated.map(({ deviation }: { deviation: unknown }) => deviation)).toEqual(Array(4).fill(null));
+    expect(gpu(...once).out).toMatch(/^best-fit +\d+\.\d\d ± - /m);
+  });
+
   it('names what is wrong with a file or an option', () => {
     expect(gpu('simulate', '--nodes', pods, '--pods', pods)).toMatchObject({
       code: 1,

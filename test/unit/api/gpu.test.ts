@@ -52,6 +52,7 @@ describe('gpu', () => {
 
   it('allocates, says what it would, and takes back by id, name or grant', async () => {
     await gpu.configure({ nodes, quotas: { small: 1 } });
+    expect(await gpu.stats()).toMatchObject({ granted: 0, averageWaitMs: null });
     const whole = await gpu.allocate('ml-worker-1', { node: 'here' });
     expect(whole).toMatchObject({ gpuId: 'GPU-2', gpuIds: ['GPU-2'], mode: 'exclusive' });
     expect(whole.environment).toEqual({ CUDA_VISIBLE_DEVICES: 'GPU-2' });

@@ -3,10 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { discoveredGpu } from '../../../src/api/gpu-discovered.js';
 import { VirtualClock, wallClock } from '../../../src/clock.js';
 import { discover, GpuDiscovery } from '../../../src/gpu/discovery.js';
 import { changesBetween, type GpuInventory, gpuSamples } from '../../../src/gpu/inventory.js';
 import { GpuMonitor } from '../../../src/gpu/monitor.js';
+import { gpuFromPlain, plainGpu, toldGpu } from '../../../src/gpu/plain-gpu.js';
 import { type RunTool, type ToolResult, ToolRunner } from '../../../src/gpu/tools/run-tool.js';
 import type { Gpu } from '../../../src/gpu/types.js';
 
@@ -151,6 +153,19 @@ describe('discovery', () => {
     expect(new Set(await states())).toEqual(new Set(['lost']));
   });
 
+  it('makes up no name of a GPU whose tool tells none, and says that processes are not told', async () => {
+    const { run } = fakeTools({
+      'rocm-smi --showproductname': '{"card0": {"Unique ID": "0xabc0000000000001", "PCI Bus": "0000:08:00.0"}}\n',
+    });
+    const [one] = (await discover(run, new VirtualClock(start), { kernelLog: false })).gpus;
+    const told = toldGpu(one!);
+    expect(told).toMatchObject({ id: '0xabc0000000000001', name: null, partitions: [], processes: null });
+    expect(told.absent).toMatchObject({ name: 'not-reported', processes: 'not-reported' });
+    expect(discoveredGpu('n', one!)).toMatchObject({ name: null, absent: { name: 'not-reported' } });
+    // on a topic it is as it was
+    expect(gpuFromPlain(JSON.parse(JSON.stringify(plainGpu(one!))))).toEqual(one);
+  });
+
   it('tells of a device of Intel without statistics, and why its values are absent', async () => {
     const { run } = fakeTools({
       'xpu-smi discovery': fixture('xpu-discovery.json'),
@@ -190,6 +205,16 @@ describe('discovery', () => {
       health: { state: 'lost', causes: [{ code: 'lost', since: start + 1000 }] },
     });
     expect(gpu(without, idB).stale).toBe(false);
+    const told = toldGpu(gpu(without, idA));
+    expect(told).toMatchObject({ name: 'NVIDIA H100 80GB HBM3', partitions: null, processes: null, utilization: null });
+    expect(told.absent).toMatchObject({ partitions: 'lost', processes: 'lost', utilization: 'lost' });
+    for (const [field, value] of Object.entries(told))
+      if (value === null) expect(told.absent, field).toHaveProperty(field);
+    expect(toldGpu(gpu(without, idB))).toMatchObject({ partitions: [], processes: [{ pid: 7 }] });
+    expect(discoveredGpu('n', gpu(without, idA))).toMatchObject({
+      ...{ partitions: null, processes: null },
+      absent: { partitions: 'lost', processes: 'lost' },
+    });
     expect(changesBetween(before, without).map(({ kind, gpu: of }) => [kind, of.id])).toEqual([
       ['health', idA],
       ['stale', idA],
