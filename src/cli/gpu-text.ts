@@ -80,7 +80,9 @@ export async function partitionNumbers(
 ): Promise<ReadonlyMap<string, number>> {
   if (!steps.some(({ kind }) => kind === 'destroy')) return new Map();
   const nodes = await ask<ToldNode[]>(options, 'GET', gpuPath('nodes'));
-  const partitions = nodes.flatMap(({ gpus }) => gpus.flatMap((gpu) => (gpu.partitions ?? []) as readonly ToldPartition[]));
+  const partitions = nodes.flatMap(({ gpus }) =>
+    gpus.flatMap((gpu) => (gpu.partitions ?? []) as readonly ToldPartition[]),
+  );
   return new Map(partitions.flatMap(({ id, gpuInstance }) => (gpuInstance === null ? [] : [[id, gpuInstance]])));
 }
 
