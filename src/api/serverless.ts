@@ -35,7 +35,7 @@ import {
   variableSchema,
 } from './serverless-checks.js';
 
-/** A function by its name, or as `createFunction` returned it. */
+/** A function by its name, or as `createFunction` returned it; to be called also as `NAME:ALIAS` or `NAME:VERSION`. */
 export type FunctionRef = string | { readonly name: string };
 
 /** JavaScript as text, WebAssembly as bytes, or a file of either (`.ts` is TypeScript). */
@@ -292,6 +292,10 @@ export const serverless = {
   async setAlias(ref: FunctionRef, alias: string, weights: AliasWeights): Promise<void> {
     assertOptions(aliasSchema, 'setAlias', { alias, weights });
     await (await functions()).setAlias(nameOf(ref), alias, weights);
+  },
+  /** Its versions are let go, unless another alias names them. Errors: `IGU_NOT_FOUND` for one that is not there. */
+  async deleteAlias(ref: FunctionRef, alias: string): Promise<void> {
+    await (await functions()).deleteAlias(nameOf(ref), alias);
   },
   /** Stops what its stream, queue, timer and event triggers do; calls and HTTP go on. */
   async pause(ref: FunctionRef): Promise<void> {

@@ -21,7 +21,7 @@ const LONGEST_CALL_MS = 930_000;
 export function functionInvokeCommand(): Command {
   const command = new Command('invoke')
     .description('Call a function; what it returns goes to standard output, what it logs to standard error')
-    .argument('<name>', 'function')
+    .argument('<name>', 'function; or NAME:ALIAS, NAME:VERSION')
     .option('--input <json>', 'its input; @FILE reads it from a file, - from standard input (default: null)')
     .option('--timeout <time>', 'shorter than its own, such as 500ms', parseTime)
     .option('--qualifier <version>', 'version or alias (default: the newest version)')

@@ -11,8 +11,12 @@ export interface ListedFunction {
   readonly notServed: readonly { readonly message: string }[];
 }
 
-/** A trigger as it is written on the command line. */
+/** A trigger as it is written on the command line, with the alias that it calls. */
 export function triggerText(trigger: Trigger): string {
+  return trigger.alias === undefined ? sourceText(trigger) : `${sourceText(trigger)} (${trigger.alias})`;
+}
+
+function sourceText(trigger: Trigger): string {
   switch (trigger.type) {
     case 'http':
       return `http:${trigger.method}:${trigger.path}`;

@@ -60,6 +60,8 @@ export interface FunctionApi {
   /** Gives an event to the functions that it starts. Without it none are taken. Errors: `IGU_FUNCTION_BUSY`, `IGU_FUNCTION_EVENT_DEPTH`. */
   publish?(event: CloudEvent): Promise<void>;
   setAlias(name: string, alias: string, weights: AliasWeights): Promise<void>;
+  /** Errors: `IGU_NOT_FOUND`. */
+  deleteAlias(name: string, alias: string): Promise<void>;
   prewarm(name: string, instances: number): Promise<void>;
   /** Stops and starts again what its stream, queue, timer and event triggers do. */
   pause(name: string): void | Promise<void>;

@@ -99,6 +99,7 @@ export class FunctionRequests {
         invocationId,
         signal: this.connections.signalOf(request.socket),
         answer: streamed,
+        ...(trigger.alias === undefined ? {} : { qualifier: trigger.alias }),
       });
       if (streamed.begun) {
         response.end();

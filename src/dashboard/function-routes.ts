@@ -1,9 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { z } from 'zod';
+import { defined } from '../defined.js';
 import { IguanaError } from '../errors.js';
 import { functionSchema } from '../functions/definition.js';
 import type { DeployedFunction, Deployment } from '../functions/function-service.js';
+import { qualified } from '../functions/qualified-name.js';
 import { assertDepth, readCloudEvents } from '../functions/triggers/cloud-events.js';
 import { httpLimits } from '../limits.js';
 import { type ApiAnswer, answerBy, assertMayAsk, checked, readJson } from './api-requests.js';
@@ -17,7 +19,8 @@ export const functionRoutes = {
   '/api/events': 'POST a CloudEvent, structured, binary or a batch: it starts the functions that wait for such',
   '/api/functions': 'functions with their triggers; POST {definition, code: base64} deploys one',
   '/api/functions/{name}': 'one of them; DELETE deletes it',
-  '/api/functions/{name}/invoke': 'POST {input, timeoutMs?, async?, qualifier?} calls it',
+  '/api/functions/{name}/invoke':
+    'POST {input, timeoutMs?, async?, qualifier?} calls it; {name}:{alias or version} too',
   '/api/functions/{name}/calls/{id}': 'an asynchronous call; DELETE cancels it',
   '/api/functions/{name}/metrics': 'calls, durations, cold starts, instances',
   '/api/functions/{name}/logs': 'newest lines of its log',
@@ -26,7 +29,8 @@ export const functionRoutes = {
   '/api/functions/{name}/prewarm': 'POST {instances} has so many ready',
   '/api/functions/{name}/pause': 'POST stops what its triggers do',
   '/api/functions/{name}/resume': 'POST starts it again',
-  '/api/functions/{name}/aliases/{alias}': 'PUT {weights: {version: share}} says which versions the alias calls',
+  '/api/functions/{name}/aliases/{alias}':
+    'PUT {weights: {version: share}} says which versions the alias calls; DELETE removes it',
 } as const;
 
 const base64 = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/, 'base64');
@@ -41,7 +45,6 @@ const prewarmSchema = z.strictObject({ instances: z.number().int().min(0).max(1_
 const aliasSchema = z.strictObject({
   weights: z.record(z.string().regex(/^[1-9]\d{0,8}$/, 'a version'), z.number().gt(0).max(1)),
 });
-const aliasName = z.string().regex(/^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/, 'lower-case letters, digits and hyphens');
 const time = z
   .string()
   .transform((text) => (/^\d+$/.test(text) ? Number(text) : Date.parse(text)))
@@ -67,12 +70,12 @@ export class FunctionRoutes {
     path: string,
     query: URLSearchParams,
   ): Promise<ApiAnswer | undefined> {
-    const [, name, action, argument, ...more] = path.match(/^\/api\/functions(?:\/(.*))?$/)
+    const [, given, action, argument, ...more] = path.match(/^\/api\/functions(?:\/(.*))?$/)
       ? ['', ...pathOf(path)]
       : [];
     const isEvents = path === '/api/events' && this.functions.publish !== undefined;
     if (!(isEvents || path.startsWith('/api/functions')) || more.length > 0) return undefined;
-    if (!isEvents && name === undefined && path !== '/api/functions') return undefined;
+    if (!isEvents && given === undefined && path !== '/api/functions') return undefined;
     assertMayAsk(request, this.token);
     const { functions } = this;
     const body = async <T>(schema: z.ZodType<T>, limit: number): Promise<T> =>
@@ -80,7 +83,7 @@ export class FunctionRoutes {
     const route = (methods: Parameters<typeof answerBy>[1]) => answerBy(request, methods);
 
     if (isEvents) return route({ POST: () => this.publish(request, response) });
-    if (name === undefined) {
+    if (given === undefined) {
       return route({
         GET: () => ({ value: functions.list().map((one) => this.shown(one, false)) }),
         POST: async () => {
@@ -89,6 +92,7 @@ export class FunctionRoutes {
         },
       });
     }
+    const name = action === 'invoke' ? qualified(given, {}).name : given;
     const one = functions.list().find((each) => each.name === name);
     if (!one) throw new IguanaError('IGU_FUNCTION_NOT_FOUND', { name });
     if (action === undefined) {
@@ -103,10 +107,13 @@ export class FunctionRoutes {
     if (action === 'aliases' && argument !== undefined) {
       return route({
         PUT: async () => {
-          const alias = checked(aliasName, argument);
           const { weights } = await body(aliasSchema, httpLimits.maxApiBytes);
-          await functions.setAlias(name, alias, weights);
-          return { value: { function: name, alias, weights } };
+          await functions.setAlias(name, argument, weights);
+          return { value: { function: name, alias: argument, weights } };
+        },
+        DELETE: async () => {
+          await functions.deleteAlias(name, argument);
+          return { value: { function: name, deleted: argument } };
         },
       });
     }
@@ -130,7 +137,7 @@ export class FunctionRoutes {
     switch (action) {
       case 'invoke':
         return route({
-          POST: async () => this.invoke(request.socket, name, await body(invokeSchema, httpLimits.maxInvokeBytes)),
+          POST: async () => this.invoke(request.socket, given, await body(invokeSchema, httpLimits.maxInvokeBytes)),
         });
       case 'metrics':
         return route({ GET: () => ({ value: functions.metrics(name) }) });
@@ -167,12 +174,9 @@ export class FunctionRoutes {
     }
   }
 
-  private async invoke(socket: Socket, name: string, call: z.infer<typeof invokeSchema>): Promise<ApiAnswer> {
+  private async invoke(socket: Socket, given: string, call: z.infer<typeof invokeSchema>): Promise<ApiAnswer> {
     const { input, timeoutMs, qualifier } = call;
-    const options = {
-      ...(timeoutMs === undefined ? {} : { timeoutMs }),
-      ...(qualifier === undefined ? {} : { qualifier }),
-    };
+    const { name, options } = qualified(given, defined({ timeoutMs, qualifier }));
     if (call.async) {
       if (!this.functions.invokeAsync) {
         throw new IguanaError('IGU_USAGE', { what: 'asynchronous calls are not taken by this process' });

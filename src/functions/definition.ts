@@ -9,6 +9,13 @@ const identifier = z
     /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
     'lower-case letters, digits and hyphens, at most 63, not first or last a hyphen',
   );
+/** What cannot be taken for a version. */
+export const aliasName = z
+  .string()
+  .regex(
+    /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/,
+    'a lower-case letter first, then letters, digits and hyphens, at most 63, not last a hyphen',
+  );
 const topic = z.string().regex(/^[a-zA-Z0-9._-]{1,249}$/, 'a topic name: letters, digits, dot, underscore, hyphen');
 
 /** A condition on JSON: every key must match; a list means any of its values; `{ exists, prefix, gt, gte, lt, lte, not }` test one value. */
@@ -53,6 +60,8 @@ const httpTrigger = z.strictObject({
   path: z.string().regex(/^\/[^?#\s]*$/, 'a path that begins with /'),
   /** Largest request body, bytes. */
   maxBodyBytes: z.number().int().min(0).max(104_857_600).default(6_291_456),
+  /** Alias whose versions it calls, by their shares. Default: the newest version. */
+  alias: aliasName.optional(),
 });
 
 const timerTrigger = z.strictObject({
@@ -65,6 +74,8 @@ const timerTrigger = z.strictObject({
   missed: z.enum(['skip', 'latest', 'all']).default('latest'),
   /** When a run is due while the one before still runs. */
   overlap: z.enum(['skip', 'queue', 'allow']).default('skip'),
+  /** Alias whose versions it calls, by their shares. Default: the newest version. */
+  alias: aliasName.optional(),
 });
 
 /** What happens to records that a function fails on; shared by streams and queues. */
@@ -109,6 +120,8 @@ const streamTrigger = z.strictObject({
   ...failure,
   /** Results and offsets in one transaction; needs `output`. */
   exactlyOnce: z.boolean().default(false),
+  /** Alias whose versions it calls, by their shares. Default: the newest version. */
+  alias: aliasName.optional(),
 });
 
 const queueTrigger = z.strictObject({
@@ -122,6 +135,8 @@ const queueTrigger = z.strictObject({
   /** Records handled at once. */
   parallel: z.number().int().min(1).max(1_000).default(10),
   ...failure,
+  /** Alias whose versions it calls, by their shares. Default: the newest version. */
+  alias: aliasName.optional(),
 });
 
 const eventTrigger = z.strictObject({
@@ -132,6 +147,8 @@ const eventTrigger = z.strictObject({
   source: z.string().min(1).optional(),
   /** Condition on the event: paths are attributes, `data`, or begin with `data.`; any other is refused. */
   filter: condition.optional(),
+  /** Alias whose versions it calls, by their shares. Default: the newest version. */
+  alias: aliasName.optional(),
 });
 
 export const triggerSchema = z.discriminatedUnion('type', [

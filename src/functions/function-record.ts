@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { FunctionDefinition } from './definition.js';
-import { type AliasWeights, assertAlias, type Deployment, namedVersions } from './function-service.js';
+import { type AliasWeights, aliasesWithout, assertAlias, type Deployment, namedVersions } from './function-service.js';
 
 /** Code by its content: the same code is kept once, whoever uses it. */
 export interface CodeReference {
@@ -74,6 +74,11 @@ export function deployedRecord(
 export function aliasedRecord(before: FunctionRecord, alias: string, weights: AliasWeights): FunctionRecord {
   assertAlias(before.name, alias, weights, Object.keys(before.versions).map(Number));
   return named({ ...before, aliases: { ...before.aliases, [alias]: weights } });
+}
+
+/** The record without an alias. @throws IguanaError `IGU_NOT_FOUND` when it has none of that name */
+export function unaliasedRecord(before: FunctionRecord, alias: string): FunctionRecord {
+  return named({ ...before, aliases: aliasesWithout(before.name, alias, before.aliases) });
 }
 
 /** Leaves out versions that nothing names any more. */

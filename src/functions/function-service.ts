@@ -9,7 +9,7 @@ import { functionLimits } from '../limits.js';
 import { StateReader, StateWriter } from '../state.js';
 import { Autoscaler, type ScaleDecision } from './autoscaler.js';
 import { type UsageRecord, usageRecord } from './billing.js';
-import type { FunctionDefinition } from './definition.js';
+import { aliasName, type FunctionDefinition } from './definition.js';
 import { type FailureDetails, takeLogs } from './failed-logs.js';
 import { FunctionCounters, type FunctionMetrics } from './function-metrics.js';
 import { assertTimeLimit, assertWholeNumber } from './given-numbers.js';
@@ -45,10 +45,8 @@ export interface FunctionVersions {
 /** @throws IguanaError `IGU_USAGE` when the alias looks like a version, a version is not there, or the shares do not add up to 1 */
 export function assertAlias(name: string, alias: string, weights: AliasWeights, versions: readonly number[]): void {
   const refuse = (what: string) => new IguanaError('IGU_USAGE', { what });
-  if (!ALIAS.test(alias))
-    throw refuse(
-      `alias ${JSON.stringify(alias)}: a lower-case letter first, then letters, digits and hyphens, at most 63`,
-    );
+  const named = aliasName.safeParse(alias);
+  if (!named.success) throw refuse(`alias ${JSON.stringify(alias)}: ${named.error.issues[0]!.message}`);
   const shares = Object.values(weights);
   const sum = shares.reduce((total, share) => total + share, 0);
   if (!shares.every((share) => share >= 0))
@@ -60,8 +58,17 @@ export function assertAlias(name: string, alias: string, weights: AliasWeights, 
   }
 }
 
-/** What cannot be taken for a version. */
-const ALIAS = /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/;
+/** The aliases without one of them. @throws IguanaError `IGU_NOT_FOUND` */
+export function aliasesWithout(
+  name: string,
+  alias: string,
+  { [alias]: removed, ...rest }: FunctionVersions['aliases'],
+): FunctionVersions['aliases'] {
+  if (removed) return rest;
+  const known = Object.keys(rest);
+  const fix = known.length > 0 ? `it has ${known.join(', ')}` : 'it has none';
+  throw new IguanaError('IGU_NOT_FOUND', { what: `alias of ${name}`, name: alias, fix });
+}
 
 /** Versions that can be called: the newest and those of aliases. */
 export function namedVersions(newest: number, aliases: FunctionVersions['aliases']): number[] {
@@ -204,6 +211,14 @@ export class FunctionService {
     assertAlias(name, alias, weights, [...entry.versions.keys()]);
     const versions = new Map([...entry.versions].map(([number, { deployment }]) => [number, deployment]));
     const aliases = { ...Object.fromEntries(entry.aliases), [alias]: weights };
+    await this.put(name, { versions, newest: entry.newest.number, aliases });
+  }
+
+  /** Its versions are let go, unless another alias names them. @throws IguanaError `IGU_NOT_FOUND` */
+  async deleteAlias(name: string, alias: string): Promise<void> {
+    const entry = this.entry(name);
+    const aliases = aliasesWithout(name, alias, Object.fromEntries(entry.aliases));
+    const versions = new Map([...entry.versions].map(([number, { deployment }]) => [number, deployment]));
     await this.put(name, { versions, newest: entry.newest.number, aliases });
   }
 

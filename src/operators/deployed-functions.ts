@@ -5,6 +5,7 @@ import {
   deployedRecord,
   type FunctionOrigin,
   type FunctionRecord,
+  unaliasedRecord,
   withoutCode,
 } from '../functions/function-record.js';
 import type { AliasWeights, DeployedFunction, Deployment, FunctionService } from '../functions/function-service.js';
@@ -37,6 +38,8 @@ export interface DeployedFunctions {
   deploy(deployment: Deployment, origin?: FunctionOrigin): Promise<DeployedFunction>;
   delete(name: string): Promise<void>;
   setAlias(name: string, alias: string, weights: AliasWeights): Promise<void>;
+  /** Errors: `IGU_NOT_FOUND` for an alias that is not there. */
+  deleteAlias(name: string, alias: string): Promise<void>;
   setPaused(name: string, paused: boolean): Promise<void>;
   setOptimised(name: string, optimised: boolean): Promise<void>;
   /** As the service has them, but those that are paused without the triggers that start them by themselves. */
@@ -118,6 +121,7 @@ export async function deployedFunctions(options: DeployedFunctionsOptions): Prom
     },
     delete: (name) => change(name, () => undefined),
     setAlias: (name, alias, weights) => change(name, (before) => aliasedRecord(before, alias, weights)),
+    deleteAlias: (name, alias) => change(name, (before) => unaliasedRecord(before, alias)),
     setPaused: (name, paused) => change(name, (before) => (before.paused === paused ? before : { ...before, paused })),
     setOptimised: (name, optimised) =>
       change(name, (before) => (before.optimised === optimised ? before : { ...before, optimised })),

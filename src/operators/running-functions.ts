@@ -11,6 +11,7 @@ import type {
 } from '../functions/function-service.js';
 import type { CloudEvent, FunctionEvent, InvocationResult } from '../functions/invocation.js';
 import type { KeepAliveWindows } from '../functions/keep-alive.js';
+import { qualified } from '../functions/qualified-name.js';
 import type { PeriodBill, UsagePeriod } from '../functions/usage-ledger.js';
 import type { DeployedFunctions } from './deployed-functions.js';
 import type { Usage } from './local-usage.js';
@@ -49,6 +50,7 @@ export interface RunningFunctions {
   /** Makes a new version the one that is called, in all processes of the group. Errors: `IGU_FUNCTION_CODE`, `IGU_CONFIG`, `IGU_LIMIT`. */
   deploy(deployment: Deployment, origin?: FunctionOrigin): Promise<DeployedFunction>;
   delete(name: string): Promise<void>;
+  /** Of `NAME:ALIAS` or `NAME:VERSION` too. */
   invoke(name: string, event: FunctionEvent, options?: InvokeOptions): Promise<InvocationResult>;
   /** A call that is tried until it succeeds (3 times unless it says otherwise), in this process. */
   invokeAsync(name: string, input: unknown, options?: AsyncCallOptions): Promise<{ readonly invocationId: string }>;
@@ -60,6 +62,8 @@ export interface RunningFunctions {
   /** Gives an event to the functions that it starts. */
   publish(event: CloudEvent): Promise<void>;
   setAlias(name: string, alias: string, weights: AliasWeights): Promise<void>;
+  /** Errors: `IGU_NOT_FOUND` for an alias that is not there. */
+  deleteAlias(name: string, alias: string): Promise<void>;
   prewarm(name: string, instances: number): Promise<void>;
   setColdStartOptimization(name: string, enabled: boolean): Promise<void>;
   /** Stops and starts again what its stream, queue, timer and event triggers do. */
@@ -97,6 +101,10 @@ export interface RunningFunctionsParts {
 export function runningFunctions(parts: RunningFunctionsParts): RunningFunctions {
   const { service, deployed, calls, usage, publish, standings, settled } = parts;
   let stopping: Promise<void> | undefined;
+  const invokeQualified: RunningFunctions['invoke'] = async (given, event, how = {}) => {
+    const { name, options } = qualified(given, how);
+    return service.invoke(name, event, options);
+  };
   return {
     list: () => service.list(),
     records: deployed.records,
@@ -104,8 +112,10 @@ export function runningFunctions(parts: RunningFunctionsParts): RunningFunctions
     onChange: (listener) => service.onChange(listener),
     deploy: deployed.deploy,
     delete: deployed.delete,
-    invoke: (name, event, options) => service.invoke(name, event, options),
-    invokeAsync: async (name, input, options = {}) => {
+    invoke: (name, event, options) =>
+      name.includes(':') ? invokeQualified(name, event, options) : service.invoke(name, event, options),
+    invokeAsync: async (given, input, how = {}) => {
+      const { name, options } = qualified(given, how);
       const { id } = calls.invokeAsync(name, { trigger: 'call', input }, options);
       return { invocationId: id };
     },
@@ -114,6 +124,7 @@ export function runningFunctions(parts: RunningFunctionsParts): RunningFunctions
     cancelAsyncCall: (id) => calls.cancel(id),
     publish,
     setAlias: deployed.setAlias,
+    deleteAlias: deployed.deleteAlias,
     prewarm: (name, instances) => service.prewarm(name, instances),
     setColdStartOptimization: deployed.setOptimised,
     pause: (name) => deployed.setPaused(name, true),

@@ -27,6 +27,8 @@ export interface TopicTrigger {
   readonly shared: boolean;
   /** A call is stopped after this, ms. Default: the function's timeout. */
   readonly timeoutMs?: number;
+  /** Default: the newest version. */
+  readonly alias?: string;
   readonly exactlyOnce: boolean;
   readonly deadLetters: string | false;
   readonly to: Pick<FunctionDefinition, 'output' | 'onSuccess' | 'onFailure'>;
@@ -128,11 +130,12 @@ export class TopicPartition implements PartitionReader {
 
   private invoke(records: readonly EventRecord[], attempt: number, signal: AbortSignal): Promise<InvocationResult> {
     const { service, trigger } = this.options;
-    const { name, timeoutMs } = trigger;
+    const { name, timeoutMs, alias } = trigger;
     return service.invoke(name, this.event(records), {
       attempt,
       signal,
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      ...(alias === undefined ? {} : { qualifier: alias }),
     });
   }
 

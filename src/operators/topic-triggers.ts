@@ -55,14 +55,15 @@ export interface TopicTriggers extends TriggerHost {
 /** A trigger that names no topic of its own has this one in its definition; the process's own takes its place. */
 const DEFAULT_DEAD_LETTERS = 'dead-letters';
 
-/** Where what comes of records goes, whatever kind of trigger brought them. */
+/** Which versions are called and where what comes of records goes, whatever kind of trigger brought them. */
 export function placesOf(
   { output, onSuccess, onFailure }: DeployedFunction['definition'],
-  trigger: { readonly deadLetters: string | false },
+  trigger: { readonly deadLetters: string | false; readonly alias?: string | undefined },
   options: Pick<TopicTriggersOptions, 'deadLetters'>,
-): Pick<TopicTrigger, 'to' | 'deadLetters'> {
-  const { deadLetters } = trigger;
+): Pick<TopicTrigger, 'to' | 'deadLetters' | 'alias'> {
+  const { deadLetters, alias } = trigger;
   return {
+    ...defined({ alias }),
     to: defined({ output, onSuccess, onFailure }),
     deadLetters: deadLetters === DEFAULT_DEAD_LETTERS ? options.deadLetters : deadLetters,
   };

@@ -123,13 +123,17 @@ describe('iguana function', () => {
     expect((await iguana('billing', 'greet')).out).toMatch(/cost +0\.0000\d+ USD/);
     expect(await iguana('alias', 'greet', 'live', '1')).toMatchObject({ code: 0, err: '' });
     expect((await iguana('invoke', 'greet', '--input', '2', '--qualifier', 'live')).out).toBe('hidden hello, 2\n');
+    expect((await iguana('invoke', 'greet:live', '--input', '2')).out).toBe('hidden hello, 2\n');
+    expect((await iguana('alias', 'greet', 'old', '1')).code).toBe(0);
+    expect((await iguana('alias', 'greet', 'old', '--delete')).out).toBe('old of greet is removed\n');
+    expect((await iguana('alias', 'greet', 'old', '--delete')).err).toMatch(/no alias of greet named old; it has live/);
     expect((await iguana('pause', 'sum')).out).toBe('sum is paused\n');
     await stop(first.child, 'SIGKILL');
 
     const second = await start();
     expect(second.started.functions!.split(', ').sort()).toEqual(['greet', 'sum']);
     expect((await iguana('invoke', 'sum', '--input', '1')).code).toBe(1);
-    expect(await json('billing', 'greet')).toMatchObject({ invocationCount: 4 });
+    expect(await json('billing', 'greet')).toMatchObject({ invocationCount: 5 });
     expect(second.events.filter(({ what }) => what?.includes('deployed'))).toEqual([]);
 
     // hot reload
@@ -171,6 +175,12 @@ describe('iguana function', () => {
       /^1 IGU_SERVER_UNREACHABLE no Iguana answers at http:\/\/127\.0\.0\.1:1; start one/,
     );
     expect(await wrong('invoke', 'f', '--input', 'hi')).toMatch(/^2 IGU_USAGE the input is no JSON .*'"hi"'/);
+    expect(await wrong('alias', 'f', 'live')).toMatch(/^2 IGU_USAGE give versions, such as 3=0\.9 4=0\.1, or --delete/);
+    expect(await wrong('alias', 'f', 'live', '1', '--delete')).toMatch(/^2 IGU_USAGE versions and --delete: one or/);
+    expect(await wrong('alias', 'f', 'live', '1=0.5', '1=0.5')).toMatch(/^2 .*Version 1 is given twice\./s);
+    expect(await wrong('alias', 'f', '3', '1')).toMatch(
+      /^2 .*An alias is a lower-case letter first.*versions come after/s,
+    );
     expect(await wrong('create', 'f', '--code', at('none.js'))).toMatch(/^1 IGU_FILE_MISSING cannot read .*none\.js/);
     write('f.js', 'export const handle = () => 1;\n');
     expect(await wrong('create', 'F', '--code', at('f.js'))).toMatch(/^2 IGU_USAGE name: lower-case letters/);

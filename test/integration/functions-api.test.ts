@@ -74,6 +74,23 @@ test('a function is deployed, looked at, called, measured, billed and deleted', 
   const called = async (qualifier?: string | number) =>
     ((await ask(page, 'POST', '/double/invoke', { input: 1, qualifier }))[1] as { output: unknown }).output;
   expect([await called(), await called('live'), await called(1)]).toEqual([3, 2, 2]);
+  // as errors write it, escaped or not
+  for (const name of ['double:live', 'double%3Alive', 'double:1'])
+    expect(await ask(page, 'POST', `/${name}/invoke`, { input: 1 })).toMatchObject([200, { output: 2 }]);
+  expect(await ask(page, 'POST', '/double:live/invoke', { input: 1, qualifier: 2 })).toMatchObject([
+    400,
+    { code: 'IGU_USAGE', message: expect.stringMatching(/double:live is called with another qualifier, 2/) },
+  ]);
+  expect(await ask(page, 'DELETE', '/double/aliases/live')).toEqual([200, { function: 'double', deleted: 'live' }]);
+  expect(await ask(page, 'DELETE', '/double/aliases/live')).toMatchObject([
+    404,
+    { code: 'IGU_NOT_FOUND', message: expect.stringMatching(/no alias of double named live; it has none/) },
+  ]);
+  for (const name of ['double:live', 'double:1'])
+    expect(await ask(page, 'POST', `/${name}/invoke`, { input: 1 })).toMatchObject([
+      404,
+      { code: 'IGU_FUNCTION_NOT_FOUND', message: expect.stringContaining(`no function ${name}`) },
+    ]);
 
   expect(await ask(page, 'DELETE', '/double')).toEqual([200, { deleted: 'double' }]);
   expect(await ask(page, 'GET', '/double')).toMatchObject([404, { code: 'IGU_FUNCTION_NOT_FOUND' }]);
@@ -159,7 +176,10 @@ test('what is said wrongly is refused with its place, and changes nothing', asyn
   await refused('POST', '/f/invoke', { input: 1, timeoutMs: -1 }, /timeoutMs/);
   await refused('POST', '/f/prewarm', { instances: 1_000_000 }, /instances/);
   await refused('PUT', '/f/aliases/live', { weights: { one: 1 } }, /weights/);
-  await refused('PUT', '/f/aliases/LIVE', { weights: { 1: 1 } }, /lower-case/);
+  expect(await ask(page, 'PUT', '/f/aliases/3', { weights: { 1: 1 } })).toMatchObject([
+    400,
+    { code: 'IGU_USAGE', message: expect.stringMatching(/^IGU_USAGE alias "3": a lower-case letter first/) },
+  ]);
   expect(await ask(page, 'PUT', '/f/aliases/live', { weights: { 9: 1 } })).toMatchObject([400, { code: 'IGU_USAGE' }]);
   expect(await ask(page, 'GET', '/f/billing?start=yesterday')).toMatchObject([400, { code: 'IGU_HTTP_BODY' }]);
   expect(await ask(page, 'POST', '/f/nothing')).toMatchObject([405, { code: 'IGU_HTTP_METHOD' }]);

@@ -112,6 +112,24 @@ describe('a request', () => {
     expect(zebra).toMatchObject({ name: 'zebra', notServed: [{ code: 'IGU_FUNCTION_ROUTE' }] });
   });
 
+  test('calls the versions of the alias that the trigger names; without it the newest', async () => {
+    const { page, functions } = await start();
+    const triggers = [
+      { type: 'http', path: '/live', alias: 'live' },
+      { type: 'http', path: '/newest' },
+    ];
+    const version = (n: number) => functions.define('f', `export const handle = () => ${n}`, { triggers });
+    await version(1);
+    const missing = await fetch(`${page.url}/functions/live`);
+    expect([missing.status, await missing.json()]).toMatchObject([404, { code: 'IGU_FUNCTION_NOT_FOUND' }]);
+    await functions.setAlias('f', 'live', { 1: 1 });
+    await version(2);
+    const answers = await Promise.all(
+      ['live', 'newest'].map(async (path) => (await fetch(`${page.url}/functions/${path}`)).json()),
+    );
+    expect(answers).toEqual([1, 2]);
+  });
+
   test('has the status of what went wrong, without what the function said of it', async () => {
     const { page, functions } = await start();
     await functions.define(

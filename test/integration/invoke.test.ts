@@ -101,6 +101,33 @@ describe('without Kafka', () => {
     expect(await hanging).toBe('IGU_FUNCTION_CRASHED');
   });
 
+  test('timers and events call the alias that their trigger names', async () => {
+    const functions = await started();
+    const triggers = [
+      { type: 'timer', cron: '* * * * * *', alias: 'live' },
+      { type: 'event', eventType: 'order.*', alias: 'live' },
+      { type: 'event', eventType: 'refund.*' },
+    ];
+    const code = 'export const handle = (event, { version }) => console.log(event.trigger, version);';
+    await functions.deploy(deployment(code));
+    await functions.setAlias('f', 'live', { 1: 1 });
+    await functions.deploy(deployment(code, { triggers }));
+    await functions.settled();
+    const event = { specversion: '1.0', source: 'test' } as const;
+    for (const type of ['order.made', 'refund.made']) await functions.publish({ ...event, id: type, type });
+    const lines = () => new Set(functions.logs('f').map(({ line }) => line));
+    await until('all', () => lines().size === 3);
+    expect([...lines()].toSorted()).toEqual(['info event 1', 'info event 2', 'info timer 1']);
+    expect((await functions.invoke('f:live', call(0))).invocationId).not.toBe('');
+    const { invocationId } = await functions.invokeAsync('f:1', 0);
+    expect(await functions.asyncResult(invocationId)).toMatchObject({ state: 'succeeded' });
+    await functions.deleteAlias('f', 'live');
+    await expect(functions.invoke('f:live', call(0))).rejects.toThrow(/IGU_FUNCTION_NOT_FOUND no function f:live/);
+    await expect(functions.deleteAlias('f', 'live')).rejects.toMatchObject({ code: 'IGU_NOT_FOUND' });
+    expect(Object.keys(functions.records.get('f')!.versions)).toEqual(['2']);
+    errors.length = 0;
+  });
+
   test('a timer and an event start functions; paused ones are not started', async () => {
     const functions = await started();
     const code = 'export const handle = (event) => { console.log(event.trigger); }';

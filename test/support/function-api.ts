@@ -33,6 +33,7 @@ export function testFunctions(): TestFunctions {
     delete: (name) => service.delete(name),
     invoke: (name, event, options) => service.invoke(name, event, options),
     setAlias: (name, alias, weights) => service.setAlias(name, alias, weights),
+    deleteAlias: (name, alias) => service.deleteAlias(name, alias),
     prewarm: (name, instances) => service.prewarm(name, instances),
     pause: (name) => void paused.add(name),
     resume: (name) => void paused.delete(name),

@@ -1,4 +1,5 @@
 import type { Clock } from '../../clock.js';
+import { defined } from '../../defined.js';
 import { IguanaError } from '../../errors.js';
 import { eventLimits } from '../../limits.js';
 import { hash64 } from '../../records.js';
@@ -64,12 +65,13 @@ export function eventTriggers(options: EventOptions): EventTriggers {
   const stopping = new AbortController();
   const running = new Set<Promise<unknown>>();
 
-  const handle = async (name: string, event: CloudEvent, identity: string): Promise<boolean> => {
+  const handle = async (name: string, alias: string | undefined, event: CloudEvent, identity: string) => {
     const invocationId = `event-${name}-${identity}`;
     const startedAt = clock.now();
     const input = { trigger: 'event', event } as const;
     const { signal } = stopping;
-    const outcome = await callWithRetries((attempt) => service.invoke(name, input, { invocationId, attempt, signal }), {
+    const how = { invocationId, signal, ...defined({ qualifier: alias }) };
+    const outcome = await callWithRetries((attempt) => service.invoke(name, input, { ...how, attempt }), {
       name,
       clock,
       attempts,
@@ -84,11 +86,13 @@ export function eventTriggers(options: EventOptions): EventTriggers {
   };
 
   const handleAll = async (event: CloudEvent, identity: string): Promise<Dispatched> => {
-    const started = [
-      ...new Set(triggers.filter(({ trigger }) => startsTrigger(trigger, event)).map(({ name }) => name)),
-    ];
+    // once each: of two triggers that match, as the first one says
+    const aliases = new Map<string, string | undefined>();
+    for (const { name, trigger } of triggers)
+      if (!aliases.has(name) && startsTrigger(trigger, event)) aliases.set(name, trigger.alias);
+    const started = [...aliases.keys()];
     // all are waited for: where one could not deliver, none may be under way when the event comes again
-    const ended = await Promise.allSettled(started.map((name) => handle(name, event, identity)));
+    const ended = await Promise.allSettled(started.map((name) => handle(name, aliases.get(name), event, identity)));
     for (const one of ended) if (one.status === 'rejected') throw one.reason;
     const failed = started.filter((_, i) => (ended[i] as PromiseFulfilledResult<boolean>).value === false);
     return { started, failed, repeated: false };

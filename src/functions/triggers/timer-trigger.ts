@@ -3,6 +3,7 @@
  * process's own, finds what is due since it last looked, and remembers what has ended.
  */
 import type { Clock } from '../../clock.js';
+import { defined } from '../../defined.js';
 import { IguanaError } from '../../errors.js';
 import { timerLimits } from '../../limits.js';
 import { hash64 } from '../../records.js';
@@ -290,7 +291,8 @@ class Timer {
     const invocationId = invocationIdOf(this.key, name, run.at);
     const event = { trigger: 'timer', scheduledTime: new Date(run.at).toISOString() } as const;
     const startedAt = clock.now();
-    const outcome = await callWithRetries((attempt) => service.invoke(name, event, { invocationId, attempt, signal }), {
+    const how = { invocationId, signal, ...defined({ qualifier: this.trigger.alias }) };
+    const outcome = await callWithRetries((attempt) => service.invoke(name, event, { ...how, attempt }), {
       name,
       clock,
       attempts,
