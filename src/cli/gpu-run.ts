@@ -18,8 +18,8 @@ const GRACE_MS = 10_000;
 /**
  * Runs a command on the GPUs that it was given: renews the lease while it runs and passes signals on.
  * @param onLost what becomes of it when the lease is lost
- * @returns its exit status, 128 and the signal's number when one ended it; never 0 when it was stopped for its lease
- * @throws IguanaError `IGU_USAGE` when it cannot be started
+ * @returns its exit status, 128 and the signal's number when one ended it; never 0 when it was stopped for its lease; as of a shell 127 when there is no such command, 126 when it cannot be
+ * started, which is told
  */
 export async function runOnGpus(
   options: ServerOptions,
@@ -39,10 +39,19 @@ export async function runOnGpus(
     return await supervise(options, allocation, command, child, onLost);
   } catch (cause) {
     if (child?.pid !== undefined) throw cause;
-    throw new IguanaError('IGU_USAGE', { what: `${command} cannot be started: ${messageOf(cause)}` }, { cause });
+    return notStarted(command, cause);
   } finally {
     passOn.end();
   }
+}
+
+function notStarted(command: string, cause: unknown): number {
+  const { code } = cause as NodeJS.ErrnoException;
+  const isMissing = code === 'ENOENT' || command === '';
+  const why = isMissing ? 'it is not found' : code === 'EACCES' ? 'it may not be run' : messageOf(cause);
+  const path = `${command || "''"} as a command: ${why}`;
+  process.stderr.write(`${messageOf(new IguanaError('IGU_FILE_MISSING', { path }, { cause }))}\n`);
+  return isMissing ? 127 : 126;
 }
 
 async function supervise(

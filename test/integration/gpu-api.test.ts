@@ -270,7 +270,10 @@ test('bodies that are no JSON or too large, methods and paths that are not there
   const form = await post('instance=a', 'application/x-www-form-urlencoded');
   expect([form.status, await form.json()]).toMatchObject([400, { code: 'IGU_HTTP_BODY' }]);
   const large = await post(JSON.stringify({ instance: 'a'.repeat(httpLimits.maxApiBytes) }), 'application/json');
-  expect([large.status, await large.json()]).toMatchObject([413, { code: 'IGU_HTTP_TOO_LARGE' }]);
+  expect([large.status, await large.json()]).toMatchObject([
+    413,
+    { code: 'IGU_HTTP_TOO_LARGE', fix: expect.stringMatching(/^send less; of an HTTP trigger/) },
+  ]);
 
   const allowed: [method: string, path: string, allow: string][] = [
     ['POST', '/nodes', 'GET, HEAD'],

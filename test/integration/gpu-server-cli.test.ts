@@ -192,9 +192,14 @@ describe('iguana gpu against a running Iguana', () => {
     expect(await wrong('allocate', 'x'.repeat(300))).toMatch(/^[12] IGU_\w+ .*instance/);
     expect(await wrong('allocate', 'x', '--token', 'other')).toMatch(/^1 IGU_HTTP_TOKEN/);
     expect(await wrong('allocate', 'x', '--node', 'a', '--', '/no/such/program')).toMatch(
-      /^2 x has 1 GPU of a .*\nIGU_USAGE \/no\/such\/program cannot be started/,
+      /^127 x has 1 GPU of a .*\nIGU_FILE_MISSING cannot read \/no\/such\/program as a command: it is not found; check the path/,
     );
-    expect(await wrong('allocate', 'x', '--node', 'a', '--', '')).toMatch(/^2 x has .*\nIGU_USAGE .*cannot be started/);
+    expect(await wrong('allocate', 'x', '--', '')).toMatch(
+      /^127 x has .*\nIGU_FILE_MISSING .*'' as a command: it is not found/,
+    );
+    const text = path.join(folder, 'text');
+    writeFileSync(text, 'no program');
+    expect(await wrong('allocate', 'x', '--', text)).toMatch(/^126 x has .*\nIGU_FILE_MISSING .*: it may not be run/);
     expect(holders()).toEqual([]);
     const without = await startDashboard({ model: new LiveModel(), port: 0 });
     url = without.url;
