@@ -20,6 +20,7 @@ import {
   placeMig,
   type RefusalCode,
   standingOf,
+  type TriedGang,
   type Verdict,
 } from './allocator-rules.js';
 import { DemandCounts } from './demand-counts.js';
@@ -111,7 +112,7 @@ interface Refusals {
   /** GPUs that would do, each alone. */
   readonly fits: number;
   /** In words, as it was then. Cost: O(GPUs). */
-  readonly tell: () => GpuRefusal[];
+  readonly tell: (tried?: TriedGang) => GpuRefusal[];
 }
 
 interface Shape {
@@ -306,7 +307,7 @@ export class AllocatorCluster {
       }
       return distinctOf(group);
     });
-    const refusals: Refusals = { counts, fits, tell: () => tellOf(there, request, most).gpus };
+    const refusals: Refusals = { counts, fits, tell: (tried) => tellOf(there, request, most, tried).gpus };
     shape.nothing = { version: this.version, most, refusals };
     return refusals;
   }
@@ -559,6 +560,7 @@ function tellOf(
   groups: readonly (readonly Several<Place>[])[],
   request: GpuRequest,
   most = Number.POSITIVE_INFINITY,
+  tried?: TriedGang,
 ): { fits: string[]; gpus: GpuRefusal[] } {
   const fits: string[] = [];
   const gpus: GpuRefusal[] = [];
@@ -571,9 +573,10 @@ function tellOf(
         for (const { id } of alike) fits.push(id);
         continue;
       }
-      const { code, what } = verdict;
+      const { code } = verdict;
+      const what = verdict.whatTo(tried);
       for (const place of alike) {
-        const own = place === alike[0] || !personal.has(code) ? what : toldOf(judgeNow(request, place), what);
+        const own = place === alike[0] || !personal.has(code) ? what : toldOf(judgeNow(request, place), what, tried);
         gpus.push({ node: place.node, gpuId: place.id, code, what: own });
       }
     }
@@ -584,8 +587,8 @@ function tellOf(
 /** Reasons that name who or what it is on each GPU. */
 const personal: ReadonlySet<RefusalCode> = new Set(['held', 'foreign-process', 'health']);
 
-function toldOf(verdict: Verdict, otherwise: string): string {
-  return 'what' in verdict ? verdict.what : otherwise;
+function toldOf(verdict: Verdict, otherwise: string, tried: TriedGang | undefined): string {
+  return 'offer' in verdict ? otherwise : verdict.whatTo(tried);
 }
 
 function kindOf(gpu: Gpu, sharing: GpuSharing): string {

@@ -92,12 +92,23 @@ export interface GpuOffer {
 class Refused {
   constructor(
     readonly code: RefusalCode,
-    private readonly say: () => string,
+    private readonly say: (tried?: TriedGang) => string,
   ) {}
 
   get what(): string {
     return this.say();
   }
+
+  /** The same, where members of a gang that is being tried hold something until it fails. */
+  whatTo(tried: TriedGang | undefined): string {
+    return this.say(tried);
+  }
+}
+
+/** A gang that gets all or nothing, with the records of its members so far. */
+export interface TriedGang {
+  readonly gang: string;
+  readonly records: ReadonlySet<string>;
 }
 
 export type Verdict = { readonly offer: GpuOffer } | Refused;
@@ -610,10 +621,13 @@ function holdersBut(holders: readonly GpuHolder[], mode: SharingMode): readonly 
 }
 
 function heldBy(holders: readonly GpuHolder[]): Refused {
-  return no('held', () => {
-    const [first, ...more] = holders;
-    const names = more.length === 0 ? nameOf(first!) : [...new Set(holders.map(nameOf))].sort().join(', ');
-    return `it is held by ${names}`;
+  return no('held', (tried) => {
+    const others = holders.filter(({ record }) => !tried?.records.has(record.id));
+    const needed = others.length < holders.length ? `needed by another member of gang ${tried!.gang}` : undefined;
+    if (others.length === 0) return `it is ${needed}`;
+    const [first, ...more] = others;
+    const names = more.length === 0 ? nameOf(first!) : [...new Set(others.map(nameOf))].sort().join(', ');
+    return `it is held by ${names}${needed ? ` and ${needed}` : ''}`;
   });
 }
 
@@ -635,6 +649,6 @@ function sum(holders: readonly GpuHolder[], of: (holding: GpuHolding) => number)
   return total;
 }
 
-function no(code: RefusalCode, say: () => string): Refused {
+function no(code: RefusalCode, say: (tried?: TriedGang) => string): Refused {
   return new Refused(code, say);
 }

@@ -15,6 +15,7 @@ import {
   judge,
   matchesModel,
   stepsOf,
+  type TriedGang,
   wantsWhole,
 } from './allocator-rules.js';
 import {
@@ -112,6 +113,7 @@ export class GpuAllocator {
   readonly ledger: Ledger;
   private readonly cluster: AllocatorCluster;
   private attempt: Attempted | undefined;
+  private tried: (TriedGang & { readonly records: Set<string> }) | undefined;
 
   constructor(private readonly options: AllocatorOptions) {
     this.ledger = options.ledger ?? new Ledger();
@@ -206,17 +208,25 @@ export class GpuAllocator {
     let denied: GpuDenial | undefined;
     // The hardest to place first.
     const order = [...members].sort((a, b) => size(b.request) - size(a.request));
-    this.atomically(() => {
-      for (const member of order) {
-        const answer = this.grant(member.instance, member.request, gang);
-        if (!answer.granted) {
-          denied = denialOf(answer.reason, `${member.instance} of gang ${gang}: ${answer.what}`, () => answer.gpus);
-          return false;
+    const tried = { gang, records: new Set<string>() };
+    this.tried = tried;
+    try {
+      this.atomically(() => {
+        for (const member of order) {
+          const before = this.ledger.sequence;
+          const answer = this.grant(member.instance, member.request, gang);
+          if (!answer.granted) {
+            denied = denialOf(answer.reason, `${member.instance} of gang ${gang}: ${answer.what}`, () => answer.gpus);
+            return false;
+          }
+          answers.set(member, answer);
+          if (this.ledger.sequence > before) tried.records.add(answer.allocation.id);
         }
-        answers.set(member, answer);
-      }
-      return true;
-    });
+        return true;
+      });
+    } finally {
+      this.tried = undefined;
+    }
     return denied ?? members.map((member) => answers.get(member)!);
   }
 
@@ -424,7 +434,8 @@ export class GpuAllocator {
       fits > 0
         ? `no node has ${request.gpuCount ?? 1} like GPUs that will do (${fits} will, alone)`
         : `none of ${size} GPUs will do: ${told.join(', ')}`;
-    return denialOf('gpus', what, tell);
+    const { tried } = this;
+    return denialOf('gpus', what, () => tell(tried));
   }
 
   private fromReservation(

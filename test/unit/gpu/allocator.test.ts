@@ -637,6 +637,35 @@ describe('gangs and priorities', () => {
     expect(events.map(({ record }) => record?.kind === 'allocation' && record.gang)).toEqual(['g', 'g', 'g']);
   });
 
+  test('a refusal does not say that a member holds what it was never given', () => {
+    const { allocator } = allocatorOf([gpuOf('GPU-1'), gpuOf('GPU-2'), gpuOf('GPU-3')]);
+    const stranger = granted(allocator.allocate('stranger', {}));
+    granted(allocator.allocate('sharer', { computeShare: 0.1 }));
+    const own = allocator.allocateGang('g', [{ instance: 'r0', request: {} }]);
+    expect('granted' in own).toBe(false);
+    const denied = allocator.allocateGang('g', [
+      { instance: 'r0', request: {} },
+      { instance: 'r1', request: { computeShare: 0.9 } },
+      { instance: 'r2', request: { exclusive: true, computeShare: 0.5 } },
+    ]) as GpuDenial;
+    allocator.release(stranger.allocation.id);
+    expect(denied).toMatchObject({ granted: false, what: expect.stringContaining('gang g') });
+    const words = denied.gpus.map(({ what }) => what).sort();
+    expect(words).toEqual([
+      'it is held by r0',
+      'it is held by sharer and needed by another member of gang g',
+      'it is held by stranger',
+    ]);
+    const alone = allocatorOf([gpuOf('GPU-1')]).allocator;
+    const two = ['r1', 'r2'].map((instance) => ({ instance, request: {} }));
+    expect(alone.allocateGang('g', two)).toMatchObject({
+      gpus: [{ what: 'it is needed by another member of gang g' }],
+    });
+    expect(() => alone.allocateGang('g', [two[0]!, { instance: 'bad', request: { gpuCount: -1 } }])).toThrow();
+    granted(alone.allocate('r1', {}));
+    expect(alone.allocate('w', {})).toMatchObject({ gpus: [{ what: 'it is held by r1' }] });
+  });
+
   test('the least is lost, and nothing when it would not help', () => {
     const { allocator, clock, events } = allocatorOf([gpuOf('GPU-1'), gpuOf('GPU-2'), gpuOf('GPU-3')]);
     granted(allocator.allocate('old', { priority: 1 }));
