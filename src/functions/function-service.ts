@@ -305,7 +305,7 @@ export class FunctionService {
       // it goes on in its instance, and so does its log
       if (code === 'IGU_FUNCTION_CANCELLED' && begunAt !== undefined)
         takeLogs(context, (lines) => this.log(entry, invocationId, lines));
-      this.log(entry, invocationId, [...(cause?.logs ?? []), `error ${messageOf(error)}`]);
+      this.log(entry, invocationId, [...(cause?.logs ?? []), `error ${messageOf(error)}${thrownAt(cause)}`]);
       // what never ran is not billed, nor what another call's end interrupted; what failed or was stopped is, for the time it took
       if (begunAt !== undefined && code !== 'IGU_FUNCTION_INTERRUPTED') {
         const durationMs = cause?.durationMs ?? performance.now() - begunAt;
@@ -569,6 +569,11 @@ export class FunctionService {
 function described(name: string, { newest, aliases }: Pick<Entry, 'newest' | 'aliases'>): DeployedFunction {
   const { number: version, deployment } = newest;
   return { name, version, definition: deployment.definition, aliases: Object.fromEntries(aliases) };
+}
+
+/** The lines of a stack, for the log alone: who called is told the message. */
+function thrownAt({ stack, logs }: FailureDetails = {}): string {
+  return logs && stack?.includes('\n    at ') ? `\n${stack.slice(0, functionLimits.maxLogLine)}` : '';
 }
 
 function scalerOptions({ concurrency, scaling }: FunctionDefinition) {

@@ -18,6 +18,7 @@ import {
   ringJournal,
   sendingJournal,
 } from './call-log.js';
+import { importMessage, loadProblem } from './load-problem.js';
 import type { AnswerHead, FromWorker, ThrownError, ToWorker, WorkerReply } from './protocol.js';
 import { shortened } from './short-stacks.js';
 
@@ -25,6 +26,9 @@ type Handler = (event: FunctionEvent, context: GivenContext) => unknown;
 
 /** As the number of a call: code that is loaded. */
 const NO_CALL = -1;
+
+/** Of an error, told with it. */
+const MAX_CAUSES = 3;
 
 /** How old what is said of the heap may be, after calls that took less. */
 const HEAP_EVERY_MS = 1;
@@ -43,10 +47,14 @@ function emptied(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return env;
 }
 
-/** The same text is the same module, with the same variables: instances that share a worker are told apart by what the engine takes for a part of the address. */
-function imported(code: string, instance: number | undefined): Promise<Record<string, unknown>> {
+/**
+ * The same text is the same module, with the same variables: instances that share a worker are told apart by what the engine takes for a part of the address.
+ * @param name stands in stacks in place of the address, which is all of the text
+ */
+function imported(code: string, name: string, instance: number | undefined): Promise<Record<string, unknown>> {
   const part = instance === undefined ? '' : `#${instance}`;
-  return import(`data:text/javascript;charset=utf-8,${encodeURIComponent(code)}${part}`);
+  const named = encodeURIComponent(`${code}\n//# sourceURL=${name}`);
+  return import(`data:text/javascript;charset=utf-8,${named}${part}`);
 }
 
 type Post = (messages: readonly FromWorker[], moved?: readonly ArrayBuffer[]) => void;
@@ -82,22 +90,24 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
     post([message], moved);
   }
 
-  async function load({ code, handler: name, env, logs }: Extract<ToWorker, { type: 'load' }>): Promise<void> {
+  async function load({ name, code, handler: wanted, env, logs }: Extract<ToWorker, { type: 'load' }>): Promise<void> {
     const started = performance.now();
     const sendLines = (id: number, lines: readonly string[]) => post([{ type: 'lines', id, lines }]);
     journal = logs ? ringJournal(logs, sendLines) : sendingJournal(sendLines);
     Object.assign(resident?.env ?? emptied(process.env), env);
     try {
-      const module = await inLog(new CallLog(resident, NO_CALL, undefined), () => imported(code, resident?.number));
-      const exported = module[name];
+      const made = new CallLog(resident, NO_CALL, undefined);
+      const module = await inLog(made, () => imported(code, name, resident?.number));
+      const exported = module[wanted];
       if (typeof exported !== 'function') {
-        const names = Object.keys(module).join(', ');
-        throw new Error(`it exports no function ${name}${names ? `, but ${names}` : ''}`);
+        send({ type: 'load-failed', what: noHandler(wanted, module), unplaced: false });
+        return;
       }
       handler = exported as Handler;
       send({ type: 'loaded', ms: performance.now() - started });
     } catch (error) {
-      send({ type: 'load-failed', what: described(error).message });
+      const { what, unplaced } = loadProblem(error, name, code, described(error));
+      send({ type: 'load-failed', what, unplaced });
     }
   }
 
@@ -215,6 +225,16 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
   return receive;
 }
 
+function noHandler(name: string, module: Readonly<Record<string, unknown>>): string {
+  const exported = module[name];
+  if (Object.hasOwn(module, name)) {
+    const kind = exported === null ? 'null' : typeof exported;
+    return `its export ${name} is no function, but ${kind === 'object' ? 'an object' : kind}`;
+  }
+  const names = Object.keys(module).join(', ');
+  return `it exports no function ${name}${names ? `, but ${names}` : ''}`;
+}
+
 /** The number of a context's call. */
 const CALL = Symbol('call');
 
@@ -307,12 +327,21 @@ export function described(error: unknown): ThrownError {
   try {
     const { maxLogLine, maxLogCharacters } = functionLimits;
     if (!(error instanceof Error)) return { message: inspect(error, { depth: 2 }).slice(0, maxLogLine), stack: '' };
-    return {
-      message: shortened(String(error.message)).slice(0, maxLogLine),
-      stack: shortened(String(error.stack ?? '')).slice(0, maxLogCharacters),
-    };
+    const refused = importMessage(error);
+    const message = refused ?? shortened(String(error.message));
+    // Node's own words have all of the code in them
+    const stack = refused ? shortened(String(error.stack).replace(error.message, () => refused)) : stackOf(error);
+    return { message: message.slice(0, maxLogLine), stack: stack.slice(0, maxLogCharacters) };
   } catch {
     // it threw when it was looked at
     return { message: 'it threw what cannot be described', stack: '' };
   }
+}
+
+/** With those of its causes. */
+function stackOf(error: Error): string {
+  const stacks: string[] = [];
+  for (let one: unknown = error; one instanceof Error && stacks.length <= MAX_CAUSES; one = one.cause)
+    stacks.push(shortened(String(one.stack ?? '')));
+  return stacks.join('\ncaused by ');
 }

@@ -13,10 +13,12 @@ import { AbortListener } from '../abort-listeners.js';
 import { tellLogs, withLogs } from '../failed-logs.js';
 import type { AnswerSink, FunctionEvent, FunctionInstance, InstanceReply, InvocationContext } from '../invocation.js';
 import { MessageBatch } from '../message-batch.js';
+import type { LoadProblem } from './load-problem.js';
 import { linesIn, sharedLogMemory } from './log-ring.js';
 import type { FromWorker, ThrownError, ToWorker, WorkerReply } from './protocol.js';
 import { shortened } from './short-stacks.js';
 import { Slots } from './slots.js';
+import { syntaxPlace } from './typescript.js';
 
 /** A worker thread or a child process that runs `javascript-worker`, or a place in a thread that others share. */
 export interface Host {
@@ -86,6 +88,8 @@ export class JavaScriptInstance implements FunctionInstance {
   private readonly waiting = new Slots<Waiting>();
   private heap = 0;
   private name = 'a function';
+  /** Of the module that is loaded. */
+  private text = '';
   private ended: IguanaError | undefined;
   private onLoad: { resolve: (ms: number) => void; reject: (error: Error) => void } | undefined;
   private onStart: (() => void) | undefined;
@@ -138,6 +142,7 @@ export class JavaScriptInstance implements FunctionInstance {
   /** @returns ms the code took to load. @throws IguanaError `IGU_FUNCTION_CODE` */
   load(code: JavaScriptCode): Promise<number> {
     this.name = code.name;
+    this.text = code.code;
     const { maxInitMs } = this.host;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -150,6 +155,7 @@ export class JavaScriptInstance implements FunctionInstance {
       this.loading = true;
       const loaded = (): void => {
         this.loading = false;
+        this.text = '';
         clearTimeout(timer);
       };
       this.onLoad = {
@@ -282,7 +288,7 @@ export class JavaScriptInstance implements FunctionInstance {
     else if (message.type === 'crashed') this.end(this.thrownError(message.error));
     else if (message.type === 'started') this.onStart?.();
     else if (message.type === 'loaded') this.onLoad?.resolve(message.ms);
-    else if (message.type === 'load-failed') this.onLoad?.reject(this.codeError(message.what));
+    else if (message.type === 'load-failed') void this.notLoaded(message);
     else if (message.type === 'begin') this.answer(message.id, (answer) => answer.begin(message.head));
     else if (message.type === 'piece') {
       const { id, bytes } = message;
@@ -291,6 +297,11 @@ export class JavaScriptInstance implements FunctionInstance {
         if (this.waiting.get(id)) this.host.send({ type: 'more', id, bytes: bytes.byteLength });
       });
     }
+  }
+
+  private async notLoaded({ what, unplaced }: LoadProblem): Promise<void> {
+    const place = unplaced ? await syntaxPlace(this.name, this.text) : undefined;
+    this.onLoad?.reject(this.codeError(place ? `${what} (${place})` : what));
   }
 
   private keep(id: number, lines: readonly string[]): void {
@@ -431,7 +442,7 @@ export class JavaScriptInstance implements FunctionInstance {
   /** Nothing caught what it threw. */
   private thrownError({ message, stack }: ThrownError): IguanaError {
     const what = shortened(message);
-    return this.crashError(what, Object.assign(new Error(what), { stack: shortened(stack) }));
+    return this.crashError(what, Object.assign(new Error(what), { stack: shortened(stack), logs: NO_LOGS }));
   }
 
   private interruptedError(what: string): IguanaError {

@@ -1,4 +1,5 @@
 import type { FunctionEvent, InvocationContext } from '../invocation.js';
+import type { LoadProblem } from './load-problem.js';
 
 /** What the host says to a worker that runs functions. */
 export type ToWorker =
@@ -36,7 +37,7 @@ export type FromWorker =
   | ShortReply
   | { readonly type: 'started' }
   | { readonly type: 'loaded'; readonly ms: number }
-  | { readonly type: 'load-failed'; readonly what: string }
+  | ({ readonly type: 'load-failed' } & LoadProblem)
   /** Log lines of a call under way; its reply has those that follow. */
   | { readonly type: 'lines'; readonly id: number; readonly lines: readonly string[] }
   /** Of a process: nothing caught this, and it ends. */

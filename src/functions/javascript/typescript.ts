@@ -22,6 +22,18 @@ export async function javascriptOf(name: string, source: string): Promise<string
   }
 }
 
+/** Where JavaScript cannot be parsed, as `name:line:column`; undefined where only the engine finds it wrong. */
+export async function syntaxPlace(name: string, source: string): Promise<string | undefined> {
+  const { transformSync } = await import('@swc/wasm-typescript');
+  try {
+    transformSync(source, { mode: 'strip-only', module: true, filename: `${name}.js` });
+    return undefined;
+  } catch (error) {
+    const { startLine, startColumn } = error as SyntaxProblem;
+    return startLine === undefined ? undefined : `${name}:${startLine}:${(startColumn ?? 0) + 1}`;
+  }
+}
+
 /** What the compiler throws is no Error. */
 interface SyntaxProblem {
   readonly message?: string;

@@ -96,7 +96,7 @@ describe('functions', () => {
     });
     expect(functions.logs('f').map(({ line }) => line)).toEqual([
       'info trying',
-      'error IGU_FUNCTION_FAILED f failed: no; see its logs with `iguana function logs`',
+      'error IGU_FUNCTION_FAILED f failed: no; see its logs with `iguana function logs`\nError: no\n    at handle (f:1:77)',
       'info trying',
       expect.stringMatching(/^error IGU_FUNCTION_TIMEOUT/),
     ]);

@@ -156,6 +156,44 @@ describe.each(['thread', 'process'] as const)('a JavaScript instance in a %s', (
     expect(lines).toEqual(['info begins', 'info cleans up']);
   });
 
+  test('that throws tells where in the function, and nothing of what runs it', async () => {
+    const code = `// ${'x'.repeat(200)}
+      function deep() { throw new TypeError('bad', { cause: new Error('inner') }); }
+      export const handle = async ({ input }) => {
+        if (input) await import('./later.mjs');
+        await null;
+        console.error('saw', new Error('noted'));
+        deep();
+      };`;
+    const instance = await instanceOf(code, { isolation });
+    const { cause, message } = await call(instance, 0).catch((error) => error);
+    expect(message).not.toContain('deep');
+    expect(cause.stack).toBe(
+      'TypeError: bad\n    at deep (f:2:31)\n    at handle (f:7:9)\ncaused by Error: inner\n    at deep (f:2:61)\n    at handle (f:7:9)',
+    );
+    expect(cause.logs).toEqual(['error saw Error: noted\n    at handle (f:6:30)']);
+    const later = await call(instance, 1).catch((error) => error);
+    expect(later.message).toContain('f failed: it imports "./later.mjs": a function is one file');
+    expect(later.cause.stack).toMatch(/^TypeError.*it imports ".\/later.mjs": [^\n]*\n {4}at handle \(f:4:\d+\)$/);
+  });
+
+  test.each([
+    ['const a = 1;\nexport const handle = () => {\n  if (', 'Unexpected end of input (f:3:7)'],
+    ["import { x } from 'node:fs';", "does not provide an export named 'x' (f:1:10)"],
+    ['let a = 1;\nthrow new Error("top");', 'loaded: top (f:2:7)'],
+    ["let a;\nimport u from './util.mjs';", 'it imports "./util.mjs": a function is one file, so what it imports'],
+    ["let a;\nimport u from './util.mjs';", 'bundled into it (f:2:15)'],
+    ["import 'pkg';", 'it imports "pkg"'],
+    ['export const handle = 5', 'its export handle is no function, but number'],
+    ['export const handle = null', 'its export handle is no function, but null'],
+    ['export const handel = 5', 'it exports no function handle, but handel'],
+  ])('that cannot be loaded says where: %j', async (code, what) => {
+    await expect(instanceOf(code, { isolation })).rejects.toMatchObject({
+      code: 'IGU_FUNCTION_CODE',
+      message: expect.stringContaining(what),
+    });
+  });
+
   test('is stopped when it does not give way', async () => {
     const instance = await instanceOf('export function handle() { for (;;); }', { isolation });
     const before = performance.now();
