@@ -5,6 +5,7 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import type { FunctionDefinition } from '../functions/definition.js';
+import { importProblem } from '../functions/javascript/load-problem.js';
 import { isTypeScript, javascriptOf } from '../functions/javascript/typescript.js';
 import { readConfig } from './config.js';
 import { functionFilesIn, readFunctionFile } from './function-files.js';
@@ -76,7 +77,7 @@ async function wasmProblem(code: Uint8Array): Promise<string | undefined> {
   }
 }
 
-/** What keeps a module from being parsed, with its line; Node itself says it. */
+/** What keeps a module from being parsed or linked, with its line; Node itself says it. */
 async function syntaxProblem(definition: FunctionDefinition, text: string): Promise<string | undefined> {
   const code = isTypeScript(definition) ? await javascriptOf(definition.name, text) : text;
   const folder = mkdtempSync(path.join(os.tmpdir(), 'iguana-lint-'));
@@ -84,7 +85,7 @@ async function syntaxProblem(definition: FunctionDefinition, text: string): Prom
     const module = path.join(folder, 'module.mjs');
     writeFileSync(module, code);
     const { status, stderr } = spawnSync(process.execPath, ['--check', module], { encoding: 'utf8' });
-    if (status === 0) return undefined;
+    if (status === 0) return await importProblem(code, text);
     const line = /module\.mjs:(\d+)/.exec(stderr)?.[1];
     const what = /^\w*Error: .*$/m.exec(stderr)?.[0] ?? 'it cannot be parsed';
     return line === undefined ? what : `line ${line}: ${what}`;

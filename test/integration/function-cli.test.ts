@@ -127,6 +127,26 @@ describe('iguana function', () => {
     expect((await iguana('alias', 'greet', 'old', '1')).code).toBe(0);
     expect((await iguana('alias', 'greet', 'old', '--delete')).out).toBe('old of greet is removed\n');
     expect((await iguana('alias', 'greet', 'old', '--delete')).err).toMatch(/no alias of greet named old; it has live/);
+    const lines = "console.warn('saw', input); if (input > 1) throw new Error('too much'); console.log('well');";
+    write('talks.js', `export const handle = ({ input }) => { ${lines} return input; };\n`);
+    expect((await iguana('create', 'talks', '--code', at('talks.js'))).code).toBe(0);
+    const failed = await iguana('invoke', 'talks', '--input', '2');
+    expect(failed).toMatchObject({ code: 1, out: '' });
+    expect(failed.err).toMatch(/^warn saw 2\nIGU_FUNCTION_FAILED talks failed: too much; .*\n$/);
+    const { invocationId } = await json('invoke', 'talks', '--input', '1');
+    const logged = await iguana('logs', 'talks', '--call', invocationId.slice(0, 8), '--json');
+    expect(logged.out.split('\n').flatMap((line) => (line ? [JSON.parse(line)] : []))).toEqual([
+      { at: expect.any(Number), invocationId, level: 'warn', line: 'warn saw 1' },
+      { at: expect.any(Number), invocationId, level: 'info', line: 'info well' },
+    ]);
+    expect((await iguana('logs', 'talks', '--call', invocationId)).out).toMatch(
+      new RegExp(`^[^ ]+ ${invocationId.slice(0, 8)} saw 1\n[^ ]+ ${invocationId.slice(0, 8)} well\n$`),
+    );
+    expect(await iguana('logs', 'talks', '--call', 'none')).toMatchObject({
+      ...{ code: 1, out: '' },
+      err: expect.stringMatching(/^IGU_NOT_FOUND no call of talks with a line in its log named none; /),
+    });
+    expect((await iguana('delete', 'talks')).code).toBe(0);
     expect((await iguana('pause', 'sum')).out).toBe('sum is paused\n');
     await stop(first.child, 'SIGKILL');
 
@@ -194,17 +214,20 @@ describe('iguana function', () => {
   }, 60_000);
 
   test('lint tells every mistake with its place, and runs nothing', async () => {
-    write('linted/good.ts', 'export const handle = (x: number): number => x;\n');
+    write('linted/good.ts', 'process.exit(9);\nexport const handle = (x: number): number => x;\n');
     write('linted/good.yaml', 'name: good\nruntime: javascript\ncode: { file: good.ts }\n');
     write('linted/bad.js', 'export const handle = () => 1;\nexport const = 2;\n');
     write('linted/bad.yaml', 'name: bad\nruntime: javascript\ncode: { file: bad.js }\n');
+    write('linted/imports.ts', "type A = 1;\nimport { u } from './util.js';\nexport const handle = () => u as A;\n");
+    write('linted/imports.yaml', 'name: imports\nruntime: javascript\ncode: { file: imports.ts }\n');
     write('linted/typo.yaml', 'name: typo\nruntime: javascript\ncode: { inline: x }\nmemory: 3\n');
     const { code, out } = await iguana('lint', at('linted'));
     expect(code).toBe(1);
     const lines = out.trim().split('\n');
     expect(lines[0]).toMatch(/^no {2}.*linted\/bad\.js: line 2: SyntaxError: Unexpected token/);
     expect(lines[1]).toMatch(/^ok {2}.*linted\/good\.yaml: good, 0 triggers$/);
-    expect(lines[2]).toMatch(/^no {2}IGU_CONFIG .*linted\/typo\.yaml:4:9: memory: /);
-    expect(lines[3]).toBe('3 read, 2 wrong');
+    expect(lines[2]).toMatch(/^no {2}.*linted\/imports\.ts: line 2: it imports ".\/util\.js": a function is one file/);
+    expect(lines[3]).toMatch(/^no {2}IGU_CONFIG .*linted\/typo\.yaml:4:9: memory: /);
+    expect(lines[4]).toBe('4 read, 3 wrong');
   }, 60_000);
 });

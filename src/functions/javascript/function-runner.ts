@@ -18,7 +18,7 @@ import {
   ringJournal,
   sendingJournal,
 } from './call-log.js';
-import { importMessage, loadProblem } from './load-problem.js';
+import { importMessage, loadProblem, moduleAddress } from './load-problem.js';
 import type { AnswerHead, FromWorker, ThrownError, ToWorker, WorkerReply } from './protocol.js';
 import { shortened } from './short-stacks.js';
 
@@ -53,8 +53,7 @@ function emptied(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
  */
 function imported(code: string, name: string, instance: number | undefined): Promise<Record<string, unknown>> {
   const part = instance === undefined ? '' : `#${instance}`;
-  const named = encodeURIComponent(`${code}\n//# sourceURL=${name}`);
-  return import(`data:text/javascript;charset=utf-8,${named}${part}`);
+  return import(moduleAddress(`${code}\n//# sourceURL=${name}`, part));
 }
 
 type Post = (messages: readonly FromWorker[], moved?: readonly ArrayBuffer[]) => void;

@@ -27,6 +27,30 @@ export function importMessage(error: unknown): string | undefined {
   return specifier === undefined ? undefined : `it imports ${JSON.stringify(specifier)}: ${ALONE}`;
 }
 
+/** No module has this address: with an import of it, code is linked and never run. */
+const NEVER = 'iguana-never-runs:';
+
+/**
+ * What code imports that a function cannot have, with its line; undefined when there is nothing. The code is not run.
+ * @param source that the code was made of, where the line is looked for
+ */
+export async function importProblem(code: string, source: string): Promise<string | undefined> {
+  try {
+    await import(moduleAddress(`${code}\nimport '${NEVER}';`));
+  } catch (error) {
+    const what = importMessage(error);
+    if (what === undefined) return undefined;
+    const line = importPlace(source, importedSpecifier(error)!, '')?.split(':')[1];
+    return line === undefined ? what : `line ${line}: ${what}`;
+  }
+  return undefined;
+}
+
+/** @param part told apart from others with the same text */
+export function moduleAddress(code: string, part = ''): string {
+  return `data:text/javascript;charset=utf-8,${encodeURIComponent(code)}${part}`;
+}
+
 function importedSpecifier(error: unknown): string | undefined {
   if (!(error instanceof Error) || (error as NodeJS.ErrnoException).code !== 'ERR_UNSUPPORTED_RESOLVE_REQUEST')
     return undefined;
