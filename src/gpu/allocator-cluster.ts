@@ -585,7 +585,7 @@ function tellOf(
 }
 
 /** Reasons that name who or what it is on each GPU. */
-const personal: ReadonlySet<RefusalCode> = new Set(['held', 'foreign-process', 'health']);
+const personal: ReadonlySet<RefusalCode> = new Set(['held', 'foreign-process', 'health', 'no-partition']);
 
 function toldOf(verdict: Verdict, otherwise: string, tried: TriedGang | undefined): string {
   return 'offer' in verdict ? otherwise : verdict.whatTo(tried);

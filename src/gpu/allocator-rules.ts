@@ -7,7 +7,7 @@ import { type MigInstance, type MigStep, planMig } from './mig/mig-plan.js';
 import { type MigProfile, migModelOf } from './mig/mig-profiles.js';
 import { type MigTable, migTableOf } from './mig/mig-table.js';
 import { WHOLE_GPU } from './placement/demand.js';
-import { absent, type Gpu, type GpuPartition, type GpuVendor } from './types.js';
+import { absent, type Gpu, type GpuPartition, type GpuProcess, type GpuVendor } from './types.js';
 
 /** How a GPU may be used; each GPU of a node has its own. `open`: exclusively or in shares, as it is asked for. */
 export type GpuSharing =
@@ -290,7 +290,7 @@ function existing(request: GpuRequest, candidate: GpuCandidate, mode: 'mig' | 'p
   if (fitting.length === 0)
     return unknown
       ? no('memory-unknown', () => 'the memory of its free partitions is not known')
-      : no('no-partition', () => `no free partition of ${partitions.length} will do`);
+      : no('no-partition', () => `no free partition of ${partitions.length} will do${usedBy(gpu, partitions, taken)}`);
   const best = fitting.reduce((a, b) => {
     const larger = (a.memoryTotalMb.value ?? 0) - (b.memoryTotalMb.value ?? 0);
     return larger > 0 || (larger === 0 && shareOf(gpu, a) > shareOf(gpu, b)) ? b : a;
@@ -306,6 +306,32 @@ function existing(request: GpuRequest, candidate: GpuCandidate, mode: 'mig' | 'p
     },
   });
 }
+
+/** What uses partitions that nobody holds, in words. */
+function usedBy(
+  { processes }: Gpu,
+  partitions: readonly GpuPartition[],
+  taken: ReadonlySet<string | null | undefined>,
+): string {
+  const free = partitions.filter(({ id }) => !taken.has(id));
+  if (free.length === 0) return '';
+  if (processes === null) return '; whether processes use those that nobody holds is not known';
+  const foreign = processes.filter(({ partition: { value } }) => free.some(({ id }) => id === value));
+  const somewhere = processes.filter(({ partition: { value } }) => value === null);
+  const accounted = foreign.length > 0 ? `; no allocation accounts for ${named(foreign)}` : '';
+  return somewhere.length > 0 ? `${accounted}; in which of them ${named(somewhere)} runs is not told` : accounted;
+}
+
+function named(processes: readonly GpuProcess[]): string {
+  const told = processes
+    .slice(0, MAX_TOLD)
+    .map(({ pid, partition: { value } }) => (value ? `${pid} in ${value}` : pid));
+  const more = processes.length - told.length;
+  return `process ${told.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}
+
+/** Processes that are named in a refusal. */
+const MAX_TOLD = 3;
 
 /** amd-smi lists each partition of a split GPU as a GPU of its own: that one is the partition. */
 function partitionsOf(gpu: Gpu): readonly GpuPartition[] {
@@ -378,9 +404,10 @@ export function stepsOf(
   return planMig(migTableOf(model), seen, [{ profile, start }]).steps ?? [];
 }
 
-/** Nothing runs on it: whoever holds it waits for an instance. */
-function isIdle({ gpu, holders }: Pick<GpuCandidate, 'gpu' | 'holders'>): boolean {
-  return gpu.processes?.length === 0 && holders.every(({ holding }) => holding.mode === 'mig');
+/** Nothing runs on it: whoever holds it waits for an instance. null: not known. */
+function isIdle({ gpu, holders }: Pick<GpuCandidate, 'gpu' | 'holders'>): boolean | null {
+  if (holders.some(({ holding }) => holding.mode !== 'mig')) return false;
+  return gpu.processes && gpu.processes.length === 0;
 }
 
 function smallest(
@@ -518,7 +545,10 @@ export function factsOf(gpu: Gpu): string {
       placement.value?.start,
       memoryTotalMb.value,
     ]),
-    processes && [processes[0]?.pid, partitions.length > 0 ? processes.map(({ partition }) => partition.value) : []],
+    processes && [
+      processes[0]?.pid,
+      partitions.length > 0 ? processes.map(({ pid, partition }) => [pid, partition.value]) : [],
+    ],
   ]);
 }
 

@@ -15,8 +15,8 @@ export interface MigGpu {
   readonly id: string;
   /** As it says: while MIG is off, instances in use are planned ones, and whoever makes the next one has to switch it on. */
   readonly enabled: boolean;
-  /** Nothing runs on it: only then can MIG be switched on or off. Unknown counts as busy. */
-  readonly idle: boolean;
+  /** Nothing runs on it: only then can MIG be switched on or off. null: that is not known, and counts as busy. */
+  readonly idle: boolean | null;
   readonly instances: readonly MigInstance[];
 }
 
@@ -56,7 +56,7 @@ export function planMig(
   wanted: readonly MigWanted[],
   cost: (layout: number, placement: number) => number = () => 0,
 ): MigPlan {
-  if (!gpu.enabled && !gpu.idle) return refuse('it is in use: MIG can be switched on an idle GPU only');
+  if (!gpu.enabled && !gpu.idle) return refuse(notIdle(gpu));
   const present = new Map<number, MigInstance>();
   for (const instance of gpu.instances) {
     if (!gpu.enabled && !instance.busy) continue;
@@ -97,7 +97,7 @@ export function planWhole(gpu: MigGpu): MigPlan {
   if (!gpu.enabled) return { steps: [] };
   const busy = gpu.instances.filter((instance) => instance.busy);
   if (busy.length > 0) return refuse(`it has instances in use: ${busy.map(({ id }) => id).join(', ')}`);
-  if (!gpu.idle) return refuse('it is in use: MIG can be switched on an idle GPU only');
+  if (!gpu.idle) return refuse(notIdle(gpu));
   const destroyed = gpu.instances.map(({ id }): MigStep => ({ kind: 'destroy', gpu: gpu.id, instance: id }));
   return { steps: [...destroyed, { kind: 'disable', gpu: gpu.id }] };
 }
@@ -129,6 +129,11 @@ function cheapest(
   };
   search(from, 0, 0, []);
   return found;
+}
+
+function notIdle({ idle }: MigGpu): string {
+  const state = idle === null ? 'it is not known whether it is idle, since its processes are not told' : 'it is in use';
+  return `${state}: MIG can be switched on an idle GPU only`;
 }
 
 function refuse(refused: string): MigPlan {

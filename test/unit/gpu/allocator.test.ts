@@ -428,6 +428,31 @@ describe('MIG', () => {
     expect(codes(allocator.allocate('w4', { gpuCount: 2, mode: 'mig' }))).toEqual(['mode']);
   });
 
+  test.each([
+    ['in MIG-1', known('MIG-1'), 'no free partition of 2 will do; no allocation accounts for process 4242 in MIG-1'],
+    [
+      'in one that is not told',
+      absent('not-reported'),
+      'no free partition of 2 will do; in which of them process 4242 runs is not told',
+    ],
+    ['in one that is held', known('MIG-3'), 'no free partition of 2 will do'],
+  ])('static: a process that no allocation accounts for is named: %s', (_, partition, what) => {
+    const process = { pid: 4_242, name: known('x'), memoryMb: known(1), partition };
+    const parts: [string, string, number, number][] = [
+      ['MIG-3', '3g.20gb', 0, 19_968],
+      ['MIG-1', '1g.5gb', 4, 4_864],
+    ];
+    const { allocator } = allocatorOf([mig(parts)], { mode: 'mig', layout: 'static' });
+    granted(allocator.allocate('w1', { profile: '3g.20gb' }));
+    allocator.setNode('n1', [mig(parts, { processes: [process] })]);
+    const profile = partition.value === 'MIG-3' ? '3g.20gb' : '1g.5gb';
+    expect(allocator.allocate('w2', { profile })).toMatchObject({ gpus: [{ code: 'no-partition', what }] });
+    allocator.setNode('n1', [mig(parts, { processes: null })]);
+    expect(allocator.allocate('w2', { profile })).toMatchObject({
+      gpus: [{ what: expect.stringContaining('whether processes use those that nobody holds is not known') }],
+    });
+  });
+
   test('static: an instance whose UUID is not known is not given', () => {
     const gpu = mig([['GPU-1/3/0', '1g.5gb', 4, 4_864]]);
     const { allocator } = allocatorOf([gpu], { mode: 'mig', layout: 'static' });
@@ -460,8 +485,17 @@ describe('MIG', () => {
     expect(first.steps.map(({ kind }) => kind)).toEqual(['enable', 'create']);
     const unknown = gpuOf('GPU-1', { partitionMode: known('Disabled'), processes: null });
     expect(
-      codes(allocatorOf([unknown], { mode: 'mig', layout: 'dynamic' }).allocator.allocate('w', { profile: '1g.5gb' })),
-    ).toEqual(['plan']);
+      allocatorOf([unknown], { mode: 'mig', layout: 'dynamic' }).allocator.allocate('w', { profile: '1g.5gb' }),
+    ).toMatchObject({
+      gpus: [{ code: 'plan', what: expect.stringMatching(/^it is not known whether it is idle.*idle GPU only$/) }],
+    });
+    const running = { pid: 1, name: known('x'), memoryMb: known(1), partition: absent('not-supported') };
+    const used = gpuOf('GPU-1', { partitionMode: known('Disabled'), processes: [running] });
+    expect(
+      allocatorOf([used], { mode: 'mig', layout: 'dynamic' }).allocator.allocate('w', { profile: '1g.5gb' }),
+    ).toMatchObject({
+      gpus: [{ code: 'plan', what: 'it is in use: MIG can be switched on an idle GPU only' }],
+    });
     const process = { pid: 1, name: known('x'), memoryMb: known(1), partition: known('MIG-4') };
     const busy = mig([['MIG-4', '4g.20gb', 0, 19_968]], { processes: [process] });
     const { allocator } = allocatorOf([busy], { mode: 'mig', layout: 'dynamic' });
