@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import type { InvocationResult } from '../functions/invocation.js';
+import type { LogLine } from './function-logs.js';
 import { timeText } from './function-text.js';
-import { ask, functionPath, type ServerOptions, serverOptions } from './server-client.js';
+import { AnsweredError, ask, functionPath, type ServerOptions, serverOptions } from './server-client.js';
 import { paint } from './terminal.js';
 import { parseTime } from './wasm-options.js';
 
@@ -45,12 +46,17 @@ export function functionInvokeCommand(): Command {
         process.stdout.write(`${options.json ? JSON.stringify(call) : call.invocationId}\n`);
         return;
       }
-      const result = await ask<InvocationResult>(options, 'POST', path, body, LONGEST_CALL_MS);
+      const result = await ask<InvocationResult>(options, 'POST', path, body, LONGEST_CALL_MS).catch(
+        async (error: unknown) => {
+          await tellLogs(name, options, error);
+          throw error;
+        },
+      );
       if (options.json) {
         process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
         return;
       }
-      for (const line of result.logs) process.stderr.write(`${paint('dim', line, process.stderr)}\n`);
+      for (const line of result.logs) tellLine(line);
       const { output, durationMs, cold, initMs } = result;
       const text = typeof output === 'string' ? output : JSON.stringify(output, null, 2);
       if (text !== undefined) process.stdout.write(`${text}\n`);
@@ -58,6 +64,34 @@ export function functionInvokeCommand(): Command {
       if (process.stderr.isTTY)
         process.stderr.write(`${paint('dim', `${timeText(durationMs)}${started}`, process.stderr)}\n`);
     });
+}
+
+/** What a call that failed had logged, and where in its code it failed; its error follows, and is not told twice. */
+async function tellLogs(name: string, options: ServerOptions, error: unknown): Promise<void> {
+  if (!(error instanceof AnsweredError)) return;
+  const { invocationId } = error.body as { readonly invocationId?: unknown };
+  if (typeof invocationId !== 'string') return;
+  let lines: LogLine[];
+  try {
+    lines = await ask<LogLine[]>(options, 'GET', functionPath(functionOf(name), 'logs'));
+  } catch {
+    // the call's own error says more than that its log cannot be had
+    return;
+  }
+  const own = `error ${error.message}`;
+  for (const { invocationId: id, line } of lines) {
+    const told = line.startsWith(own) ? line.slice(own.length).trimStart() : line;
+    if (id === invocationId && told !== '') tellLine(told);
+  }
+}
+
+/** The function of `NAME`, or of `NAME:QUALIFIER`. */
+function functionOf(name: string): string {
+  return name.split(':', 1)[0]!;
+}
+
+function tellLine(line: string): void {
+  process.stderr.write(`${paint('dim', line, process.stderr)}\n`);
 }
 
 /** `iguana function call NAME ID`: how a call stands that nobody waited for. */

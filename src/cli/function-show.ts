@@ -1,15 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import { parseTime } from '../codec/series-csv.js';
 import type { FunctionMetrics } from '../functions/function-metrics.js';
 import type { PeriodBill } from '../functions/usage-ledger.js';
 import { costText, type ListedFunction, timeText, triggerText } from './function-text.js';
 import { ask, functionPath, type ServerOptions, serverOptions } from './server-client.js';
-import { wholeNumber } from './suggest.js';
 import { aligned, paint, printJson, textTable } from './terminal.js';
-
-/** `--follow` asks this often, ms. */
-const FOLLOW_MS = 1_000;
 
 /** `iguana function list`: what is deployed, with its calls so far. */
 export function functionListCommand(): Command {
@@ -109,58 +104,6 @@ export function functionBillingCommand(): Command {
       if (bill.gasUsed > 0) rows.splice(3, 0, ['gas', bill.gasUsed.toLocaleString('en')]);
       process.stdout.write(`${aligned(rows)}\n`);
     });
-}
-
-interface LogLine {
-  readonly at: number;
-  readonly invocationId: string;
-  readonly line: string;
-}
-
-/** `iguana function logs NAME`. */
-export function functionLogsCommand(): Command {
-  const command = new Command('logs')
-    .description('Show what a function logged in the process that is asked, oldest first')
-    .argument('<name>', 'function')
-    .option('--max <n>', 'the newest lines only', wholeNumber(1, 1_000_000))
-    .option('--call <id>', 'lines of this call only')
-    .option('--follow', 'go on with what comes, until Ctrl-C');
-  return serverOptions(command)
-    .addHelpText('after', '\nExamples:\n  iguana function logs orders --max 20\n  iguana function logs orders --follow')
-    .action(async (name: string, options: ServerOptions & { max?: number; call?: string; follow?: boolean }) => {
-      const show = (lines: readonly LogLine[]): void => {
-        for (const line of lines) process.stdout.write(`${options.json ? JSON.stringify(line) : lineText(line)}\n`);
-      };
-      const read = async (): Promise<LogLine[]> => {
-        const lines = await ask<LogLine[]>(options, 'GET', functionPath(name, 'logs'));
-        return lines.filter(({ invocationId }) => options.call === undefined || invocationId === options.call);
-      };
-      let lines = await read();
-      show(options.max === undefined ? lines : lines.slice(-options.max));
-      while (options.follow) {
-        await sleep(FOLLOW_MS);
-        const next = await read();
-        show(linesAfter(lines, next));
-        lines = next;
-      }
-    });
-}
-
-/** Those of the new lines that were not among the old ones: both are the newest of one log. */
-export function linesAfter<T extends LogLine>(before: readonly LogLine[], now: readonly T[]): readonly T[] {
-  const same = (a: LogLine, b: LogLine) => a.at === b.at && a.invocationId === b.invocationId && a.line === b.line;
-  for (let kept = Math.min(before.length, now.length); kept > 0; kept--) {
-    const old = before.slice(-kept);
-    if (old.every((line, i) => same(line, now[i]!))) return now.slice(kept);
-  }
-  return now;
-}
-
-function lineText({ at, invocationId, line }: LogLine): string {
-  const [, level = '', text = line] = /^(debug|info|warn|error) (.*)$/s.exec(line) ?? [];
-  const style = { error: 'red', warn: 'yellow', debug: 'dim' }[level] as 'red' | 'yellow' | 'dim' | undefined;
-  const shown = style ? paint(style, text) : text;
-  return `${paint('dim', `${new Date(at).toISOString()} ${invocationId.slice(0, 8)}`)} ${shown}`;
 }
 
 function parseMoment(given: string): number {

@@ -3,18 +3,14 @@ import { functionCallCommand, functionInvokeCommand } from './function-call.js';
 import { functionCreateCommand, functionDeployCommand } from './function-deploy.js';
 import { functionInitCommand } from './function-init.js';
 import { functionLintCommand } from './function-lint.js';
+import { functionLogsCommand } from './function-logs.js';
 import {
   functionAliasCommand,
   functionDeleteCommand,
   functionPauseCommand,
   functionPrewarmCommand,
 } from './function-manage.js';
-import {
-  functionBillingCommand,
-  functionListCommand,
-  functionLogsCommand,
-  functionMetricsCommand,
-} from './function-show.js';
+import { functionBillingCommand, functionListCommand, functionMetricsCommand } from './function-show.js';
 
 /** `iguana function`: deploy, call and look after functions of a running Iguana. */
 export function functionCommand(): Command {

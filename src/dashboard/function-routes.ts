@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { z } from 'zod';
@@ -185,8 +186,13 @@ export class FunctionRoutes {
     }
     const event = { trigger: 'call', input: input ?? null } as const;
     const signal = this.connections.signalOf(socket);
-    const result = await this.functions.invoke(name, event, { ...options, signal });
-    return { value: { ...result, output: plain(result.output) } };
+    const invocationId = randomUUID();
+    try {
+      const result = await this.functions.invoke(name, event, { ...options, invocationId, signal });
+      return { value: { ...result, output: plain(result.output) } };
+    } catch (error) {
+      throw error instanceof IguanaError ? ofCall(error, invocationId) : error;
+    }
   }
 
   private async publish(request: IncomingMessage, response: ServerResponse): Promise<ApiAnswer> {
@@ -214,6 +220,11 @@ export class FunctionRoutes {
 
 function pathOf(path: string): string[] {
   return path.slice('/api/functions'.length).split('/').slice(1);
+}
+
+/** The same error with the id that its lines in the log have. */
+function ofCall(error: IguanaError, invocationId: string): IguanaError {
+  return new IguanaError(error.code, { ...error.details, invocationId }, { cause: error });
 }
 
 /** Of a call that cannot be cancelled. */

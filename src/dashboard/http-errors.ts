@@ -41,10 +41,16 @@ const statuses: Partial<Record<string, number>> = {
 export interface ErrorAnswer {
   readonly status: number;
   readonly headers: Record<string, string>;
-  readonly body: { readonly code: string; readonly message: string; readonly fix: string };
+  readonly body: {
+    readonly code: string;
+    readonly message: string;
+    readonly fix: string;
+    /** Of the call that failed: its lines in the log have it. */
+    readonly invocationId?: string;
+  };
 }
 
-/** What is answered for an error: its status, `{code, message, fix}`, and when to come again where that helps. */
+/** What is answered for an error: its status, `{code, message, fix}` with the id of a call, and when to come again where that helps. */
 export function errorAnswer(error: unknown): ErrorAnswer {
   const known = error instanceof IguanaError ? error : undefined;
   const code = known?.code ?? 'IGU_HTTP';
@@ -53,7 +59,9 @@ export function errorAnswer(error: unknown): ErrorAnswer {
   if (status === 429 || status === 503) headers['retry-after'] = '1';
   if (status === 401) headers['www-authenticate'] = 'Bearer';
   if (code === 'IGU_HTTP_METHOD') headers.allow = String(known?.details.allow ?? '');
-  return { status, headers, body: { code, message: messageOf(error), fix: known?.fix ?? 'see the log' } };
+  const { invocationId } = known?.details ?? {};
+  const call = typeof invocationId === 'string' ? { invocationId } : {};
+  return { status, headers, body: { code, message: messageOf(error), fix: known?.fix ?? 'see the log', ...call } };
 }
 
 /** Sends it; when part of an answer is out already, ends the connection, so that nobody takes that part for the whole. */

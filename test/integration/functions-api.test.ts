@@ -107,10 +107,9 @@ test('a call has the error of the function, with what it said, and its time limi
     502,
     { code: 'IGU_FUNCTION_FAILED', message: expect.stringContaining('no 7'), fix: expect.any(String) },
   ]);
-  expect(await ask(page, 'POST', '/bad/invoke', { input: 0, timeoutMs: 50 })).toMatchObject([
-    504,
-    { code: 'IGU_FUNCTION_TIMEOUT' },
-  ]);
+  const [status, late] = await ask(page, 'POST', '/bad/invoke', { input: 0, timeoutMs: 50 });
+  expect([status, late]).toMatchObject([504, { code: 'IGU_FUNCTION_TIMEOUT', invocationId: expect.any(String) }]);
+  expect(functions.logs('bad').at(-1)?.invocationId).toBe((late as { invocationId: string }).invocationId);
   expect(await ask(page, 'POST', '/bad/invoke', { input: 1, async: true })).toMatchObject([400, { code: 'IGU_USAGE' }]);
 });
 

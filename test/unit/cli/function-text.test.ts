@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
+import { linesAfter, linesOfCall, shownId } from '../../../src/cli/function-logs.js';
 import { parseTrigger } from '../../../src/cli/function-options.js';
-import { linesAfter } from '../../../src/cli/function-show.js';
 import { costText, timeText, triggerText } from '../../../src/cli/function-text.js';
 import { triggerSchema } from '../../../src/functions/definition.js';
 
@@ -13,6 +13,32 @@ test('triggers are shown as they are written', () => {
 test('times and costs have the digits that count', () => {
   expect([0, 0.38051, 2.034, 1234, 90_000].map(timeText)).toEqual(['0 ms', '381 µs', '2.03 ms', '1.23 s', '1.50 min']);
   expect([0, 12.345, 0.00000186667].map(costText)).toEqual(['0.00 USD', '12.35 USD', '0.000001867 USD']);
+});
+
+test('a call is found by its id as it is shown, or the beginning of it, when no other begins so', () => {
+  const ids = [
+    '340cb6bd-0b3f-4f7e-9d2a-0c5d1f6a7b8c',
+    '340c0000-0b3f-4f7e-9d2a-0c5d1f6a7b8c',
+    'timer-f-2026-01-01T00:00:00.000Z-0a1b2c3d',
+    'timer-f-2026-01-01T00:01:00.000Z-0a1b2c3d',
+    'event-f-0011223344556677',
+    'orders/0/17',
+  ];
+  const lines = ids.map((invocationId, at) => ({ at, invocationId, line: 'info x' }));
+  const shown = ids.map((id) => shownId('f', id));
+  expect(shown).toEqual([
+    ...['340cb6bd', '340c0000', 'timer-2026-01-01T00:00:00.000Z-0a1b2c3d', 'timer-2026-01-01T00:01:00.000Z-0a1b2c3d'],
+    ...['event-0011223344556677', 'orders/0/17'],
+  ]);
+  const found = (given: string) => linesOfCall('f', lines, given).map(({ at }) => at);
+  for (const [at, id] of ids.entries()) {
+    expect(found(id)).toEqual([at]);
+    expect(found(shown[at]!)).toEqual([at]);
+    expect(found(shown[at]!.slice(0, -1))).toEqual([at]);
+  }
+  expect(found('340d')).toEqual([]);
+  expect(() => found('340c')).toThrow(/^IGU_USAGE --call 340c: 2 calls begin so, 340cb6bd-.*, 340c0000-/);
+  expect(() => found('timer')).toThrow(/2 calls begin so, timer-2026-01-01T00:00:00\.000Z-0a1b2c3d, timer-/);
 });
 
 test('following a log shows each line once, also when old ones are gone', () => {
