@@ -123,7 +123,7 @@ export interface GpuCandidate {
 }
 
 /** MPS clients a GPU can have: since Volta, and before. Source: NVIDIA MPS documentation. */
-const MPS_CLIENTS = 48;
+export const MPS_CLIENTS = 48;
 const MPS_CLIENTS_BEFORE_VOLTA = 16;
 
 /** Whole GPUs are wanted. */

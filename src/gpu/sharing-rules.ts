@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { wildcard } from '../wildcard.js';
-import type { GpuSharing } from './allocator-rules.js';
+import { type GpuSharing, MPS_CLIENTS } from './allocator-rules.js';
 import type { Gpu } from './types.js';
 
 const replicas = z.number().int().min(1).max(64);
+const mpsReplicas = z.number().int().min(1).max(MPS_CLIENTS, `an MPS server takes at most ${MPS_CLIENTS} clients`);
 const where = {
   /** Name of the node, `*` for any characters (default all). */
   node: z.string().min(1).default('*'),
@@ -15,7 +16,12 @@ const where = {
 export const sharingRuleSchema = z.discriminatedUnion('mode', [
   z.strictObject({ ...where, mode: z.enum(['open', 'exclusive', 'shared', 'partition']) }),
   z.strictObject({ ...where, mode: z.literal('time-slicing'), replicas }),
-  z.strictObject({ ...where, mode: z.literal('mps'), replicas, pipeDirectory: z.string().min(1).optional() }),
+  z.strictObject({
+    ...where,
+    mode: z.literal('mps'),
+    replicas: mpsReplicas,
+    pipeDirectory: z.string().min(1).optional(),
+  }),
   z.strictObject({
     ...where,
     mode: z.literal('mig'),
