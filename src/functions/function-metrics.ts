@@ -54,13 +54,14 @@ export interface FunctionMetrics {
   readonly successfulInvocations: number;
   /** Code of the error → calls. */
   readonly failedInvocations: Readonly<Record<string, number>>;
+  /** Of all calls that ran, failures, time-outs and crashes too: those that are billed. */
   readonly averageDurationMs: number;
   readonly p50DurationMs: number;
   readonly p99DurationMs: number;
   readonly durations: {
     readonly sumMs: number;
     readonly count: number;
-    /** Bound in ms → successful calls that took at most so long. */
+    /** Bound in ms → calls that took at most so long. */
     readonly atMost: readonly (readonly [boundMs: number, calls: number])[];
   };
   readonly coldStarts: number;
@@ -73,6 +74,7 @@ export interface FunctionMetrics {
   readonly instances: number;
   readonly idleInstances: number;
   readonly memoryBytes: number;
+  /** Of the same calls as the bill's. */
   readonly gasUsed: number;
 }
 
@@ -87,12 +89,17 @@ export class FunctionCounters {
 
   succeeded(durationMs: number, gasUsed: number): void {
     this.successful++;
-    this.durations.add(durationMs);
-    this.gas += gasUsed;
+    this.ran(durationMs, gasUsed);
   }
 
   failedWith(code: string): void {
     this.failed.set(code, (this.failed.get(code) ?? 0) + 1);
+  }
+
+  /** A call that is billed has ended, well or not. */
+  ran(durationMs: number, gasUsed: number): void {
+    this.durations.add(durationMs);
+    this.gas += gasUsed;
   }
 
   coldStart(cause: ColdStartCause, ms: number): void {

@@ -309,7 +309,9 @@ export class FunctionService {
       // what never ran is not billed, nor what another call's end interrupted; what failed or was stopped is, for the time it took
       if (begunAt !== undefined && code !== 'IGU_FUNCTION_INTERRUPTED') {
         const durationMs = cause?.durationMs ?? performance.now() - begunAt;
-        this.bill(definition, context, startedAt, durationMs, begunInitMs, cause?.gasUsed ?? 0, false);
+        const gasUsed = cause?.gasUsed ?? 0;
+        entry.counters.ran(durationMs, gasUsed);
+        this.bill(definition, context, startedAt, durationMs, begunInitMs, gasUsed, false);
       }
       throw error;
     } finally {
@@ -414,6 +416,12 @@ export class FunctionService {
       idleInstances: sum(({ idle }) => idle),
       memoryBytes: sum(({ memoryBytes }) => memoryBytes),
     };
+  }
+
+  /** Adds a line to the function's log: of a call's answer that was found wrong when the call had ended. Of one that is not there nothing is kept. */
+  note(name: string, invocationId: string, line: string): void {
+    const entry = this.entries.get(name);
+    if (entry) this.log(entry, invocationId, [line]);
   }
 
   /** Newest last. */

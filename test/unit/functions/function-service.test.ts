@@ -6,6 +6,7 @@ import { functionSchema } from '../../../src/functions/definition.js';
 import { FunctionService, type ServiceOptions } from '../../../src/functions/function-service.js';
 import { instanceFactories } from '../../../src/functions/instance-factories.js';
 import type { FunctionEvent } from '../../../src/functions/invocation.js';
+import { bytesGuest } from '../../support/function-guests.js';
 
 const closing: (() => Promise<void>)[] = [];
 afterEach(async () => {
@@ -94,6 +95,10 @@ describe('functions', () => {
       successfulInvocations: 0,
       failedInvocations: { IGU_FUNCTION_FAILED: 1, IGU_FUNCTION_TIMEOUT: 1 },
     });
+    const { durations, p99DurationMs, averageDurationMs } = functions.metrics('f');
+    expect(durations.count).toBe(2);
+    expect(p99DurationMs).toBeGreaterThanOrEqual(95);
+    expect(averageDurationMs).toBeGreaterThanOrEqual(48);
     expect(functions.logs('f').map(({ line }) => line)).toEqual([
       'info trying',
       'error IGU_FUNCTION_FAILED f failed: no; see its logs with `iguana function logs`\nError: no\n    at handle (f:1:77)',
@@ -102,6 +107,27 @@ describe('functions', () => {
     ]);
     expect(usage.map(({ success }) => success)).toEqual([false, false]);
     expect(usage[1]!.billedMs).toBeGreaterThanOrEqual(100);
+  });
+
+  test('have the gas of the bill in their metrics', async () => {
+    const usage: UsageRecord[] = [];
+    const functions = service({ onUsage: (record) => usage.push(record) });
+    const definition = functionSchema.parse({
+      ...{ name: 'w', runtime: 'wasm', handler: 'fragile', code: { file: 'w' }, memoryMb: 32 },
+    });
+    await functions.deploy({ definition, code: await bytesGuest() });
+    await functions.invoke('w', input(1));
+    await expect(functions.invoke('w', input('x'.repeat(300)))).rejects.toMatchObject({ code: 'IGU_FUNCTION_FAILED' });
+    expect(usage.every(({ gasUsed }) => gasUsed > 0)).toBe(true);
+    expect(functions.metrics('w').gasUsed).toBe(usage.reduce((sum, { gasUsed }) => sum + gasUsed, 0));
+  });
+
+  test('take notes of what was wrong with an answer', async () => {
+    const functions = service();
+    await functions.deploy(deployment('export const handle = () => 1'));
+    functions.note('f', 'a-call', 'error it cannot be answered');
+    functions.note('gone', 'a-call', 'error it cannot be answered');
+    expect(functions.logs('f')).toMatchObject([{ invocationId: 'a-call', line: 'error it cannot be answered' }]);
   });
 
   test('that are cancelled keep what they had logged, and what they log until they have ended', async () => {
