@@ -176,10 +176,9 @@ export const constellation = {
    * Keeps GPUs for instances that a cluster will start, all or none: for so many GPUs as many instances as have them.
    * Errors: `IGU_USAGE` for a cluster without GPUs, `IGU_GPU_REFUSED`.
    */
-  async preallocateGpus(
-    count: number,
-    { cluster, forMs = 600_000 }: PreallocateOptions = {},
-  ): Promise<readonly Reservation[]> {
+  async preallocateGpus(count: number, options: PreallocateOptions = {}): Promise<readonly Reservation[]> {
+    assertKnown(preallocateOptions, options);
+    const { cluster, forMs = 600_000 } = options;
     const entry = entryOf(cluster);
     const { name } = entry.cluster;
     if (!entry.request)
@@ -217,10 +216,13 @@ const clusterOptions: Readonly<Record<keyof ClusterOptions, true>> = {
   ...deployOptions,
   ...{ name: true, instances: true, gpuEnabled: true, predictiveScaling: true },
 };
+const preallocateOptions: Readonly<Record<keyof PreallocateOptions, true>> = { cluster: true, forMs: true };
 
 /** @throws IguanaError `IGU_CONFIG` */
 function assertKnown(known: Readonly<Record<string, true>>, options: object): void {
-  const unknown = Object.keys(options ?? {}).find((one) => !Object.hasOwn(known, one));
+  if (typeof options !== 'object' || options === null)
+    throw new IguanaError('IGU_CONFIG', { where: 'options', what: 'an object is needed', fix: 'see docs/library.md' });
+  const unknown = Object.keys(options).find((one) => !Object.hasOwn(known, one));
   if (unknown === undefined) return;
   const fix = `options are ${Object.keys(known).join(', ')}`;
   throw new IguanaError('IGU_CONFIG', { where: `option ${unknown}`, what: 'there is no such option', fix });

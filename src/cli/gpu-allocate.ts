@@ -33,6 +33,8 @@ const AGAIN_MS = 1_000;
 /** Whether a partition is there is asked so often at most, ms. */
 const PARTITION_MS = 2_000;
 const examples = `
+With a command or --env the GPUs are of this machine: the node of its host name, or of IGUANA_NODE.
+
 Examples:
   iguana gpu allocate train --gpus 2 --model A100 -- python train.py
   iguana gpu allocate notebook --memory 16384 --share 0.5 --wait 5m -- jupyter lab

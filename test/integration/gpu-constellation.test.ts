@@ -109,6 +109,8 @@ describe('constellation.deploy', () => {
     await expect(constellation.createCluster({ name: 'w8', script, gpuMemory: 100 })).rejects.toThrow(
       /IGU_USAGE w8 asks for GPUs without gpuEnabled/,
     );
+    await expect(constellation.deploy('w10', undefined as never)).rejects.toThrow(/IGU_CONFIG options: an object/);
+    await expect(constellation.preallocateGpus(1, { forms: 5 } as never)).rejects.toThrow(/IGU_CONFIG option forms/);
     const predictiveScaling = { leadMs: -1 };
     await expect(constellation.createCluster({ name: 'w9', gpuEnabled: true, predictiveScaling })).rejects.toThrow(
       /IGU_CONFIG predictiveScaling: leadMs/,

@@ -1,7 +1,7 @@
 import { nvidiaQueryFields, parseNvidiaHelp, parseNvidiaQuery } from './nvidia-query.js';
 import type { RunTool } from './run-tool.js';
 import { failed, failureOf, type GpuSource, type SourceAnswer } from './source.js';
-import { parseXpuSmi, xpuDevices } from './xpu-smi.js';
+import { isXpuAnswer, parseXpuSmi, xpuDevices } from './xpu-smi.js';
 
 const command = 'xpu-smi';
 
@@ -25,7 +25,7 @@ export class IntelSource implements GpuSource {
     if (full || this.discovery === '') {
       const discovery = await run(command, ['discovery', '-j']);
       if (discovery.refused || discovery.timedOut || discovery.code !== 0) return failed(command, discovery);
-      if (!discovery.stdout.includes('device_list')) return failed(command, discovery);
+      if (!isXpuAnswer(discovery.stdout)) return failed(command, discovery);
       this.discovery = discovery.stdout;
       this.details = new Map();
       for (const device of xpuDevices(this.discovery)) {

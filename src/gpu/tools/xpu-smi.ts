@@ -24,6 +24,11 @@ export function xpuDevices(discovery: string): readonly number[] {
   return physical(discovery, new Problems()).map(({ number }) => number);
 }
 
+/** Whether there is a list of devices in it, be it an empty one: then those that are not in it are not there. */
+export function isXpuAnswer(discovery: string): boolean {
+  return Array.isArray(jsonAt(firstObject(discovery, 'discovery', new Problems()), 'device_list'));
+}
+
 /** Reads answers of xpu-smi 1. Memory used is MiB in this tool's JSON; the size of memory is bytes; what a device does not measure is not in the answer. */
 export function parseXpuSmi(answers: XpuAnswers): ToolReading {
   const problems = new Problems();

@@ -316,6 +316,8 @@ describe('discovery', () => {
       { 'amd-smi list': 'hello\n' },
       { 'amd-smi list': fixture('amd-list.json'), 'amd-smi static': '[]', 'amd-smi metric': 'hello\n' },
       { 'rocm-smi --showproductname': 'hello\n' },
+      { 'xpu-smi discovery': 'hello\n', 'xpu-smi --help-query-gpu': '', 'xpu-smi --query-gpu': 'hello\n' },
+      { 'xpu-smi discovery': '{"device_list": [', 'xpu-smi --help-query-gpu': '', 'xpu-smi --query-gpu': '{' },
     ])
       expect((await look(answers)).summary).toMatch(/^no GPU can be told of: \S+: no answer that can be read: \S+/);
     const none = [
