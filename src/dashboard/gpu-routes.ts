@@ -176,6 +176,13 @@ export class GpuRoutes {
     return answer.granted ? { status: 201, value: answer } : refused(instance, answer);
   }
 
+  /** Whether an instance, or one of a gang, has something that a release by this name would give back. */
+  private holds(who: string): boolean {
+    const { gpus } = this;
+    if (gpus.find(who) !== undefined) return true;
+    return gpus.records().some((record) => record.kind === 'allocation' && record.gang === who);
+  }
+
   /**
    * Whoever goes away does not wait any more. It is given back only what it waited for: what was held before stays, and so does what was asked for again since.
    */
@@ -186,7 +193,7 @@ export class GpuRoutes {
     ask: () => Promise<T>,
   ): Promise<T> {
     const { gpus } = this;
-    if (waitMs === 0 || gpus.find(who) !== undefined) return ask();
+    if (waitMs === 0 || this.holds(who)) return ask();
     const signal = this.connections.signalOf(socket);
     const mine = {};
     const gone = (): void => {

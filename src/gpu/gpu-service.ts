@@ -103,7 +103,7 @@ export interface GpuService {
   ): Promise<readonly GpuGrant[] | GpuDenial>;
   /** Keeps GPUs for an owner's next allocations, for so long. */
   reserve(owner: string, request: GpuRequest, ttlMs: number): Promise<Reservation | GpuDenial>;
-  /** Of an allocation, a reservation, or what waits; by id, or name of the instance. */
+  /** Of an allocation, a reservation, or what waits; by id, or name of the instance. By name of a gang: of all its members, where no instance is called so. */
   release(idOrInstance: string): Promise<void>;
   /** A heartbeat. */
   renew(idOrInstance: string): Promise<Allocation>;

@@ -127,6 +127,13 @@ export class Ledger {
     return record?.kind === 'allocation' ? record : undefined;
   }
 
+  /** Allocations of a gang. Cost: O(records). */
+  ofGang(gang: string): Allocation[] {
+    return [...this.records.values()].filter(
+      (one): one is Allocation => one.kind === 'allocation' && one.gang === gang,
+    );
+  }
+
   /** Records of an owner, in no order. */
   ofOwner(owner: string): Iterable<LedgerRecord> {
     return this.byOwner.get(owner)?.values() ?? [];

@@ -329,14 +329,16 @@ export class GpuScheduler {
   private release({ id, allocation }: Extract<GpuCommand, { action: 'release' }>): void {
     const waiting = this.state.waiting.get(`waiting/${allocation}`);
     const record = this.state.ledger.find(allocation);
+    const records = record ? [record] : this.state.ledger.ofGang(allocation);
     if (waiting) {
-      this.forget(`waiting/${allocation}`, 'it is not wanted any more', record ? undefined : id);
+      this.forget(`waiting/${allocation}`, 'it is not wanted any more', records.length > 0 ? undefined : id);
       this.refuse(waiting.command.id, allocation, deny('instance', 'it is not wanted any more'));
     }
-    if (record) {
-      this.allocator.release(record.id);
-      this.answerLast(id);
-    } else if (!waiting) throw new IguanaError('IGU_GPU_ALLOCATION', { id: allocation });
+    for (const one of records) {
+      this.allocator.release(one.id);
+      this.answerLast(id, records.length);
+    }
+    if (records.length === 0 && !waiting) throw new IguanaError('IGU_GPU_ALLOCATION', { id: allocation });
   }
 
   private renew({ id, allocation }: Extract<GpuCommand, { action: 'renew' }>): void {
@@ -348,9 +350,9 @@ export class GpuScheduler {
     else this.push('confirmed', `confirmed/${id}`, 'it has no lease', { request: id, answers: 1, record: renewed });
   }
 
-  /** The newest event answers a command. */
-  private answerLast(request: string): void {
-    this.events.push({ ...this.events.pop()!, request, answers: 1 });
+  /** The newest event answers a command, as one of so many. */
+  private answerLast(request: string, answers = 1): void {
+    this.events.push({ ...this.events.pop()!, request, answers });
   }
 
   private refuse(request: string, who: string, denial: GpuDenial): void {

@@ -220,6 +220,29 @@ test('who waits gets what is given back, and waits no more when it goes away', a
   expect(gpus.find('second')).toBeDefined();
 });
 
+test('a gang is given back by its name, and not because a client went away that asked for more', async () => {
+  const { page, gpus } = await start();
+  const members = ['m0', 'm1'].map((instance) => ({ instance, request: {} }));
+  expect(await ask(page, 'POST', '/allocations', { gang: 'g', members })).toMatchObject([201, [{}, {}]]);
+  const going = new AbortController();
+  const more = [...members, ...['m2', 'm3'].map((instance) => ({ instance, request: {} }))];
+  const asked = fetch(`${page.url}/api/gpu/allocations`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ gang: 'g', members: more, waitMs: 600_000 }),
+    signal: going.signal,
+  });
+  await expect.poll(() => gpus.waiting()).toHaveLength(1);
+  going.abort();
+  await expect(asked).rejects.toThrow();
+  // whatever the end of that connection does has been done when a later one is answered
+  expect(await ask(page, 'GET', '/waiting')).toMatchObject([200, [{ gang: 'g' }]]);
+  expect(await ask(page, 'GET', '/stats')).toMatchObject([200, { allocations: 2 }]);
+  expect(await ask(page, 'DELETE', '/allocations/g')).toEqual([200, { released: 'g' }]);
+  expect([gpus.records(), gpus.waiting()]).toEqual([[], []]);
+  expect(await ask(page, 'DELETE', '/allocations/g')).toMatchObject([404, { code: 'IGU_GPU_ALLOCATION' }]);
+});
+
 test('what is wrong in a request is told by its field', async () => {
   const { page, gpus } = await start();
   const cases: [path: string, body: unknown, code: string, says: string][] = [

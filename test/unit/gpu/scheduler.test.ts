@@ -86,6 +86,39 @@ describe('a command is answered once', () => {
     expect(granted.at(-1)).toMatchObject({ type: 'forgotten', id: 'refused/g' });
   });
 
+  test('a gang is released by its name: all members, as one answer', async () => {
+    const members = ['a', 'b'].map((instance) => ({ instance, request: {} }));
+    const { run, scheduler } = schedulerOf(3);
+    run({ action: 'allocate-gang', gang: 'g', members });
+    run({ action: 'allocate', instance: 'alone' });
+    const released = run({ action: 'release', allocation: 'g' });
+    expect(released).toMatchObject([
+      { type: 'released', record: null, request: 'c3', answers: 2 },
+      { type: 'released', record: null, request: 'c3', answers: 2 },
+    ]);
+    expect([...scheduler.allocator.ledger.all()]).toMatchObject([{ instance: 'alone' }]);
+    expect(run({ action: 'release', allocation: 'g' })).toMatchObject([{ type: 'refused', request: 'c4' }]);
+    // an instance of that name goes before
+    run({ action: 'allocate-gang', gang: 'alone', members });
+    expect(kinds(run({ action: 'release', allocation: 'alone' }))).toEqual(['released alone/3']);
+    expect(run({ action: 'release', allocation: 'alone' })).toHaveLength(2);
+
+    const service = await localGpus({
+      ...{ clock: new VirtualClock(0), nodes: { n: [gpuOf('GPU-1'), gpuOf('GPU-2')] } },
+    });
+    await service.allocateGang('g', members);
+    await service.release('g');
+    expect(service.records()).toEqual([]);
+    await expect(service.release('g')).rejects.toThrow('IGU_GPU_ALLOCATION');
+    await service.allocateGang('g', members);
+    const more = service.allocateGang('g', [...members, { instance: 'c', request: {} }], { waitMs: 60_000 });
+    expect(service.waiting()).toMatchObject([{ gang: 'g' }]);
+    await service.release('g');
+    expect(await more).toMatchObject({ granted: false, what: 'it is not wanted any more' });
+    expect([service.records(), service.waiting()]).toEqual([[], []]);
+    await service.stop();
+  });
+
   test('by what is wrong with it', () => {
     const { run } = schedulerOf(1);
     expect(run({ action: 'release', allocation: 'nobody' })).toMatchObject([
