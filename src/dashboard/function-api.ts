@@ -67,6 +67,8 @@ export interface FunctionApi {
   pause(name: string): void | Promise<void>;
   resume(name: string): void | Promise<void>;
   metrics(name: string): FunctionMetrics;
+  /** Adds a line to its log: what was wrong with a call's answer. */
+  note?(name: string, invocationId: string, line: string): void;
   /** Newest last; `at` in ms since 1970. */
   logs(name: string): readonly { readonly at: number; readonly invocationId: string; readonly line: string }[];
   billing(name: string, period?: BillingPeriod): Bill | Promise<Bill>;

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { IguanaError } from '../errors.js';
+import { IguanaError, messageOf } from '../errors.js';
 import type { AnswerSink } from '../functions/invocation.js';
-import { HttpRouter, httpAnswer, httpEvent, httpHead } from '../functions/triggers/http-trigger.js';
+import { type HttpAnswer, HttpRouter, httpAnswer, httpEvent, httpHead } from '../functions/triggers/http-trigger.js';
 import { httpLimits } from '../limits.js';
 import type { Connections } from './connections.js';
 import type { FunctionApi } from './function-api.js';
@@ -105,7 +105,7 @@ export class FunctionRequests {
         response.end();
         return;
       }
-      const { status, headers, body: answer } = httpAnswer(name, output);
+      const { status, headers, body: answer } = this.answerOf(name, invocationId, output);
       const length =
         answer === undefined ? 0 : typeof answer === 'string' ? Buffer.byteLength(answer) : answer.byteLength;
       response.writeHead(status, withOurs(headers, status === 204 || status === 304 ? undefined : length));
@@ -115,6 +115,16 @@ export class FunctionRequests {
     } catch (error) {
       // one that was refused is answered; the call was told of it, and ended, later
       if (!streamed?.refused) refuse(error);
+    }
+  }
+
+  /** The call was well: what is wrong with its answer is told to the function's log here. */
+  private answerOf(name: string, invocationId: string, output: unknown): HttpAnswer {
+    try {
+      return httpAnswer(name, output);
+    } catch (error) {
+      this.functions.note?.(name, invocationId, `error ${messageOf(error)}`);
+      throw error;
     }
   }
 

@@ -71,6 +71,8 @@ export interface RunningFunctions {
   resume(name: string): Promise<void>;
   /** Of this process. */
   metrics(name: string): FunctionMetrics;
+  /** Adds a line to its log here: what was wrong with a call's answer. */
+  note(name: string, invocationId: string, line: string): void;
   /** Of this process, newest last. */
   logs(name: string): readonly { readonly at: number; readonly invocationId: string; readonly line: string }[];
   /** Of all processes. */
@@ -130,6 +132,7 @@ export function runningFunctions(parts: RunningFunctionsParts): RunningFunctions
     pause: (name) => deployed.setPaused(name, true),
     resume: (name) => deployed.setPaused(name, false),
     metrics: (name) => service.metrics(name),
+    note: (name, invocationId, line) => service.note(name, invocationId, line),
     logs: (name) => service.logs(name),
     billing: async (name, period) => {
       service.describe(name);

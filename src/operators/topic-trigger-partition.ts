@@ -3,6 +3,7 @@
  * than a screen because the two promises, at least once and exactly once, differ in when a result is written and are easiest checked side by side.
  */
 import type { Clock } from '../clock.js';
+import { messageOf } from '../errors.js';
 import type { FunctionDefinition } from '../functions/definition.js';
 import type { FunctionService } from '../functions/function-service.js';
 import type { EventRecord, FunctionEvent, InvocationResult } from '../functions/invocation.js';
@@ -41,7 +42,7 @@ export interface TopicPartitionOptions {
   /** Offset of the first record to come. */
   readonly start: number;
   readonly slots: Slots;
-  readonly service: Pick<FunctionService, 'invoke'>;
+  readonly service: Pick<FunctionService, 'invoke'> & Partial<Pick<FunctionService, 'note'>>;
   readonly sink: Pick<Sink, 'write'>;
   readonly clock: Clock;
   /** For exactly once: it was fenced before `start` was asked for. */
@@ -81,6 +82,8 @@ export class TopicPartition implements PartitionReader {
         clock,
         invoke: (records, attempt, signal) => this.invoke(records, attempt, signal),
         deliver: (records, answer, partial) => this.deliver(records, answer, partial),
+        unfit: ({ invocationId }, error) =>
+          options.service.note?.(trigger.name, invocationId, `error ${messageOf(error)}`),
         giveUp: (letter) => this.giveUp(letter),
         advanced: () => this.advanced(),
         stalled: (error) => this.report(error),

@@ -154,7 +154,13 @@ describe('a request', () => {
     expect(await asked('split')).toEqual([502, 'IGU_FUNCTION_ANSWER']);
     expect(await asked('exit')).toEqual([502, 'IGU_FUNCTION_CRASHED']);
     expect(await asked('loop')).toEqual([504, 'IGU_FUNCTION_TIMEOUT']);
-    expect(functions.logs('fails').map(({ line }) => line)).toContainEqual(expect.stringContaining('password is 1234'));
+    const logged = functions.logs('fails').map(({ line }) => line);
+    expect(logged).toContainEqual(expect.stringMatching(/password is 1234.*\n.*\n {4}at handle \(fails:2:/));
+    const unfit = logged.filter((line) => line.startsWith('error IGU_FUNCTION_ANSWER'));
+    expect(unfit).toEqual([
+      expect.stringContaining('statusCode is 99'),
+      expect.stringContaining('the value of header x has characters'),
+    ]);
     await functions.define('fails', 'export const handle = 1;', http('/fails'));
     expect(await asked('code')).toEqual([502, 'IGU_FUNCTION_CODE']);
   });

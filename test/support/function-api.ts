@@ -38,6 +38,7 @@ export function testFunctions(): TestFunctions {
     pause: (name) => void paused.add(name),
     resume: (name) => void paused.delete(name),
     metrics: (name) => service.metrics(name),
+    note: (name, invocationId, line) => service.note(name, invocationId, line),
     logs: (name) => service.logs(name),
     billing: (name, { start = 0, end = Number.POSITIVE_INFINITY } = {}) => {
       const sums = new UsageSums();

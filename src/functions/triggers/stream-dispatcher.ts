@@ -59,6 +59,8 @@ export interface DispatcherPorts<R extends StreamRecord, A extends Answer = Answ
    * of these records; what the world is at fault for it tries again itself.
    */
   deliver(records: readonly R[], answer: A, partial: boolean): Promise<void>;
+  /** Told what is wrong with an answer, of a call that seemed well to who made it. */
+  unfit?(answer: A, error: unknown): void;
   /** Takes a record that is not tried again; it is asked until it succeeds. */
   giveUp(letter: GivenUp<R>): Promise<void>;
   /** Told when the safe offset has moved. */
@@ -440,10 +442,11 @@ export class StreamDispatcher<R extends StreamRecord, A extends Answer = Answer>
   private async step(job: Job<R>, part: Item<R>[]): Promise<number | undefined> {
     const attempt = 1 + Math.max(...part.map(({ tries }) => tries));
     let named: ReadonlySet<Item<R>> | undefined;
+    let answer: A | undefined;
     this.counts.calls++;
     try {
       const events = part.map(({ event }) => event!);
-      const answer = await this.ports.invoke(events, attempt, this.abort.signal);
+      answer = await this.ports.invoke(events, attempt, this.abort.signal);
       if (this.closed) return undefined;
       job.stalls = 0;
       named = namedAsFailed(part, answer.output);
@@ -462,10 +465,12 @@ export class StreamDispatcher<R extends StreamRecord, A extends Answer = Answer>
       if (rest.size === 0) return undefined;
     } catch (error) {
       if (this.closed) return undefined;
+      if (answer) this.ports.unfit?.(answer, error);
       return this.failed(job, part, error);
     }
     this.counts.failedCalls++;
     const why = new IguanaError('IGU_FUNCTION_FAILED', { name: 'the function', what: 'it named the record as failed' });
+    this.ports.unfit?.(answer, why);
     const left = part.filter(({ finished }) => !finished);
     return this.anotherTry(job, left, named!, why);
   }

@@ -49,6 +49,7 @@ function bench(
   const done: number[] = [];
   const dead: GivenUp<StreamRecord>[] = [];
   const stalls: unknown[] = [];
+  const unfit: string[] = [];
   const ports: DispatcherPorts<StreamRecord> = {
     clock,
     random: () => 0.5,
@@ -62,12 +63,13 @@ function bench(
     async giveUp(letter) {
       dead.push(letter);
     },
+    unfit: (_, error) => unfit.push((error as Error).message),
     stalled: (error) => stalls.push(error),
   };
   const { delayMs = 0, ...rest } = trigger as { delayMs?: number };
   const rules = { ...triggerOf(rest), delayMs };
   const dispatcher = new StreamDispatcher<StreamRecord>(rules, ports, more);
-  return { clock, calls, done, dead, stalls, dispatcher };
+  return { clock, calls, done, dead, stalls, unfit, dispatcher };
 }
 
 test('each record ends once, as often tried as promised; order holds; the safe offset never passes an unfinished one', async () => {
@@ -265,7 +267,7 @@ test('throttling, code that does not load and a neighbour that crashed use up no
 });
 
 test('a list of failures that names what was not given is a failure of the call', async () => {
-  const { dead, done, clock, dispatcher } = bench({ attempts: 1 }, (records) => ({
+  const { dead, done, unfit, clock, dispatcher } = bench({ attempts: 1 }, (records) => ({
     batchItemFailures: records.some(({ offset }) => offset === 2) ? [{ offset: 77 }] : [],
   }));
   dispatcher.offer([0, 1, 2, 3].map((i) => recordOf(i, null, 1)));
@@ -274,6 +276,9 @@ test('a list of failures that names what was not given is a failure of the call'
   expect(dead.map(({ record, code, reason }) => [record.offset, code, reason.includes('77')])).toEqual([
     [2, 'IGU_FUNCTION_FAILED', true],
   ]);
+  // in the call of all four, and in the smaller ones that the record was in
+  expect(unfit).toHaveLength(3);
+  for (const line of unfit) expect(line).toContain('names offset 77, which it was not given');
 });
 
 test('old records are not tried again', async () => {
