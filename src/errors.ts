@@ -100,8 +100,8 @@ const table = {
     retriable: false,
   },
   IGU_HTTP_TOKEN: {
-    message: 'requests of {from} that change something need the token',
-    fix: 'send `authorization: Bearer TOKEN`, or ask from the machine that Iguana runs on',
+    message: 'requests of {from} need the token',
+    fix: '{fix}',
     retriable: false,
   },
   IGU_HTTP_HOST: {
@@ -321,7 +321,8 @@ export class IguanaError extends Error {
   ) {
     const row = table[code];
     const what = fill(row.message, details);
-    const fix = fill(row.fix, details);
+    // what a place knows better than the table
+    const fix = details.fix === undefined ? fill(row.fix, details) : String(details.fix);
     super(`${code} ${what}; ${fix}`, options);
     this.fix = fix;
     this.retriable = row.retriable;

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { IguanaError, messageOf } from '../errors.js';
 import type { InvocationResult } from '../functions/invocation.js';
 import type { LogLine } from './function-logs.js';
@@ -15,8 +15,10 @@ interface InvokeOptions extends ServerOptions {
   readonly async?: boolean;
 }
 
-/** Longest time that a function may take, and then some, ms. */
-const LONGEST_CALL_MS = 930_000;
+/** Longest time that a function may take, ms. */
+const LONGEST_MS = 900_000;
+/** And then some: so long an answer is waited for, ms. */
+const LONGEST_CALL_MS = LONGEST_MS + 30_000;
 
 /** `iguana function invoke NAME`: calls it; what it returns is on standard output, what it logged on standard error. */
 export function functionInvokeCommand(): Command {
@@ -24,7 +26,7 @@ export function functionInvokeCommand(): Command {
     .description('Call a function; what it returns goes to standard output, what it logs to standard error')
     .argument('<name>', 'function; or NAME:ALIAS, NAME:VERSION')
     .option('--input <json>', 'its input; @FILE reads it from a file, - from standard input (default: null)')
-    .option('--timeout <time>', 'shorter than its own, such as 500ms', parseTime)
+    .option('--timeout <time>', 'shorter than its own, such as 500ms or 5s', parseTimeLimit)
     .option('--qualifier <version>', 'version or alias (default: the newest version)')
     .option('--async', 'do not wait: print the id of the call');
   return serverOptions(command)
@@ -64,6 +66,13 @@ export function functionInvokeCommand(): Command {
       if (process.stderr.isTTY)
         process.stderr.write(`${paint('dim', `${timeText(durationMs)}${started}`, process.stderr)}\n`);
     });
+}
+
+function parseTimeLimit(given: string): number {
+  const ms = parseTime(given);
+  if (ms <= LONGEST_MS) return ms;
+  const what = `At most ${timeText(LONGEST_MS)}, not ${timeText(ms)}; a number without a unit is seconds.`;
+  throw new InvalidArgumentError(what);
 }
 
 /** What a call that failed had logged, and where in its code it failed; its error follows, and is not told twice. */

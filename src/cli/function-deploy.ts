@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
+import type { ZodIssue } from 'zod';
 import { IguanaError } from '../errors.js';
 import { functionSchema, type GivenDefinition } from '../functions/definition.js';
 import { codeProblem, readFunctionFile } from './function-files.js';
 import { parseMemory, parsePair, parseTrigger } from './function-options.js';
-import { type ListedFunction, triggerText } from './function-text.js';
+import { type ListedFunction, timeText, triggerText } from './function-text.js';
 import { ask, functionPath, type ServerOptions, serverOptions } from './server-client.js';
 import { oneOf, wholeNumber } from './suggest.js';
 import { paint } from './terminal.js';
@@ -142,9 +143,38 @@ function definitionOf(
     },
   };
   const { error } = functionSchema.safeParse(definition);
-  if (error) {
-    const { path: at, message } = error.issues[0]!;
-    throw new IguanaError('IGU_USAGE', { what: `${at.join('.')}: ${message}` });
-  }
+  if (error) throw new IguanaError('IGU_USAGE', { what: wrongOption(error.issues[0]!, options) });
   return { definition, runtime };
+}
+
+/** Field → how it is given here. */
+const flags: Readonly<Record<string, string>> = {
+  memoryMb: '--memory',
+  timeoutMs: '--timeout',
+  concurrency: '--concurrency',
+  handler: '--handler',
+  env: '--env',
+  secrets: '--secret',
+  triggers: '--trigger',
+  output: '--output',
+  isolation: '--isolation',
+  runtime: '--runtime',
+};
+
+/** A mistake in the words of the command line, bounds with their unit. */
+function wrongOption(issue: ZodIssue, { memory = 0, timeout = 0 }: CreateOptions): string {
+  const { path: at, message } = issue;
+  const [field, ...below] = at.map(String);
+  const flag = flags[field ?? ''];
+  if (!flag) return `${at.join('.')}: ${message}`;
+  const bound =
+    issue.code === 'too_small'
+      ? (['at least', Number(issue.minimum)] as const)
+      : issue.code === 'too_big'
+        ? (['at most', Number(issue.maximum)] as const)
+        : undefined;
+  if (bound && field === 'memoryMb') return `${flag}: ${bound[0]} ${bound[1]} MB, not ${memory} MB`;
+  if (bound && field === 'timeoutMs')
+    return `${flag}: ${bound[0]} ${timeText(bound[1])}, not ${timeText(timeout)}; a number without a unit is seconds`;
+  return `${flag}: ${[...below, message].join(': ')}`;
 }

@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { parseTime } from '../codec/series-csv.js';
+import { IguanaError } from '../errors.js';
 import type { FunctionMetrics } from '../functions/function-metrics.js';
 import type { PeriodBill } from '../functions/usage-ledger.js';
 import { costText, type ListedFunction, timeText, triggerText } from './function-text.js';
@@ -89,9 +90,14 @@ export function functionBillingCommand(): Command {
       '\nExamples:\n  iguana function billing orders\n  iguana function billing orders --start 2026-01-01T00:00:00Z --end 2026-02-01T00:00:00Z',
     )
     .action(async (name: string, options: ServerOptions & { start?: number; end?: number }) => {
+      const { start, end } = options;
+      if (start !== undefined && end !== undefined && start > end) {
+        const [from, to] = [start, end].map((ms) => new Date(ms).toISOString());
+        throw new IguanaError('IGU_USAGE', { what: `--start ${from} is after --end ${to}` });
+      }
       const query = new URLSearchParams();
-      if (options.start !== undefined) query.set('start', String(options.start));
-      if (options.end !== undefined) query.set('end', String(options.end));
+      if (start !== undefined) query.set('start', String(start));
+      if (end !== undefined) query.set('end', String(end));
       const asked = query.size > 0 ? `?${query}` : '';
       const bill = await ask<PeriodBill>(options, 'GET', functionPath(name, 'billing') + asked);
       if (options.json) return printJson(bill);

@@ -27,7 +27,11 @@ export function assertMayAsk(request: IncomingMessage, token: string | undefined
   }
   const from = request.socket.remoteAddress ?? 'an unknown address';
   if (token === undefined ? !isThisMachine(from) : !isToken(authorization, token)) {
-    throw new IguanaError('IGU_HTTP_TOKEN', { from });
+    const fix =
+      token === undefined
+        ? 'give Iguana one (dashboard.token, or IGUANA_TOKEN in its environment), or ask from the machine that it runs on'
+        : "send `authorization: Bearer TOKEN`; on the command line --token, or IGUANA_TOKEN, is Iguana's dashboard.token";
+    throw new IguanaError('IGU_HTTP_TOKEN', { from, fix });
   }
   // A page elsewhere that points its own name at this machine comes from this machine, and is its own origin.
   if (token === undefined && !isLoopback(hostName(host))) throw new IguanaError('IGU_HTTP_HOST', { host });

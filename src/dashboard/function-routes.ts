@@ -150,6 +150,8 @@ export class FunctionRoutes {
         return route({
           GET: async () => {
             const { start, end } = checked(periodSchema, Object.fromEntries(query));
+            if (start !== undefined && end !== undefined && start > end)
+              throw new IguanaError('IGU_USAGE', { what: `the period ends (${end}) before it starts (${start})` });
             const period = { ...(start === undefined ? {} : { start }), ...(end === undefined ? {} : { end }) };
             return { value: await functions.billing(name, period) };
           },

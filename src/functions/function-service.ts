@@ -493,7 +493,9 @@ export class FunctionService {
       const value = this.options.secret?.(secret);
       if (value === undefined) {
         const what = `secret ${secret} (for ${variable}) is not there`;
-        throw new IguanaError('IGU_FUNCTION_CODE', { name: definition.name, what });
+        const fix =
+          'put it into the secrets file, or into the environment, and deploy again: docs/functions.md, Secrets';
+        throw new IguanaError('IGU_FUNCTION_CODE', { name: definition.name, what, fix });
       }
       env[variable] = value;
     }

@@ -232,6 +232,15 @@ describe('iguana function', () => {
     expect(await wrong('create', 'f', '--code', at('f.js'), '--trigger', 'steam:t')).toMatch(
       /^2 .*Did you mean stream:t\?/s,
     );
+    const create = ['create', 'f', '--code', at('f.js')];
+    expect(await wrong(...create, '--memory', '8')).toMatch(/^2 IGU_USAGE --memory: at least 16 MB, not 8 MB;/);
+    expect(await wrong(...create, '--timeout', '5000')).toMatch(
+      /^2 IGU_USAGE --timeout: at most 15\.0 min, not 83\.3 min; a number without a unit is seconds;/,
+    );
+    expect(await wrong('invoke', 'f', '--timeout', '5000')).toMatch(/^2 .*At most 15\.0 min, not 83\.3 min; a number/s);
+    expect(await wrong('billing', 'f', '--start', '2026-02-01', '--end', '2026-01-01')).toMatch(
+      /^2 IGU_USAGE --start 2026-02-01T00:00:00\.000Z is after --end 2026-01-01T00:00:00\.000Z;/,
+    );
     expect(await wrong('creat', 'f')).toMatch(/^2 .*Did you mean create\?/s);
   }, 60_000);
 

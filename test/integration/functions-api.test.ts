@@ -63,6 +63,10 @@ test('a function is deployed, looked at, called, measured, billed and deleted', 
     200,
     { invocationCount: 1 },
   ]);
+  expect(await ask(page, 'GET', '/double/billing?start=2026-02-01T00:00:00Z&end=2026-01-01T00:00:00Z')).toMatchObject([
+    400,
+    { code: 'IGU_USAGE' },
+  ]);
   expect(await ask(page, 'GET', '/double/stats')).toMatchObject([200, { paused: false, triggers: [] }]);
   expect(await ask(page, 'POST', '/double/pause')).toEqual([200, { paused: true }]);
   expect(await ask(page, 'GET', '/double/stats')).toMatchObject([200, { paused: true }]);
@@ -225,7 +229,14 @@ test('with a token only who has it is answered', async () => {
   const { page, functions } = await start({ token: 'secret-token' });
   await functions.define('f', DOUBLE);
   const with_ = (authorization: string) => ask(page, 'GET', '', undefined, { authorization });
-  expect(await ask(page, 'GET', '')).toMatchObject([401, { code: 'IGU_HTTP_TOKEN' }]);
+  expect(await ask(page, 'GET', '')).toMatchObject([
+    401,
+    {
+      message: expect.stringMatching(
+        /^IGU_HTTP_TOKEN requests of [^ ]*127\.0\.0\.1 need the token; send `authorization: /,
+      ),
+    },
+  ]);
   expect((await with_('Bearer secret-tokem'))[0]).toBe(401);
   expect((await with_('secret-token'))[0]).toBe(401);
   expect((await with_('Bearer secret-token'))[0]).toBe(200);

@@ -70,7 +70,7 @@ describe('without Kafka', () => {
       functions.deploy(deployment(answer('two'), { triggers: [{ type: 'timer', cron: '0 0 31 2 *' }] })),
     ).rejects.toMatchObject({ code: 'IGU_CONFIG' });
     await expect(functions.deploy(deployment(answer('two'), { secrets: { KEY: 'none' } }))).rejects.toThrow(
-      /secret none/,
+      /secret none \(for KEY\) is not there; put it into the secrets file, or into the environment, and deploy again/,
     );
     expect((await functions.invoke('f', call('x'))).output).toBe('one x');
     expect(functions.list()).toMatchObject([{ version: 1 }]);
