@@ -135,6 +135,15 @@ async function assemble(options: InvokeOptions, stops: Stops, stop: () => Promis
     ...{ service, deployed, calls, usage, stop },
     publish: eventsOf?.emit ?? (async (event) => events.publish(event)),
     settled: hosted.settled,
-    standings: (name) => standings.filter((one) => one.function === name),
+    standing(name, trigger, nth) {
+      if (trigger.type === 'timer') return { counts: { ...timers.counts(name, trigger) } };
+      if (trigger.type !== 'stream' && trigger.type !== 'queue') return undefined;
+      const standing = standings.find(
+        (one) => one.function === name && one.type === trigger.type && one.source === trigger.topic && one.nth === nth,
+      );
+      if (!standing) return undefined;
+      const { dead: givenUp, ...counts } = standing.counts;
+      return { ...standing, counts: { ...counts, givenUp } };
+    },
   });
 }

@@ -1,9 +1,10 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { parseTime } from '../codec/series-csv.js';
+import type { FunctionStats } from '../dashboard/function-api.js';
 import { IguanaError } from '../errors.js';
 import type { FunctionMetrics } from '../functions/function-metrics.js';
 import type { PeriodBill } from '../functions/usage-ledger.js';
-import { costText, type ListedFunction, timeText, triggerText } from './function-text.js';
+import { costText, type ListedFunction, standingText, timeText, triggerText } from './function-text.js';
 import { ask, functionPath, type ServerOptions, serverOptions } from './server-client.js';
 import { aligned, paint, printJson, textTable } from './terminal.js';
 
@@ -21,16 +22,17 @@ export function functionListCommand(): Command {
       const metrics = await Promise.all(
         functions.map(({ name }) => ask<FunctionMetrics>(options, 'GET', functionPath(name, 'metrics'))),
       );
-      const rows = functions.map(({ name, version, definition }, i) => [
+      const rows = functions.map(({ name, version, definition, paused }, i) => [
         name,
         String(version),
         definition.runtime,
         String(definition.memoryMb),
         String(metrics[i]!.totalInvocations),
         String(metrics[i]!.instances),
+        paused ? 'paused' : 'active',
         definition.triggers.map(triggerText).join(', '),
       ]);
-      const header = ['name', 'version', 'runtime', 'MB', 'calls', 'instances', 'triggers'];
+      const header = ['name', 'version', 'runtime', 'MB', 'calls', 'instances', 'state', 'triggers'];
       process.stdout.write(`${textTable(header, rows)}\n`);
       for (const { message } of functions.flatMap(({ notServed }) => notServed))
         process.stderr.write(`${paint('yellow', message, process.stderr)}\n`);
@@ -40,11 +42,16 @@ export function functionListCommand(): Command {
 /** `iguana function metrics NAME`. */
 export function functionMetricsCommand(): Command {
   const command = new Command('metrics')
-    .description('Show calls, durations, cold starts and instances of a function in the process that is asked')
+    .description(
+      'Show calls, durations, cold starts, instances and triggers of a function in the process that is asked',
+    )
     .argument('<name>', 'function');
   return serverOptions(command).action(async (name: string, options: ServerOptions) => {
-    const metrics = await ask<FunctionMetrics>(options, 'GET', functionPath(name, 'metrics'));
-    if (options.json) return printJson(metrics);
+    const [metrics, { paused, triggers }] = await Promise.all([
+      ask<FunctionMetrics>(options, 'GET', functionPath(name, 'metrics')),
+      ask<FunctionStats>(options, 'GET', functionPath(name, 'stats')),
+    ]);
+    if (options.json) return printJson({ ...metrics, paused, triggers });
     const { totalInvocations, successfulInvocations, coldStarts } = metrics;
     const causes = Object.entries(metrics.coldStartsByCause).map(([cause, count]) => `${cause} ${count}`);
     const failed = Object.entries(metrics.failedInvocations).map(([code, count]) => `${code} ${count}`);
@@ -68,6 +75,11 @@ export function functionMetricsCommand(): Command {
       ['memory', `${(metrics.memoryBytes / 2 ** 20).toFixed(1)} MB`],
     ];
     if (metrics.gasUsed > 0) rows.push(['gas', metrics.gasUsed.toLocaleString('en')]);
+    if (paused) rows.push(['paused', 'stream, queue, timer and event triggers do nothing']);
+    for (const trigger of triggers) {
+      const standing = standingText(trigger);
+      if (standing !== '') rows.push([`${trigger.type} ${trigger.source}`, standing]);
+    }
     process.stdout.write(`${aligned(rows)}\n`);
   });
 }

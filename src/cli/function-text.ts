@@ -1,3 +1,4 @@
+import type { TriggerStatus } from '../dashboard/function-api.js';
 import type { FunctionDefinition, Trigger } from '../functions/definition.js';
 import type { AliasWeights } from '../functions/function-service.js';
 
@@ -6,6 +7,8 @@ export interface ListedFunction {
   readonly name: string;
   readonly version: number;
   readonly aliases: Readonly<Record<string, AliasWeights>>;
+  /** Its stream, queue, timer and event triggers do nothing. */
+  readonly paused: boolean;
   readonly definition: Omit<FunctionDefinition, 'code'>;
   /** Triggers that cannot be served, and why. */
   readonly notServed: readonly { readonly message: string }[];
@@ -27,6 +30,17 @@ function sourceText(trigger: Trigger): string {
     default:
       return `${trigger.type}:${trigger.topic}`;
   }
+}
+
+/** How a trigger stands and what was counted of it; empty when nothing is known. */
+export function standingText({ type, lag, verdict, counts }: TriggerStatus): string {
+  if (!counts) return '';
+  const { runs = 0, failures = 0, missed = 0, overlapped = 0 } = counts;
+  if (type === 'timer')
+    return `${runs} ${runs === 1 ? 'run' : 'runs'}, of them ${failures} failed; left out: ${missed} missed, ${overlapped} overlapped`;
+  const { done = 0, givenUp = 0, filtered = 0, calls = 0, failedCalls = 0 } = counts;
+  const now = lag === undefined ? '' : `; ${lag} behind${verdict === undefined ? '' : ` (${verdict})`}`;
+  return `${done} done, ${givenUp} given up, ${filtered} filtered in ${calls} calls, of them ${failedCalls} failed${now}`;
 }
 
 /** A time in milliseconds with three digits that count. */

@@ -15,6 +15,8 @@ export interface TriggerStatus {
   /** Age of the oldest of them, ms. */
   readonly oldestAgeMs?: number;
   readonly verdict?: string;
+  /** What was counted in this process: records or runs by what became of them, and calls. */
+  readonly counts?: Readonly<Record<string, number>>;
 }
 
 /** How a function stands beside its metrics. */

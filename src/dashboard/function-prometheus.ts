@@ -75,7 +75,7 @@ export function functionPrometheus(registry: Registry, functions: FunctionApi): 
       ...Object.entries(failedInvocations).map(([outcome, n]): Value => [{ function: name, outcome }, n]),
     ],
   );
-  const help = 'Duration of successful calls of a function, in its handler.';
+  const help = 'Duration of calls of a function in its handler, of those that failed too.';
   new ReadHistogram({ name: 'iguana_function_duration_seconds', help }, registers, all);
   counter(
     'iguana_function_cold_starts_total',
@@ -124,6 +124,37 @@ export function functionPrometheus(registry: Registry, functions: FunctionApi): 
       }),
     );
   const ofTrigger = ['function', 'trigger', 'source'];
+  const counted =
+    (of: (counts: Readonly<Record<string, number>>) => Readonly<Record<string, number | undefined>>) =>
+    (name: string): Value[] =>
+      functions
+        .stats(name)
+        .triggers.flatMap(({ type, source, counts = {} }) =>
+          Object.entries(of(counts)).flatMap(([outcome, n]): Value[] =>
+            n === undefined ? [] : [[{ function: name, trigger: type, source, outcome }, n]],
+          ),
+        );
+  const byOutcome = [...ofTrigger, 'outcome'];
+  counter(
+    'iguana_function_trigger_records_total',
+    'Records of a stream or queue trigger by outcome: done, given_up (to dead letters, or dropped), or filtered.',
+    byOutcome,
+    counted(({ done, givenUp, filtered }) => ({ done, given_up: givenUp, filtered })),
+  );
+  counter(
+    'iguana_function_trigger_calls_total',
+    'Calls of a stream or queue trigger by outcome: success or failure.',
+    byOutcome,
+    counted(({ calls, failedCalls }) =>
+      calls === undefined || failedCalls === undefined ? {} : { success: calls - failedCalls, failure: failedCalls },
+    ),
+  );
+  counter(
+    'iguana_function_timer_runs_total',
+    'Runs of a timer by outcome: started, failed (after all tries), missed or overlapped (left out).',
+    byOutcome,
+    counted(({ runs, failures, missed, overlapped }) => ({ started: runs, failed: failures, missed, overlapped })),
+  );
   gauge(
     'iguana_function_trigger_lag',
     'Records that a stream or queue trigger has not handled yet.',

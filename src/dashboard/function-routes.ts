@@ -26,7 +26,7 @@ export const functionRoutes = {
   '/api/functions/{name}/metrics': 'calls, durations, cold starts, instances',
   '/api/functions/{name}/logs': 'newest lines of its log',
   '/api/functions/{name}/billing': 'usage and cost; ?start= and ?end= in ms since 1970 or ISO 8601',
-  '/api/functions/{name}/stats': 'paused or not, keep-alive, triggers with lag and oldest age',
+  '/api/functions/{name}/stats': 'paused or not, keep-alive, triggers with lag, oldest age and what was counted',
   '/api/functions/{name}/prewarm': 'POST {instances} has so many ready',
   '/api/functions/{name}/pause': 'POST stops what its triggers do',
   '/api/functions/{name}/resume': 'POST starts it again',
@@ -216,7 +216,8 @@ export class FunctionRoutes {
     const notServed = this.requests.problems
       .filter(({ details }) => details.name === name)
       .map(({ code: error, message, fix }) => ({ code: error, message, fix }));
-    return { name, version, aliases, definition: withCode ? definition : rest, notServed };
+    const { paused } = this.functions.stats(name);
+    return { name, version, aliases, paused, definition: withCode ? definition : rest, notServed };
   }
 }
 

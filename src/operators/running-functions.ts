@@ -1,5 +1,6 @@
 import { defined } from '../defined.js';
 import type { AsyncCall, AsyncCallOptions, AsyncCalls } from '../functions/async-calls.js';
+import type { Trigger } from '../functions/definition.js';
 import type { FunctionMetrics } from '../functions/function-metrics.js';
 import type { FunctionOrigin, FunctionRecord } from '../functions/function-record.js';
 import type {
@@ -26,6 +27,8 @@ export interface TriggerStanding {
   /** Age of the oldest of them, ms. */
   readonly oldestAgeMs?: number;
   readonly verdict?: string;
+  /** What was counted in this process: records or runs by what became of them, and calls. */
+  readonly counts?: Readonly<Record<string, number>>;
 }
 
 interface CallStatus {
@@ -93,15 +96,19 @@ export interface RunningFunctionsParts {
   readonly calls: AsyncCalls;
   readonly usage: Usage;
   readonly publish: (event: CloudEvent) => Promise<void>;
-  /** How a function's stream and queue triggers stand here. */
-  readonly standings: (name: string) => readonly TriggerStanding[];
+  /** How a function's trigger stands here, as far as something is known; `nth` of those of its type and source, from 1. */
+  readonly standing: (
+    name: string,
+    trigger: Trigger,
+    nth: number,
+  ) => Omit<TriggerStanding, 'type' | 'source'> | undefined;
   readonly settled: () => Promise<void>;
   readonly stop: () => Promise<void>;
 }
 
 /** One face for the parts that functions are made of. */
 export function runningFunctions(parts: RunningFunctionsParts): RunningFunctions {
-  const { service, deployed, calls, usage, publish, standings, settled } = parts;
+  const { service, deployed, calls, usage, publish, settled } = parts;
   let stopping: Promise<void> | undefined;
   const invokeQualified: RunningFunctions['invoke'] = async (given, event, how = {}) => {
     const { name, options } = qualified(given, how);
@@ -141,7 +148,7 @@ export function runningFunctions(parts: RunningFunctionsParts): RunningFunctions
     stats: (name) => ({
       paused: deployed.records.get(name)?.paused ?? false,
       keepAlive: service.keepAlive(name),
-      triggers: triggersOf(service.describe(name), standings(name)),
+      triggers: triggersOf(service.describe(name), parts.standing),
     }),
     settled,
     stop() {
@@ -159,17 +166,22 @@ function statusOf(call: AsyncCall | undefined): CallStatus | undefined {
 }
 
 /** All triggers as the definition has them, with how those stand that something is known of. */
-function triggersOf({ definition }: DeployedFunction, standings: readonly TriggerStanding[]): TriggerStanding[] {
+function triggersOf(
+  { name, definition }: DeployedFunction,
+  standingOf: RunningFunctionsParts['standing'],
+): TriggerStanding[] {
+  const seen = new Map<string, number>();
   return definition.triggers.map((trigger) => {
+    const { type } = trigger;
     const source = sourceOf(trigger);
-    const standing = standings.find((one) => one.type === trigger.type && one.source === source);
-    if (!standing) return { type: trigger.type, source };
-    const { lag, oldestAgeMs, verdict } = standing;
-    return { type: trigger.type, source, ...defined({ lag, oldestAgeMs, verdict }) };
+    const nth = (seen.get(`${type} ${source}`) ?? 0) + 1;
+    seen.set(`${type} ${source}`, nth);
+    const { lag, oldestAgeMs, verdict, counts } = standingOf(name, trigger, nth) ?? {};
+    return { type, source, ...defined({ lag, oldestAgeMs, verdict, counts }) };
   });
 }
 
-function sourceOf(trigger: DeployedFunction['definition']['triggers'][number]): string {
+function sourceOf(trigger: Trigger): string {
   if (trigger.type === 'http') return `${trigger.method} ${trigger.path}`;
   if (trigger.type === 'timer') return trigger.cron;
   return trigger.type === 'event' ? trigger.eventType : trigger.topic;

@@ -3,12 +3,18 @@
  * than a screen because the two promises, at least once and exactly once, differ in when a result is written and are easiest checked side by side.
  */
 import type { Clock } from '../clock.js';
+import { defined } from '../defined.js';
 import { messageOf } from '../errors.js';
 import type { FunctionDefinition } from '../functions/definition.js';
 import type { FunctionService } from '../functions/function-service.js';
 import type { EventRecord, FunctionEvent, InvocationResult } from '../functions/invocation.js';
 import type { Slots } from '../functions/triggers/slots.js';
-import { type DispatchRules, type GivenUp, StreamDispatcher } from '../functions/triggers/stream-dispatcher.js';
+import {
+  type DispatchCounts,
+  type DispatchRules,
+  type GivenUp,
+  StreamDispatcher,
+} from '../functions/triggers/stream-dispatcher.js';
 import type { PartitionReader, ReceivedMessage } from '../kafka/partition-consumer.js';
 import type { Sink } from '../kafka/sink.js';
 import type { TransactionalWriter, TopicRecord as Write } from '../kafka/transactional-writer.js';
@@ -42,6 +48,8 @@ export interface TopicPartitionOptions {
   /** Offset of the first record to come. */
   readonly start: number;
   readonly slots: Slots;
+  /** Of all partitions of the trigger. */
+  readonly counts?: DispatchCounts;
   readonly service: Pick<FunctionService, 'invoke'> & Partial<Pick<FunctionService, 'note'>>;
   readonly sink: Pick<Sink, 'write'>;
   readonly clock: Clock;
@@ -73,7 +81,7 @@ export class TopicPartition implements PartitionReader {
   private readonly source: string;
 
   constructor(private readonly options: TopicPartitionOptions) {
-    const { trigger, partition, start, slots, clock, transactions } = options;
+    const { trigger, partition, start, slots, clock, transactions, counts } = options;
     this.committed = start;
     this.source = `${trigger.topic}/${partition}`;
     this.dispatcher = new StreamDispatcher<TopicRecord, InvocationResult>(
@@ -88,7 +96,7 @@ export class TopicPartition implements PartitionReader {
         advanced: () => this.advanced(),
         stalled: (error) => this.report(error),
       },
-      { slots, start, retain: transactions !== undefined },
+      { slots, start, retain: transactions !== undefined, ...defined({ counts }) },
     );
   }
 

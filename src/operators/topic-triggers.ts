@@ -3,6 +3,7 @@ import { defined } from '../defined.js';
 import type { DeployedFunction, FunctionService } from '../functions/function-service.js';
 import type { TriggerHost } from '../functions/trigger-host.js';
 import { Slots } from '../functions/triggers/slots.js';
+import { type DispatchCounts, noCounts } from '../functions/triggers/stream-dispatcher.js';
 import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
 import { type PartitionConsumer, partitionConsumer } from '../kafka/partition-consumer.js';
 import { sink as openSink, type Sink } from '../kafka/sink.js';
@@ -34,6 +35,8 @@ export interface TopicTriggerStatus {
   readonly function: string;
   /** The topic. */
   readonly source: string;
+  /** Of the function's triggers of this type and topic: 1 for the first. */
+  readonly nth: number;
   readonly groupId: string;
   /** Assigned here. */
   readonly partitions: readonly number[];
@@ -43,8 +46,8 @@ export interface TopicTriggerStatus {
   readonly oldestAgeMs: number;
   /** `stalled`: nothing gets through for a reason that no record is at fault for; it is told to `onError`. */
   readonly verdict: TriggerVerdict;
-  /** Finished, given up, passed over by the filter, calls, calls that failed; since the partition was assigned. */
-  readonly counts: { done: number; dead: number; filtered: number; calls: number; failedCalls: number };
+  /** Finished, given up, passed over by the filter, calls, calls that failed; since the function came to this process. */
+  readonly counts: Readonly<DispatchCounts>;
 }
 
 export interface TopicTriggers extends TriggerHost {
@@ -77,6 +80,8 @@ interface Running {
   /** What it was started as. */
   readonly identity: string;
   readonly trigger: TopicTrigger;
+  readonly nth: number;
+  readonly counts: DispatchCounts;
   readonly consumer: PartitionConsumer;
   readonly sink: Sink | undefined;
   marks: { readonly at: number; readonly lag: number }[];
@@ -89,6 +94,8 @@ export function topicTriggers(
 ): TopicTriggers {
   const { clock = wallClock, onError } = options;
   const running = new Map<string, Running>();
+  /** They outlive what is paused, deployed again, or has other partitions now. */
+  const counts = new Map<string, { readonly name: string; readonly counts: DispatchCounts }>();
   const stopOne = async (groupId: string, { consumer, sink }: Running): Promise<void> => {
     running.delete(groupId);
     try {
@@ -100,26 +107,32 @@ export function topicTriggers(
   };
   return {
     async apply(functions) {
-      const wanted = new Map<string, TopicTrigger>();
+      const wanted = new Map<string, { readonly trigger: TopicTrigger; readonly nth: number }>();
       for (const deployed of functions) {
         for (const trigger of triggersOf(deployed)) {
           const kind = trigger.kind === 'queue' ? 'queue-' : '';
           const groupId = `${options.group}-${trigger.name}-${kind}${trigger.topic}`;
           // a second trigger of the same topic, with another filter say
           let own = groupId;
-          for (let n = 2; wanted.has(own); n++) own = `${groupId}-${n}`;
-          wanted.set(own, trigger);
+          let nth = 1;
+          while (wanted.has(own)) own = `${groupId}-${++nth}`;
+          wanted.set(own, { trigger, nth });
         }
       }
       await Promise.all(
         [...running].map(([groupId, one]) => {
-          const trigger = wanted.get(groupId);
+          const trigger = wanted.get(groupId)?.trigger;
           if (trigger && JSON.stringify(trigger) === one.identity) return undefined;
           return stopOne(groupId, one);
         }),
       );
-      for (const [groupId, trigger] of wanted) {
-        if (!running.has(groupId)) running.set(groupId, start(options, clock, groupId, trigger));
+      const names = new Set(functions.map(({ name }) => name));
+      for (const [groupId, { name }] of counts) if (!names.has(name)) counts.delete(groupId);
+      for (const [groupId, { trigger, nth }] of wanted) {
+        if (running.has(groupId)) continue;
+        const known = counts.get(groupId) ?? { name: trigger.name, counts: noCounts() };
+        counts.set(groupId, known);
+        running.set(groupId, { ...start(options, clock, groupId, trigger, known.counts), nth });
       }
     },
     async stop() {
@@ -129,7 +142,13 @@ export function topicTriggers(
   };
 }
 
-function start(options: TopicTriggersOptions, clock: Clock, groupId: string, trigger: TopicTrigger): Running {
+function start(
+  options: TopicTriggersOptions,
+  clock: Clock,
+  groupId: string,
+  trigger: TopicTrigger,
+  counts: DispatchCounts,
+): Omit<Running, 'nth'> {
   const { connection, service, onError } = options;
   const kafka = kafkaClient(connection);
   const own = options.sink ? undefined : openSink(kafka);
@@ -143,7 +162,7 @@ function start(options: TopicTriggersOptions, clock: Clock, groupId: string, tri
     ...(options.sessionTimeoutMs === undefined ? {} : { sessionTimeoutMs: options.sessionTimeoutMs }),
     async open(partition, position, lost) {
       const slots = trigger.shared ? shared : new Slots(trigger.parallel);
-      const common = { trigger, groupId, partition, slots, service, sink, clock, onError };
+      const common = { trigger, groupId, partition, slots, counts, service, sink, clock, onError };
       if (!trigger.exactlyOnce) return new TopicPartition({ ...common, start: await position() });
       const writer = transactionalWriter(kafka, `${groupId}-${partition}`);
       try {
@@ -156,12 +175,12 @@ function start(options: TopicTriggersOptions, clock: Clock, groupId: string, tri
       }
     },
   });
-  return { identity: JSON.stringify(trigger), trigger, consumer, sink: own, marks: [] };
+  return { identity: JSON.stringify(trigger), trigger, counts, consumer, sink: own, marks: [] };
 }
 
 function statusOf(groupId: string, one: Running, now: number): TopicTriggerStatus {
-  const { trigger, consumer } = one;
-  const counts = { done: 0, dead: 0, filtered: 0, calls: 0, failedCalls: 0 };
+  const { trigger, nth, consumer } = one;
+  const counts = { ...one.counts };
   let lag = 0;
   let oldestAgeMs = 0;
   let stalled = false;
@@ -171,7 +190,6 @@ function statusOf(groupId: string, one: Running, now: number): TopicTriggerStatu
     lag += Math.max(0, end - (dispatcher.safeOffset ?? end));
     if (dispatcher.oldest !== undefined) oldestAgeMs = Math.max(oldestAgeMs, now - dispatcher.oldest);
     if (stalledAt !== undefined && now - stalledAt < 2 * streamTriggerLimits.maxStallMs) stalled = true;
-    for (const name of Object.keys(counts) as (keyof typeof counts)[]) counts[name] += dispatcher.counts[name];
   }
   const before = one.marks[0];
   one.marks.push({ at: now, lag });
@@ -181,5 +199,5 @@ function statusOf(groupId: string, one: Running, now: number): TopicTriggerStatu
   if (stalled && lag > 0) verdict = 'stalled';
   const partitions = [...consumer.partitions.keys()].sort((a, b) => a - b);
   const { kind: type, name, topic: source } = trigger;
-  return { type, function: name, source, groupId, partitions, lag, oldestAgeMs, verdict, counts };
+  return { type, function: name, source, nth, groupId, partitions, lag, oldestAgeMs, verdict, counts };
 }

@@ -115,8 +115,8 @@ describe('iguana function', () => {
     await until('the call', async () => (await json('call', 'greet', id)).state === 'succeeded');
 
     const list = (await iguana('list')).out;
-    expect(list).toMatch(/^greet +1 +javascript +64 +3 +[12]$/m);
-    expect(list).toMatch(/^sum .*http:POST:\/sum$/m);
+    expect(list).toMatch(/^greet +1 +javascript +64 +3 +[12] +active$/m);
+    expect(list).toMatch(/^sum .* active +http:POST:\/sum$/m);
     expect(await json('metrics', 'greet')).toMatchObject({ totalInvocations: 3, successfulInvocations: 3 });
     expect((await iguana('metrics', 'greet')).out).toMatch(/calls +3, of them 3 succeeded/);
     expect(await json('billing', 'greet')).toMatchObject({ invocationCount: 3 });
@@ -170,6 +170,17 @@ describe('iguana function', () => {
     });
     expect((await iguana('delete', 'talks')).code).toBe(0);
     expect((await iguana('pause', 'sum')).out).toBe('sum is paused\n');
+    expect((await iguana('list')).out).toMatch(/^sum .* paused +http:POST:\/sum$/m);
+    expect((await iguana('metrics', 'sum')).out).toMatch(
+      /^ *paused +stream, queue, timer and event triggers do nothing$/m,
+    );
+    const paused = ((await json('list')) as { name: string; paused: boolean }[]).map((one) => [one.name, one.paused]);
+    expect(new Map(paused as [string, boolean][])).toEqual(
+      new Map([
+        ['greet', false],
+        ['sum', true],
+      ]),
+    );
     await stop(first.child, 'SIGKILL');
 
     const second = await start();

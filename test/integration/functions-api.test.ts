@@ -70,6 +70,7 @@ test('a function is deployed, looked at, called, measured, billed and deleted', 
   expect(await ask(page, 'GET', '/double/stats')).toMatchObject([200, { paused: false, triggers: [] }]);
   expect(await ask(page, 'POST', '/double/pause')).toEqual([200, { paused: true }]);
   expect(await ask(page, 'GET', '/double/stats')).toMatchObject([200, { paused: true }]);
+  expect(await ask(page, 'GET', '')).toMatchObject([200, [{ name: 'double', paused: true }]]);
   expect(await ask(page, 'POST', '/double/resume')).toEqual([200, { paused: false }]);
   expect(await ask(page, 'POST', '/double/prewarm', { instances: 2 })).toEqual([200, { instances: 2 }]);
 

@@ -490,7 +490,11 @@ describe('the metrics', () => {
     );
     for (const query of ['', '', '?no=1']) await fetch(`${page.url}/functions/counted${query}`);
     functions.triggers.set('counted', [
-      { type: 'stream', source: 'orders', lag: 7, oldestAgeMs: 1_500, verdict: 'behind' },
+      {
+        ...{ type: 'stream', source: 'orders', lag: 7, oldestAgeMs: 1_500, verdict: 'behind' },
+        counts: { done: 11, givenUp: 2, filtered: 3, calls: 9, failedCalls: 4 },
+      },
+      { type: 'timer', source: '* * * * *', counts: { runs: 5, failures: 1, missed: 2, overlapped: 3 } },
       { type: 'http', source: '* /counted' },
     ]);
     const text = await (await fetch(`${page.url}/metrics`)).text();
@@ -499,9 +503,9 @@ describe('the metrics', () => {
       'iguana_function_invocations_total{function="counted",outcome="success"} 2',
       'iguana_function_invocations_total{function="counted",outcome="IGU_FUNCTION_FAILED"} 1',
       '# TYPE iguana_function_duration_seconds histogram',
-      'iguana_function_duration_seconds_bucket{function="counted",le="60"} 2',
-      'iguana_function_duration_seconds_bucket{function="counted",le="+Inf"} 2',
-      'iguana_function_duration_seconds_count{function="counted"} 2',
+      'iguana_function_duration_seconds_bucket{function="counted",le="60"} 3',
+      'iguana_function_duration_seconds_bucket{function="counted",le="+Inf"} 3',
+      'iguana_function_duration_seconds_count{function="counted"} 3',
       'iguana_function_cold_starts_total{function="counted",cause="first-call"} 1',
       'iguana_function_throttles_total{function="counted"} 0',
       'iguana_function_instances{function="counted",state="idle"} 1',
@@ -510,6 +514,16 @@ describe('the metrics', () => {
       'iguana_function_trigger_lag{function="counted",trigger="stream",source="orders"} 7',
       'iguana_function_trigger_oldest_age_seconds{function="counted",trigger="stream",source="orders"} 1.5',
       'iguana_function_trigger_behind{function="counted",trigger="stream",source="orders"} 1',
+      '# TYPE iguana_function_trigger_records_total counter',
+      'iguana_function_trigger_records_total{function="counted",trigger="stream",source="orders",outcome="done"} 11',
+      'iguana_function_trigger_records_total{function="counted",trigger="stream",source="orders",outcome="given_up"} 2',
+      'iguana_function_trigger_records_total{function="counted",trigger="stream",source="orders",outcome="filtered"} 3',
+      'iguana_function_trigger_calls_total{function="counted",trigger="stream",source="orders",outcome="success"} 5',
+      'iguana_function_trigger_calls_total{function="counted",trigger="stream",source="orders",outcome="failure"} 4',
+      'iguana_function_timer_runs_total{function="counted",trigger="timer",source="* * * * *",outcome="started"} 5',
+      'iguana_function_timer_runs_total{function="counted",trigger="timer",source="* * * * *",outcome="failed"} 1',
+      'iguana_function_timer_runs_total{function="counted",trigger="timer",source="* * * * *",outcome="missed"} 2',
+      'iguana_function_timer_runs_total{function="counted",trigger="timer",source="* * * * *",outcome="overlapped"} 3',
     ]) {
       expect(text.split('\n')).toContain(line);
     }

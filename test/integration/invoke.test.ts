@@ -138,7 +138,7 @@ describe('without Kafka', () => {
     await functions.deploy(deployment(code, { triggers }));
     await functions.settled();
     expect(functions.stats('f').triggers).toEqual([
-      { type: 'timer', source: '* * * * * *' },
+      { type: 'timer', source: '* * * * * *', counts: expect.objectContaining({ missed: 0, overlapped: 0 }) },
       { type: 'event', source: 'order.*' },
     ]);
     const event = { specversion: '1.0', id: '1', source: 'test', type: 'order.made' } as const;
@@ -154,6 +154,7 @@ describe('without Kafka', () => {
     await functions.settled();
     await until('a timer again', () => lines().length > before);
     expect(lines().filter((line) => line === 'info event')).toHaveLength(1);
+    expect(functions.stats('f').triggers[0]!.counts!.runs).toBeGreaterThanOrEqual(2);
   });
 });
 
@@ -267,6 +268,50 @@ describe('over Kafka', () => {
     await until('the standing', () => both.some((one) => one.stats('f').triggers[0]?.verdict === 'keeping up'));
     await producer.disconnect();
   }, 90_000);
+
+  test('records that are given up and dropped are counted by trigger, calls go to the alias it names', async () => {
+    const shared = group();
+    const functions = await started({ kafka: shared });
+    const input = uniqueName('in');
+    await ensureTopics(shared.connection, [{ topic: input, partitions: 1 }]);
+    const code = `export const handle = ({ records }, { version }) => {
+      console.log('version ' + version);
+      if (records[0].value.bad) throw new Error('bad');
+    }`;
+    const queue = { type: 'queue', topic: input, attempts: 1, deadLetters: false, alias: 'live' };
+    const stream = { type: 'stream', topic: input, from: 'earliest', batch: { size: 1 }, attempts: 2, backoffMs: 0 };
+    const triggers = [
+      queue,
+      { ...stream, filter: { 'value.bad': true }, deadLetters: false },
+      { ...stream, filter: { 'value.bad': false }, alias: 'live' },
+    ];
+    await functions.deploy(deployment(code));
+    await functions.setAlias('f', 'live', { 1: 1 });
+    await functions.deploy(deployment(code, { triggers }));
+    const producer = kafkaClientFor(kafka.brokers).producer();
+    await producer.connect();
+    const messages = [true, false, false].map((bad, i) => ({ key: `${i}`, value: JSON.stringify({ bad }) }));
+    await producer.send({ topic: input, messages });
+    await producer.disconnect();
+    const counts = () => functions.stats('f').triggers.map((one) => one.counts);
+    const whole = { done: 2, givenUp: 1, filtered: 0, calls: 3, failedCalls: 1 };
+    await until('all of them', () =>
+      counts().every((one) => (one?.done ?? 0) + (one?.givenUp ?? 0) + (one?.filtered ?? 0) === 3),
+    );
+    expect(counts()).toEqual([
+      whole,
+      { ...whole, done: 0, filtered: 2, calls: 2, failedCalls: 2 },
+      { ...whole, givenUp: 0, filtered: 1, calls: 2, failedCalls: 0 },
+    ]);
+    const lines = functions.logs('f').filter(({ line }) => line.startsWith('info version'));
+    const called = (version: number) => lines.filter(({ line }) => line === `info version ${version}`).length;
+    expect([called(1), called(2)]).toEqual([5, 2]);
+    // they are kept while it is paused
+    await functions.pause('f');
+    await functions.settled();
+    await functions.resume('f');
+    await until('the standing', () => counts()[0]?.calls === 3);
+  }, 60_000);
 
   test('one process of a group has a timer', async () => {
     const shared = group();

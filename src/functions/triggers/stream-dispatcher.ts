@@ -71,7 +71,25 @@ export interface DispatcherPorts<R extends StreamRecord, A extends Answer = Answ
   readonly random?: () => number;
 }
 
+/** What is counted of records and calls. */
+export interface DispatchCounts {
+  /** Records that are finished. */
+  done: number;
+  /** Records that were given up. */
+  dead: number;
+  /** Records that the filter passed over. */
+  filtered: number;
+  calls: number;
+  failedCalls: number;
+}
+
+export function noCounts(): DispatchCounts {
+  return { done: 0, dead: 0, filtered: 0, calls: 0, failedCalls: 0 };
+}
+
 export interface DispatcherOptions {
+  /** Counted here too, beside what others count. Default: its own. */
+  readonly counts?: DispatchCounts;
   /** Calls at once. Default: one of its own. */
   readonly slots?: Slots;
   /** Records held, at most (default 10,000, and at least two batches). */
@@ -133,7 +151,7 @@ interface Job<R> {
  * Cost: O(1) a record, and O(n log n) for a batch of n records of several keys.
  */
 export class StreamDispatcher<R extends StreamRecord, A extends Answer = Answer> {
-  readonly counts = { done: 0, dead: 0, filtered: 0, calls: 0, failedCalls: 0 };
+  readonly counts: DispatchCounts;
   private readonly order = new Fifo<Item<R>>();
   private readonly retained = new Fifo<R>();
   private readonly delayed = new Fifo<Item<R>>();
@@ -169,6 +187,7 @@ export class StreamDispatcher<R extends StreamRecord, A extends Answer = Answer>
     this.maxBytes = options.maxBytes ?? Math.max(streamTriggerLimits.maxHeldBytes, 2 * batch.bytes);
     this.common = laneOf<R>(null, order === 'partition');
     this.next = options.start;
+    this.counts = options.counts ?? noCounts();
   }
 
   /** Takes records in order of their offsets, from the front, as many as there is room for. Returns how many: that is the back pressure. */

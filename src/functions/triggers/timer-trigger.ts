@@ -49,11 +49,14 @@ export interface TimerCounts {
 export interface TimerTriggers extends TriggerHost {
   /** Function → the next time one of its timers is due here, ms since 1970: for warming up before. */
   nextRuns(): ReadonlyMap<string, number>;
-  counts(functionName: string): TimerCounts;
+  /** Since the function came to this process. @param trigger default: all its timers together */
+  counts(functionName: string, trigger?: TimerTrigger): TimerCounts;
 }
 
 export function timerTriggers(options: TimerOptions): TimerTriggers {
   const timers = new Map<string, Timer>();
+  /** They outlive timers that are paused. */
+  const counts = new Map<string, MutableCounts>();
   /** Functions there were when it last looked. */
   let names: ReadonlySet<string> = new Set();
 
@@ -62,8 +65,7 @@ export function timerTriggers(options: TimerOptions): TimerTriggers {
     const { memory, isOwner, onError } = options;
     if (!memory || !(isOwner?.(name) ?? true)) return;
     try {
-      const keys = [...(await memory.load()).keys()].filter((key) => key.startsWith(keyPrefix(name)));
-      await Promise.all(keys.map((key) => memory.forget(key)));
+      await Promise.all(keysOf(await memory.load(), name).map((key) => memory.forget(key)));
     } catch (error) {
       onError?.(error);
     }
@@ -86,8 +88,10 @@ export function timerTriggers(options: TimerOptions): TimerTriggers {
           continue;
         }
         try {
-          const timer = new Timer(key, name, trigger, options);
+          const counted = counts.get(key) ?? { runs: 0, failures: 0, missed: 0, overlapped: 0 };
+          const timer = new Timer(key, name, trigger, counted, options);
           timers.set(key, timer);
+          counts.set(key, counted);
           timer.wake();
         } catch (error) {
           options.onError?.(error);
@@ -96,7 +100,9 @@ export function timerTriggers(options: TimerOptions): TimerTriggers {
       const before = names;
       names = new Set(functions.map(({ name }) => name));
       await Promise.all(gone.map(([, timer]) => timer.stop()));
-      await Promise.all([...before].filter((name) => !names.has(name)).map(forget));
+      const deleted = [...before].filter((name) => !names.has(name));
+      for (const name of deleted) for (const key of keysOf(counts, name)) counts.delete(key);
+      await Promise.all(deleted.map(forget));
     },
     async stop() {
       await Promise.all([...timers.values()].map((timer) => timer.stop()));
@@ -109,9 +115,9 @@ export function timerTriggers(options: TimerOptions): TimerTriggers {
       }
       return next;
     },
-    counts(functionName) {
-      const own = [...timers.values()].filter(({ name }) => name === functionName);
-      const sum = (of: keyof TimerCounts) => own.reduce((total, { counts }) => total + counts[of], 0);
+    counts(functionName, trigger) {
+      const keys = trigger ? [keyOf(functionName, trigger)] : keysOf(counts, functionName);
+      const sum = (of: keyof TimerCounts) => keys.reduce((total, key) => total + (counts.get(key)?.[of] ?? 0), 0);
       return { runs: sum('runs'), failures: sum('failures'), missed: sum('missed'), overlapped: sum('overlapped') };
     },
   };
@@ -126,10 +132,17 @@ function keyPrefix(functionName: string): string {
   return `${functionName} `;
 }
 
+/** Those of a function's timers. */
+function keysOf(timers: ReadonlyMap<string, unknown>, functionName: string): string[] {
+  return [...timers.keys()].filter((key) => key.startsWith(keyPrefix(functionName)));
+}
+
 /** The same run has the same id whichever process starts it, and however often: it is billed once. */
 function invocationIdOf(key: string, name: string, at: number): string {
   return `timer-${name}-${new Date(at).toISOString()}-${hash64(key).slice(0, 8)}`;
 }
+
+type MutableCounts = { -readonly [K in keyof TimerCounts]: number };
 
 interface Run {
   readonly at: number;
@@ -139,7 +152,6 @@ interface Run {
 }
 
 class Timer {
-  readonly counts = { runs: 0, failures: 0, missed: 0, overlapped: 0 };
   /** Undefined while the timer is another process's. */
   nextRun: number | undefined;
   private readonly schedule: TimerSchedule;
@@ -161,6 +173,7 @@ class Timer {
     private readonly key: string,
     readonly name: string,
     public trigger: TimerTrigger,
+    private readonly counts: MutableCounts,
     private readonly options: TimerOptions,
   ) {
     this.schedule = new TimerSchedule(trigger.cron, trigger.timezone);

@@ -1,13 +1,25 @@
 import { expect, test } from 'vitest';
 import { linesAfter, linesOfCall, shownId } from '../../../src/cli/function-logs.js';
 import { parseTrigger } from '../../../src/cli/function-options.js';
-import { costText, timeText, triggerText } from '../../../src/cli/function-text.js';
+import { costText, standingText, timeText, triggerText } from '../../../src/cli/function-text.js';
 import { triggerSchema } from '../../../src/functions/definition.js';
 
 test('triggers are shown as they are written', () => {
   for (const text of ['http:POST:/orders/:id', 'queue:jobs', 'stream:orders', 'event:order.*'])
     expect(triggerText(triggerSchema.parse(parseTrigger(text)))).toBe(text);
   expect(triggerText(triggerSchema.parse(parseTrigger('timer:0 * * * *')))).toBe('timer:"0 * * * *"');
+});
+
+test('what was counted of a trigger is told in one line', () => {
+  const timer = { type: 'timer', source: '* * * * *' } as const;
+  expect(standingText({ ...timer, counts: { runs: 1, failures: 0, missed: 2, overlapped: 3 } })).toBe(
+    '1 run, of them 0 failed; left out: 2 missed, 3 overlapped',
+  );
+  const counts = { done: 5, givenUp: 1, filtered: 4, calls: 7, failedCalls: 2 };
+  expect(standingText({ type: 'queue', source: 'q', lag: 3, verdict: 'behind', counts })).toBe(
+    '5 done, 1 given up, 4 filtered in 7 calls, of them 2 failed; 3 behind (behind)',
+  );
+  expect(standingText({ type: 'http', source: 'GET /x' })).toBe('');
 });
 
 test('times and costs have the digits that count', () => {

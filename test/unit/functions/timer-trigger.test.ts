@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../../../src/clock.js';
-import { functionSchema } from '../../../src/functions/definition.js';
+import { functionSchema, type TimerTrigger } from '../../../src/functions/definition.js';
 import type { DeployedFunction, InvokeOptions } from '../../../src/functions/function-service.js';
 import type { FunctionEvent, InvocationResult } from '../../../src/functions/invocation.js';
 import { TimerSchedule } from '../../../src/functions/triggers/timer-schedule.js';
@@ -330,6 +330,26 @@ describe('timers', () => {
     await advance(2 * MINUTE);
     expect(a.calls.length).toBe(3);
     expect(b.times().map((time) => time.slice(11, 16))).toEqual(['00:04', '00:05', '00:06']);
+  });
+
+  test('what is counted of a timer stays while it is paused, and goes with its function', async () => {
+    const [every, other] = ['* * * * *', '*/2 * * * *'].map((cron) => ({ type: 'timer', cron }));
+    const both = deployed({ cron: '* * * * *' });
+    const definition = functionSchema.parse({ ...both.definition, triggers: [every, other] });
+    const timers = host('2026-05-01T00:00:30Z');
+    const counts = () => definition.triggers.map((one) => timers.timers.counts('report', one as TimerTrigger).runs);
+    await timers.timers.apply([{ ...both, definition }]);
+    await settle();
+    await timers.advance(4 * MINUTE);
+    expect(counts()).toEqual([4, 2]);
+    expect(timers.timers.counts('report').runs).toBe(6);
+    await timers.timers.apply([{ ...both, definition: { ...definition, triggers: [] } }]);
+    await timers.timers.apply([{ ...both, definition }]);
+    await settle();
+    await timers.advance(MINUTE);
+    expect(counts()).toEqual([5, 2]);
+    await timers.timers.apply([]);
+    expect(timers.timers.counts('report').runs).toBe(0);
   });
 
   test('a failure is tried again with the same id, and in the end reported and delivered', async () => {
