@@ -149,26 +149,6 @@ describe('iguana function', () => {
       err: expect.stringMatching(/^IGU_NOT_FOUND no call of talks with a line in its log named none; /),
     });
     expect((await iguana('delete', 'talks')).code).toBe(0);
-    const lines = "console.warn('saw', input); if (input > 1) throw new Error('too much'); console.log('well');";
-    write('talks.js', `export const handle = ({ input }) => { ${lines} return input; };\n`);
-    expect((await iguana('create', 'talks', '--code', at('talks.js'))).code).toBe(0);
-    const failed = await iguana('invoke', 'talks', '--input', '2');
-    expect(failed).toMatchObject({ code: 1, out: '' });
-    expect(failed.err).toMatch(/^warn saw 2\nIGU_FUNCTION_FAILED talks failed: too much; .*\n$/);
-    const { invocationId } = await json('invoke', 'talks', '--input', '1');
-    const logged = await iguana('logs', 'talks', '--call', invocationId.slice(0, 8), '--json');
-    expect(logged.out.split('\n').flatMap((line) => (line ? [JSON.parse(line)] : []))).toEqual([
-      { at: expect.any(Number), invocationId, level: 'warn', line: 'warn saw 1' },
-      { at: expect.any(Number), invocationId, level: 'info', line: 'info well' },
-    ]);
-    expect((await iguana('logs', 'talks', '--call', invocationId)).out).toMatch(
-      new RegExp(`^[^ ]+ ${invocationId.slice(0, 8)} saw 1\n[^ ]+ ${invocationId.slice(0, 8)} well\n$`),
-    );
-    expect(await iguana('logs', 'talks', '--call', 'none')).toMatchObject({
-      ...{ code: 1, out: '' },
-      err: expect.stringMatching(/^IGU_NOT_FOUND no call of talks with a line in its log named none; /),
-    });
-    expect((await iguana('delete', 'talks')).code).toBe(0);
     expect((await iguana('pause', 'sum')).out).toBe('sum is paused\n');
     expect((await iguana('list')).out).toMatch(/^sum .* paused +http:POST:\/sum$/m);
     expect((await iguana('metrics', 'sum')).out).toMatch(
