@@ -400,12 +400,13 @@ export function stepsOf(
   const model = sharing.mode === 'mig' ? migModelOf(gpu.name) : undefined;
   if (!model || start === null) return [];
   const instances = instancesOf(gpu, holders) ?? [];
-  const seen = { id: gpu.id, enabled: migEnabled(gpu), idle: isIdle({ gpu, holders }), instances };
+  // what was planned is told also while something runs there: whoever switches MIG on sees that it has to end first
+  const seen = { id: gpu.id, enabled: migEnabled(gpu), idle: true, instances };
   return planMig(migTableOf(model), seen, [{ profile, start }]).steps ?? [];
 }
 
 /** Nothing runs on it: whoever holds it waits for an instance. null: not known. */
-function isIdle({ gpu, holders }: Pick<GpuCandidate, 'gpu' | 'holders'>): boolean | null {
+function isIdle({ gpu, holders }: GpuCandidate): boolean | null {
   if (holders.some(({ holding }) => holding.mode !== 'mig')) return false;
   return gpu.processes && gpu.processes.length === 0;
 }

@@ -517,6 +517,11 @@ describe('MIG', () => {
     expect(kinds(both[1]!.allocation)).toEqual(['enable', 'create']);
     const third = granted(allocator.allocate('w3', { profile: '3g.20gb' }));
     expect(third.steps.map(({ kind }) => kind)).toEqual(['enable', 'create']);
+    for (const processes of [null, [{ pid: 1, name: known('x'), memoryMb: known(1), partition: known('x') }]]) {
+      allocator.setNode('n1', [{ ...off, processes }]);
+      expect(kinds(third.allocation)).toEqual(['enable', 'create']);
+      expect(granted(allocator.allocate('w3', { profile: '3g.20gb' })).steps).toEqual(third.steps);
+    }
     // MIG is on since: the last one needs its instance only
     const { profile, start } = both[1]!.allocation.holdings[0]!.partition!;
     allocator.setNode('n1', [mig([['MIG-2', profile, start!, 19_968]])]);
