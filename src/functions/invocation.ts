@@ -70,7 +70,7 @@ export interface InvocationResult {
   /** Of starting the instance when the call had to wait for it, ms; 0 when it was warm. */
   readonly initMs: number;
   readonly cold: ColdStartCause | false;
-  /** Of the instance, when the call ended or, after a call of less than 1 ms, up to 1 ms before. */
+  /** Of the instance, buffers too, when the call ended or, after a call of less than 1 ms, up to 1 ms before. */
   readonly memoryUsedMb: number;
   /** WebAssembly only. */
   readonly gasUsed?: number;

@@ -268,7 +268,9 @@ let heapSeenAt = Number.NEGATIVE_INFINITY;
 function usedHeap(durationMs: number): number {
   const now = performance.now();
   if (durationMs >= HEAP_EVERY_MS || now - heapSeenAt >= HEAP_EVERY_MS) {
-    heapBytes = getHeapStatistics().used_heap_size;
+    // buffers lie outside of the heap
+    const { used_heap_size, external_memory } = getHeapStatistics();
+    heapBytes = used_heap_size + external_memory;
     heapSeenAt = now;
   }
   return heapBytes;

@@ -194,6 +194,33 @@ describe.each(['thread', 'process'] as const)('a JavaScript instance in a %s', (
     });
   });
 
+  test('has its buffers in its memory', async () => {
+    const instance = await instanceOf(
+      'let kept; export const handle = ({ input }) => { kept = Buffer.alloc(input); kept.fill(1); };',
+      { isolation },
+    );
+    const { memoryUsedMb: before } = await call(instance, 1);
+    const { memoryUsedMb: after } = await call(instance, 100 * 2 ** 20);
+    expect(after - before).toBeGreaterThan(90);
+    expect(after - before).toBeLessThan(130);
+    expect(instance.memoryBytes()).toBeGreaterThan(100 * 2 ** 20);
+  });
+
+  test('that is closed tells its calls so', async () => {
+    const instance = await instanceOf(
+      'export const handle = ({ input }) => { if (input) return; console.log("waits"); return new Promise(() => undefined); }',
+      { isolation },
+    );
+    const ended = call(instance, 0).catch((error) => error);
+    await call(instance, 1);
+    await instance.close();
+    expect(await ended).toMatchObject({
+      code: 'IGU_FUNCTION_CRASHED',
+      message: expect.stringContaining('the system was closed'),
+      cause: { logs: ['info waits'] },
+    });
+  });
+
   test('is stopped when it does not give way', async () => {
     const instance = await instanceOf('export function handle() { for (;;); }', { isolation });
     const before = performance.now();
