@@ -129,7 +129,8 @@ export class WarmWorkers {
       });
     } else this.starting++;
     try {
-      if (this.closed) throw new IguanaError('IGU_FUNCTION_CRASHED', { name: 'a function', what: 'it was stopped' });
+      if (this.closed)
+        throw new IguanaError('IGU_FUNCTION_CRASHED', { name: 'a function', what: 'the system was closed' });
       return await start();
     } finally {
       // its place goes to the next

@@ -46,7 +46,7 @@ async function prepare(
         late: () => reject(codeError(`it was not ready after ${functionLimits.maxInitMs} ms`)),
         crashed: (why) => reject(codeError(why)),
         takenBack: () => {
-          if (threads.closed) reject(codeError('it was stopped'));
+          if (threads.closed) reject(codeError('the system was closed'));
           else ask().then(resolve, reject);
         },
       });

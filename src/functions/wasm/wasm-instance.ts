@@ -8,7 +8,7 @@ import type { Job, WasmThread } from './wasm-thread.js';
 import type { WasmThreads } from './wasm-threads.js';
 
 const MB = 2 ** 20;
-const STOPPED = 'it was stopped';
+const STOPPED = 'the system was closed';
 let instances = 0;
 
 /** A module that is ready, known by a number to the threads that have it. */

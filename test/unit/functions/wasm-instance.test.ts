@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { functionSchema } from '../../../src/functions/definition.js';
 import { takeLogs } from '../../../src/functions/failed-logs.js';
 import type { FunctionEvent, FunctionInstance, InvocationContext } from '../../../src/functions/invocation.js';
@@ -181,6 +181,20 @@ describe('a call that does not end', () => {
     takeLogs(context, (more) => lines.push(...more));
     await expect(givenUp).rejects.toThrow();
     expect(lines).toEqual(['info hello from the guest']);
+  });
+
+  test('is told that the system was closed', async () => {
+    const own = new WasmThreads(1);
+    const instance = await wasmFactory(own, deployment(bytes, 'says-and-spins'), {}).start();
+    const ended = call(instance).catch((error) => error);
+    const begun = Date.now() + 300;
+    await vi.waitFor(() => expect(Date.now()).toBeGreaterThan(begun), { timeout: 2_000 });
+    await own.close();
+    expect(await ended).toMatchObject({
+      code: 'IGU_FUNCTION_CRASHED',
+      message: expect.stringContaining('the system was closed'),
+      cause: { logs: ['info hello from the guest'] },
+    });
   });
 
   test('keeps no other function waiting, wherever it lives', async () => {
