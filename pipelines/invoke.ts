@@ -15,6 +15,7 @@ import { functionLimits } from '../src/limits.js';
 import { type DeployedFunctions, deployedFunctions } from '../src/operators/deployed-functions.js';
 import { eventTopic } from '../src/operators/event-topic.js';
 import { functionOutcomes } from '../src/operators/function-outcomes.js';
+import { topicOfGroup } from '../src/operators/group-topic.js';
 import { invocationForecasts, invocationForecastsOn } from '../src/operators/invocation-forecasts.js';
 import { keepAliveMemory } from '../src/operators/keep-alive-memory.js';
 import { localUsage } from '../src/operators/local-usage.js';
@@ -28,10 +29,10 @@ import { usageTopic } from '../src/operators/usage-topic.js';
 /** What functions need of Kafka. */
 export interface FunctionKafka {
   readonly connection: ConnectionOptions;
-  /** Consumer group prefix: processes with the same one share the work. */
+  /** Consumer group prefix: processes with the same one share functions and work; other groups know nothing of them. */
   readonly group: string;
   readonly deadLetters: string;
-  /** Compacted; definitions and code (default `iguana-functions`). */
+  /** Compacted; definitions and code (default `iguana-functions`, of another group than `iguana` with its name behind). */
   readonly definitions?: string;
   /** Topics that rates of calls are written to and forecasts of them come from; without them only timers are foreseen. */
   readonly metrics?: string;
@@ -56,6 +57,8 @@ export interface InvokeOptions {
   readonly onError?: (error: unknown) => void;
 }
 
+/** Where functions are kept unless it is said otherwise. */
+const TOPIC = 'iguana-functions';
 /** Functions are scaled this often, ms. */
 const TICK_MS = 1_000;
 
@@ -77,7 +80,7 @@ async function assemble(options: InvokeOptions, stops: Stops, stop: () => Promis
   // what they cost
   const journal = defined({ journal: options.usageJournal, prices });
   const usage = kafka
-    ? await usageTopic({ connection: kafka.connection, keys: [usageKey], ...journal, onError, clock })
+    ? await usageTopic({ ...kafka, keys: [usageKey], ...journal, onError, clock })
     : localUsage(prices);
   stops.push(usage.stop);
 
@@ -108,7 +111,7 @@ async function assemble(options: InvokeOptions, stops: Stops, stop: () => Promis
   const hosts = [timers, events, streams, queues].filter((host) => host !== undefined);
   const hosted = hostTriggers(hosts, () => deployed?.active() ?? [], onError);
   stops.push(hosted.stop);
-  const kept = kafka && { connection: kafka.connection, topic: kafka.definitions ?? 'iguana-functions' };
+  const kept = kafka && { connection: kafka.connection, topic: kafka.definitions ?? topicOfGroup(TOPIC, kafka.group) };
   deployed = await deployedFunctions({ service, ...defined({ kept }), onChange: hosted.changed, onError });
   stops.push(deployed.stop);
   hosted.changed();

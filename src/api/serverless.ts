@@ -49,7 +49,7 @@ export interface ServerlessOptions {
   readonly brokers?: readonly string[];
   /** TLS, SASL and more of the connection. */
   readonly connection?: Omit<ConnectionOptions, 'brokers'>;
-  /** Consumer group prefix (default `iguana`): processes with the same one share the work. */
+  /** Consumer group prefix (default `iguana`, as `iguana start` has it): processes with the same one share functions and work, others know nothing of them. */
   readonly group?: string;
   /** Topic for records that are given up (default `dead-letters`). */
   readonly deadLetters?: string;

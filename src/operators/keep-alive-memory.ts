@@ -6,11 +6,14 @@ import { readPartition } from '../kafka/partition-reader.js';
 import type { OutRecord, Sink } from '../kafka/sink.js';
 import { stateTopic } from '../kafka/state-store.js';
 import { prewarmLimits } from '../limits.js';
+import { topicOfGroup } from './group-topic.js';
 
 export interface KeepAliveMemoryOptions {
   /** Without functions yet: each begins with what is kept of it when it is deployed. */
   readonly service: Pick<FunctionService, 'list' | 'history' | 'restoreHistory' | 'onChange'>;
   readonly connection: ConnectionOptions;
+  /** Consumer group prefix (default `iguana`): each group has its own memory. */
+  readonly group?: string;
   readonly sink: Pick<Sink, 'write'>;
   readonly clock: Clock;
   readonly onError?: (error: unknown) => void;
@@ -21,8 +24,8 @@ export interface KeepAliveMemoryOptions {
  * processes that call one function the last that wrote is what the next start begins with.
  */
 export async function keepAliveMemory(options: KeepAliveMemoryOptions): Promise<{ stop(): Promise<void> }> {
-  const { service, connection, sink, clock, onError } = options;
-  const wanted = stateTopic('keep-alive', 1);
+  const { service, connection, group, sink, clock, onError } = options;
+  const wanted = stateTopic(topicOfGroup('keep-alive', group), 1);
   await ensureTopics(connection, [wanted]);
   const kept = new Map<string, Buffer>();
   await readPartition(kafkaClient(connection), wanted.topic, 0, ({ key, value }) => {

@@ -5,6 +5,7 @@ import { ownership } from '../kafka/ownership.js';
 import { followPartition } from '../kafka/partition-reader.js';
 import type { Sink } from '../kafka/sink.js';
 import { stateTopic } from '../kafka/state-store.js';
+import { topicOfGroup } from './group-topic.js';
 
 /** Whose timers are whose in a group of processes, and what has run. */
 export interface TimerState {
@@ -22,13 +23,13 @@ const SHARES = 16;
  */
 export async function timerState(options: {
   readonly connection: ConnectionOptions;
-  /** Consumer group prefix. */
+  /** Consumer group prefix; each group has its own timers. */
   readonly group: string;
   readonly sink: Sink;
   readonly onError: (error: unknown) => void;
 }): Promise<TimerState> {
   const { connection, group, sink, onError } = options;
-  const wanted = stateTopic('timers', SHARES);
+  const wanted = stateTopic(topicOfGroup('timers', group), SHARES);
   const partitions = (await ensureTopics(connection, [wanted])).get(wanted.topic) ?? SHARES;
   const kafka = kafkaClient(connection);
   const newest = new Map<string, number>();

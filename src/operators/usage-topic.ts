@@ -13,6 +13,7 @@ import { type ConnectionOptions, kafkaClient } from '../kafka/client.js';
 import { type FollowedPartition, followPartition } from '../kafka/partition-reader.js';
 import { sink as openSink } from '../kafka/sink.js';
 import { usageLimits } from '../limits.js';
+import { topicOfGroup } from './group-topic.js';
 import { UsageJournal } from './usage-journal.js';
 
 /** What a usage topic is called unless its user says otherwise. */
@@ -22,7 +23,9 @@ const CATCH_UP_MS = 60_000;
 
 export interface UsageTopicOptions {
   readonly connection: ConnectionOptions;
-  /** Default `function-usage`. */
+  /** Consumer group prefix (default `iguana`): each group has its own bills. */
+  readonly group?: string;
+  /** Default `function-usage`, of another group than `iguana` with its name behind. */
   readonly topic?: string;
   /** Keys whose signatures count: the one that is used now, and those before it. */
   readonly keys: readonly (string | Uint8Array)[];
@@ -76,7 +79,8 @@ interface Segment {
  * them once. The first bill of a process reads the whole topic (bench/results/functions-billing.md), later ones what came since.
  */
 export async function usageTopic(options: UsageTopicOptions): Promise<UsageTopic> {
-  const { connection, topic = TOPIC, keys, prices = defaultPrices, format = 'json', onError } = options;
+  const { connection, keys, prices = defaultPrices, format = 'json', onError } = options;
+  const topic = options.topic ?? topicOfGroup(TOPIC, options.group);
   const clock = options.clock ?? wallClock;
   const configs = { 'cleanup.policy': 'delete', 'retention.ms': String(usageLimits.retentionMs) };
   await ensureTopics(connection, [{ topic, partitions: 1, configs }]);

@@ -194,6 +194,30 @@ describe('over Kafka', () => {
     expect(await d.billing('f').catch((error: { code: string }) => error.code)).toBe('IGU_FUNCTION_NOT_FOUND');
   }, 60_000);
 
+  test('another group on the same cluster has functions, versions and bills of its own', async () => {
+    const connection = { brokers: kafka.brokers.split(',') };
+    const of = (group: string) => started({ kafka: { connection, group, deadLetters: 'dead-letters' } });
+    const [one, other] = [uniqueName('one'), uniqueName('an other/')];
+    const [a, b] = [await of(one), await of(other)];
+    await a.deploy(deployment(answer('one')));
+    expect(await b.deploy(deployment(answer('other')))).toMatchObject({ version: 1 });
+    await a.deploy(deployment(answer('one again')));
+    expect((await b.invoke('f', call('x'))).output).toBe('other x');
+    expect(b.list()).toMatchObject([{ version: 1 }]);
+    await a.invoke('f', call('x'));
+    await a.invoke('f', call('x'));
+    expect([(await a.billing('f')).invocationCount, (await b.billing('f')).invocationCount]).toEqual([2, 1]);
+    await b.delete('f');
+    expect((await a.invoke('f', call('x'))).output).toBe('one again x');
+    const admin = kafkaClientFor(kafka.brokers).admin();
+    await admin.connect();
+    const topics = await admin.listTopics();
+    await admin.disconnect();
+    for (const topic of ['iguana-functions', 'function-usage', 'iguana-state-timers', 'iguana-state-keep-alive'])
+      expect(topics).toContain(`${topic}-${one}`);
+    expect(topics.filter((topic) => topic.includes(other))).toEqual([]);
+  }, 60_000);
+
   test('an event that one process publishes starts its functions in one of them; what they return is written', async () => {
     const shared = group();
     const both = [await started({ kafka: shared }), await started({ kafka: shared })];
