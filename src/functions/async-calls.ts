@@ -114,7 +114,8 @@ export class AsyncCalls {
     const bytes = sizeOf(event);
     const full = this.calls.size >= maxPending || this.pendingBytes + bytes > maxPendingBytes;
     if (this.closed || full || lane.pending >= maxPendingPerFunction) {
-      throw new IguanaError('IGU_FUNCTION_BUSY', { name, limit: maxRunningPerFunction, waiting: lane.pending });
+      const fix = 'call again later; what may wait longer belongs on a topic with a queue trigger';
+      throw new IguanaError('IGU_FUNCTION_BUSY', { name, limit: maxRunningPerFunction, waiting: lane.pending, fix });
     }
     const call: AsyncCall = { id, function: name, state: 'queued', attempts: 0, createdAt: this.options.clock.now() };
     let end = (_call: AsyncCall): void => undefined;

@@ -180,7 +180,9 @@ describe('calls that nobody waits for', () => {
   test('are refused by code when too many have not ended, or there is no such function', async () => {
     const { calls } = made();
     for (let i = 0; i < asyncCallLimits.maxPendingPerFunction; i++) calls.invokeAsync('f', input);
-    expect(() => calls.invokeAsync('f', input)).toThrow(/^IGU_FUNCTION_BUSY/);
+    expect(() => calls.invokeAsync('f', input)).toThrow(
+      /^IGU_FUNCTION_BUSY f has 100 calls at once and 5000 waiting; call again later; what may wait longer belongs on/,
+    );
     expect(() => calls.invokeAsync('g', input)).toThrow(/^IGU_FUNCTION_NOT_FOUND/);
     await calls.close();
   });
