@@ -10,7 +10,7 @@ const whichOne = 'id of an allocation or reservation, or name of an instance';
 export function gpuReleaseCommand(): Command {
   const command = new Command('release')
     .description('Give GPUs back: of an allocation, a reservation, or what waits for them')
-    .argument('<id>', whichOne);
+    .argument('<id>', `${whichOne}; the name of a gang: all its members`);
   return serverOptions(command)
     .addHelpText('after', '\nExamples:\n  iguana gpu release train\n  iguana gpu release reservation/team-a/7')
     .action(async (id: string, options: ServerOptions) => {
