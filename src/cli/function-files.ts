@@ -32,8 +32,9 @@ export function readFunctionFile(file: string): FunctionFile {
   for (const [i, trigger] of definition.triggers.entries()) {
     if (trigger.type !== 'timer') continue;
     const what = cronProblem(trigger.cron, trigger.timezone);
+    const at = cronProblem('* * * * *', trigger.timezone) === undefined ? 'cron' : 'timezone';
     if (what !== undefined)
-      throw wrong(['triggers', i, 'cron'], what, 'write minute hour day month weekday, and an IANA time zone');
+      throw wrong(['triggers', i, at], what, 'write minute hour day month weekday, and an IANA time zone');
   }
   if ('inline' in definition.code) {
     const { inline } = definition.code;

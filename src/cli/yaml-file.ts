@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type Document, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
-import { IguanaError } from '../errors.js';
+import { IguanaError, messageOf } from '../errors.js';
 import { nearest } from './suggest.js';
 
 /** Text of a file. @throws IguanaError `IGU_FILE_MISSING` */
@@ -33,22 +33,21 @@ export function checkedYaml<S extends z.ZodType>(
   fixOf: (path: readonly PropertyKey[]) => string,
 ): CheckedYaml<z.output<S>> {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines });
+  // the place is told as everywhere else
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const placed = (offset: number): string => {
     const { line, col } = lines.linePos(offset);
     return `${file}:${line}:${col}`;
   };
   const syntax = document.errors[0];
   if (syntax) {
-    const what = syntax.message.split('\n')[0]!;
-    throw new IguanaError(
-      'IGU_CONFIG',
-      { where: placed(syntax.pos[0]), what, fix: 'mend the YAML' },
-      { cause: syntax },
-    );
+    const several = syntax.code === 'MULTIPLE_DOCS';
+    const what = several ? 'another document begins (---)' : syntax.message;
+    const fix = several ? 'write one a file' : 'mend the YAML';
+    throw new IguanaError('IGU_CONFIG', { where: placed(syntax.pos[0]), what, fix }, { cause: syntax });
   }
   const placeOf = (path: readonly PropertyKey[]): string => placed(offsetOf(document, path));
-  const parsed = schema.safeParse(document.toJS() ?? {});
+  const parsed = schema.safeParse(contentOf(document, file) ?? {});
   if (parsed.success) return { value: parsed.data, placeOf };
   // a misspelt word is also why another one is missing
   const issue = parsed.error.issues.find((one) => one.code === 'unrecognized_keys') ?? parsed.error.issues[0]!;
@@ -59,6 +58,15 @@ export function checkedYaml<S extends z.ZodType>(
     what: `${path.join('.')}${path.length > 0 ? ': ' : ''}${issue.message}`,
     fix: unknown === undefined ? fixOf(path) : unknownKeyFix(unknown, wordsAt(schema, issue.path)),
   });
+}
+
+/** @throws IguanaError `IGU_CONFIG` for a name (`*x`) of what is nowhere, or names that stand for too much */
+function contentOf(document: Document, file: string): unknown {
+  try {
+    return document.toJS();
+  } catch (cause) {
+    throw new IguanaError('IGU_CONFIG', { where: file, what: messageOf(cause), fix: 'mend the YAML' }, { cause });
+  }
 }
 
 function unknownKeyFix(key: string, words: readonly string[]): string {

@@ -37,19 +37,22 @@ export type ConditionTest =
 const conditionValue = z.union([z.string(), z.number(), z.boolean(), z.null()]);
 const condition: z.ZodType<Condition> = z.record(
   z.string().min(1),
-  z.union([
-    conditionValue,
-    z.array(conditionValue).min(1),
-    z.strictObject({
-      exists: z.boolean().optional(),
-      prefix: z.string().optional(),
-      gt: z.number().optional(),
-      gte: z.number().optional(),
-      lt: z.number().optional(),
-      lte: z.number().optional(),
-      not: z.union([conditionValue, z.array(conditionValue).min(1)]).optional(),
-    }),
-  ]),
+  z.union(
+    [
+      conditionValue,
+      z.array(conditionValue).min(1),
+      z.strictObject({
+        exists: z.boolean().optional(),
+        prefix: z.string().optional(),
+        gt: z.number().optional(),
+        gte: z.number().optional(),
+        lt: z.number().optional(),
+        lte: z.number().optional(),
+        not: z.union([conditionValue, z.array(conditionValue).min(1)]).optional(),
+      }),
+    ],
+    'a value, a list of values, or tests: exists, prefix, gt, gte, lt, lte, not',
+  ),
 );
 
 const httpTrigger = z.strictObject({
@@ -89,7 +92,9 @@ const failure = {
   /** Longest wait before another try. */
   maxBackoffMs: z.number().int().min(0).max(3_600_000).default(30_000),
   /** Where records go that were given up, with the reason in headers; `false` drops them, counted. */
-  deadLetters: z.union([topic, z.literal(false)]).default('dead-letters'),
+  deadLetters: z
+    .union([topic, z.literal(false)], 'a topic name (letters, digits, dot, underscore, hyphen), or false')
+    .default('dead-letters'),
 };
 
 const streamTrigger = z.strictObject({
@@ -97,7 +102,9 @@ const streamTrigger = z.strictObject({
   /** Any topic, `forecasts` and `anomalies` too. */
   topic,
   /** Where to begin when the group has no offset: a time is milliseconds since 1970. */
-  from: z.union([z.enum(['latest', 'earliest']), z.number().int().min(0)]).default('latest'),
+  from: z
+    .union([z.enum(['latest', 'earliest']), z.number().int().min(0)], 'latest, earliest, or a time in ms since 1970')
+    .default('latest'),
   /** How many records one call is given. */
   batch: z
     .strictObject({

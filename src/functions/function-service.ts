@@ -98,6 +98,8 @@ export interface InvokeOptions {
   readonly qualifier?: string | number;
   /** Of its run, ms; default and at most the function's own. It waits for an instance at most as long before. */
   readonly timeoutMs?: number;
+  /** What `timeoutMs` is a setting of, for the error of a call that it ends. */
+  readonly timeoutOf?: string;
   readonly attempt?: number;
   /** Default a new one. The same id is billed once. */
   readonly invocationId?: string;
@@ -297,7 +299,8 @@ export class FunctionService {
       if (gasUsed === undefined)
         return { invocationId, output, durationMs, initMs, cold, memoryUsedMb, logs, logsTruncated };
       return { invocationId, output, durationMs, initMs, cold, memoryUsedMb, gasUsed, logs, logsTruncated };
-    } catch (error) {
+    } catch (thrown) {
+      const error = options.timeoutOf === undefined ? thrown : timedOut(thrown, options, definition.timeoutMs);
       const code = error instanceof IguanaError ? error.code : 'IGU_FUNCTION_FAILED';
       entry.counters.failedWith(code);
       const cause: FailureDetails | undefined =
@@ -574,6 +577,14 @@ export class FunctionService {
     };
     onUsage(usageRecord(call, usageKey));
   }
+}
+
+/** What to do about a call that was ended by a limit which is none of the function's own. */
+function timedOut(error: unknown, { timeoutMs = 0, timeoutOf }: InvokeOptions, ownMs: number): unknown {
+  if (!(error instanceof IguanaError) || error.code !== 'IGU_FUNCTION_TIMEOUT' || timeoutMs > ownMs) return error;
+  const limits = timeoutMs === ownMs ? `${timeoutOf} and its timeout` : timeoutOf;
+  const fix = `raise ${limits}, or make it do less in one call`;
+  return new IguanaError('IGU_FUNCTION_TIMEOUT', { ...error.details, fix }, { cause: error.cause });
 }
 
 function described(name: string, { newest, aliases }: Pick<Entry, 'newest' | 'aliases'>): DeployedFunction {

@@ -145,7 +145,7 @@ export class TopicPartition implements PartitionReader {
     return service.invoke(name, this.event(records), {
       attempt,
       signal,
-      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      ...(timeoutMs === undefined ? {} : { timeoutMs, timeoutOf: `visibilityMs of its trigger on ${trigger.topic}` }),
       ...(alias === undefined ? {} : { qualifier: alias }),
     });
   }

@@ -17,12 +17,14 @@ export class TimerSchedule {
   /** @throws IguanaError `IGU_CONFIG` for a pattern or a zone that cannot be read, or a pattern that never comes */
   constructor(pattern: string, timezone: string) {
     try {
+      assertZone(timezone);
       this.cron = new Cron(pattern, { timezone, mode: '5-or-6-parts', fixedTimeRule: 'no-wildcard', paused: true });
       if (this.cron.nextRun(new Date(0)) === null) throw new Error('it never comes');
     } catch (cause) {
       const where = `timer ${JSON.stringify(pattern)} (${timezone})`;
       const fix = 'write minute hour day month weekday, seconds first if there are six, and an IANA time zone';
-      throw new IguanaError('IGU_CONFIG', { where, what: messageOf(cause), fix }, { cause });
+      // the library names its own parts first
+      throw new IguanaError('IGU_CONFIG', { where, what: messageOf(cause).replace(/^Cron\w+: /, ''), fix }, { cause });
     }
   }
 
@@ -39,5 +41,14 @@ export class TimerSchedule {
       for (let at = this.next(from); at !== undefined && at <= until; at = this.next(at)) times.push(at);
       if (times.length >= most || from <= after) return times.slice(-most);
     }
+  }
+}
+
+/** @throws Error in words of ours: the library's says the same three times */
+function assertZone(timezone: string): void {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: timezone });
+  } catch (cause) {
+    throw new Error(`there is no time zone ${JSON.stringify(timezone)}`, { cause });
   }
 }

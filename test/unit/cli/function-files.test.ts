@@ -73,6 +73,19 @@ test.each([
     /:5:25: triggers\.0\.cron: .*write minute hour/,
   ],
   ['YAML that is none', 'name: [\n', /:\d+:\d+: .*mend the YAML/],
+  ['a place is told once', 'name: a: b\n', /wrong\.yaml:1:7: Nested mappings [a-z ]*; mend the YAML$/],
+  ['several documents', 'name: a\n---\nname: b\n', /:2:1: another document begins \(---\); write one a file$/],
+  ['a name of what is nowhere', `${base}code: *x\n`, /wrong\.yaml: Unresolved alias .*; mend the YAML$/],
+  [
+    'a beginning that is none',
+    `${base}code: {inline: x}\ntriggers:\n  - {type: stream, topic: t, from: yesterday}\n`,
+    /:5:36: triggers\.0\.from: latest, earliest, or a time in ms since 1970; /,
+  ],
+  [
+    'a time zone that is none',
+    `${base}code: {inline: x}\ntriggers:\n  - {type: timer, cron: "0 0 * * *", timezone: Mars/Base}\n`,
+    /:5:48: triggers\.0\.timezone: there is no time zone "Mars\/Base"; write minute/,
+  ],
 ])('%s is refused with its place and the fix', (_what, text, message) => {
   written('text.js', 'export const handle = 1');
   written('m.wasm', emptyModule);

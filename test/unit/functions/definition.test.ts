@@ -50,6 +50,14 @@ describe('definition', () => {
       },
       /^triggers.2.path: has the route of triggers.0$/,
     ],
+    [
+      { triggers: [{ type: 'stream', topic: 'a', from: 'yesterday' }] },
+      /^triggers.0.from: latest, earliest, or a time in ms since 1970$/,
+    ],
+    [
+      { triggers: [{ type: 'queue', topic: 'a', deadLetters: true }] },
+      /^triggers.0.deadLetters: a topic name .*, or false$/,
+    ],
     [{ env: { 'A B': '1' } }, /^env/],
   ])('%j is refused with its place', (change, expected) => {
     expect(problems({ ...smallest, ...change }).join('\n')).toMatch(expected);

@@ -66,6 +66,20 @@ describe('functions', () => {
     await expect(functions.invoke('f', input(1))).rejects.toMatchObject({ code: 'IGU_FUNCTION_NOT_FOUND' });
   });
 
+  test('that a setting of their trigger ends say which one, in the error and in the log', async () => {
+    const functions = service();
+    await functions.deploy(deployment('export const handle = () => new Promise(() => undefined)', { timeoutMs: 60 }));
+    const ended = async (timeoutMs: number) => {
+      await functions.prewarm('f', 1);
+      const options = { timeoutMs, timeoutOf: 'visibilityMs of its trigger on jobs' };
+      return functions.invoke('f', input(1), options).catch(String);
+    };
+    expect(await ended(50)).toMatch(/f was stopped after 50 ms; raise visibilityMs of its trigger on jobs, or make it/);
+    expect(await ended(60)).toMatch(/after 60 ms; raise visibilityMs of its trigger on jobs and its timeout, or make/);
+    expect(await ended(70)).toMatch(/after 60 ms; raise its timeout, or make/);
+    expect(functions.logs('f')[0]!.line).toMatch(/raise visibilityMs of its trigger on jobs, or make it do less/);
+  });
+
   test('tell listeners of what is deployed and deleted', async () => {
     const functions = service();
     const seen: string[][] = [];

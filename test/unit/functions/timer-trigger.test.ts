@@ -154,6 +154,7 @@ describe('timer schedule', () => {
     ['61 * * * *', 'UTC'],
     ['0 0 30 2 *', 'UTC'],
     ['0 0 * * *', 'Mars/Base'],
+    ['0 0 * * *', ''],
   ])('refuses %s in %s by code', (cron, zone) => {
     expect(() => new TimerSchedule(cron, zone)).toThrow(/^IGU_CONFIG timer/);
   });

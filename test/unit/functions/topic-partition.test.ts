@@ -38,6 +38,35 @@ class Ledger {
   }
 }
 
+test('calls say which setting ends them and which versions they are for', async () => {
+  const rules = { batch: { size: 1, bytes: 1, windowMs: 0 }, order: 'key', bisect: false, attempts: 1 } as const;
+  const waits = { maxAgeSeconds: 60, backoffMs: 0, maxBackoffMs: 0 };
+  const called: unknown[] = [];
+  const partition = new TopicPartition({
+    trigger: {
+      ...{ kind: 'queue', name: 'f', topic: 'jobs', from: 'earliest', rules: { ...rules, ...waits }, parallel: 1 },
+      ...{ shared: true, exactlyOnce: false, deadLetters: false, to: {}, timeoutMs: 500, alias: 'live' },
+    },
+    ...{ groupId: 'g', partition: 0, start: 0, slots: new Slots(1), clock: new VirtualClock() },
+    service: {
+      async invoke(name, _event, options = {}) {
+        const { timeoutMs, timeoutOf, qualifier } = options;
+        called.push({ name, timeoutMs, timeoutOf, qualifier });
+        throw new Error('no');
+      },
+    },
+    sink: { write: async () => undefined },
+    onError: () => undefined,
+  });
+  partition.offer([{ key: null, value: Buffer.from('1'), offset: '0', timestamp: '0' }]);
+  await partition.drain();
+  expect(called).toEqual([
+    { name: 'f', timeoutMs: 500, timeoutOf: 'visibilityMs of its trigger on jobs', qualifier: 'live' },
+  ]);
+  expect(partition.dispatcher.counts).toMatchObject({ dead: 1, failedCalls: 1 });
+  partition.close();
+});
+
 test('exactly once: whatever is refused, lost on the way or taken over by another, each record is answered or given up in one commit', async () => {
   const record = fc.record({
     key: fc.constantFrom('a', 'b', 'c', null),
