@@ -79,7 +79,7 @@ async function wasmProblem(code: Uint8Array): Promise<string | undefined> {
 
 /** What keeps a module from being parsed or linked, with its line; Node itself says it. */
 async function syntaxProblem(definition: FunctionDefinition, text: string): Promise<string | undefined> {
-  const code = isTypeScript(definition) ? await javascriptOf(definition.name, text) : text;
+  const code = isTypeScript(definition) ? (await javascriptOf(definition.name, text)).code : text;
   const folder = mkdtempSync(path.join(os.tmpdir(), 'iguana-lint-'));
   try {
     const module = path.join(folder, 'module.mjs');

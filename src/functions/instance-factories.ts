@@ -34,8 +34,10 @@ export function instanceFactories(options: InstanceFactoriesOptions = {}): Insta
       const { name, handler, memoryMb } = definition;
       const isolation = options.isolation ?? definition.isolation;
       const text = Buffer.from(deployment.code).toString();
-      const code = isTypeScript(definition) ? javascriptOf(name, text) : Promise.resolve(text);
-      const ready = code.then((javascript) => ({ name, code: javascript, handler, env }));
+      const javascript = isTypeScript(definition)
+        ? javascriptOf(name, text)
+        : Promise.resolve({ code: text, map: undefined });
+      const ready = javascript.then(({ code, map }) => ({ name, code, handler, env, map }));
       // told to whoever starts an instance
       ready.catch(() => undefined);
       if (isolation === 'shared') return sharedFactory(shared, workers, ready, memoryMb);

@@ -20,7 +20,7 @@ import {
 } from './call-log.js';
 import { importMessage, loadProblem, moduleAddress } from './load-problem.js';
 import type { AnswerHead, FromWorker, ThrownError, ToWorker, WorkerReply } from './protocol.js';
-import { shortened } from './short-stacks.js';
+import { addSourceMap, shortened } from './short-stacks.js';
 
 type Handler = (event: FunctionEvent, context: GivenContext) => unknown;
 
@@ -89,7 +89,9 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
     post([message], moved);
   }
 
-  async function load({ name, code, handler: wanted, env, logs }: Extract<ToWorker, { type: 'load' }>): Promise<void> {
+  async function load(message: Extract<ToWorker, { type: 'load' }>): Promise<void> {
+    const { name, code, handler: wanted, env, map, logs } = message;
+    if (map !== undefined) addSourceMap(name, map);
     const started = performance.now();
     const sendLines = (id: number, lines: readonly string[]) => post([{ type: 'lines', id, lines }]);
     journal = logs ? ringJournal(logs, sendLines) : sendingJournal(sendLines);

@@ -6,6 +6,7 @@ import { fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { defined } from '../../defined.js';
 import { IguanaError } from '../../errors.js';
 import { functionLimits } from '../../limits.js';
 import { workerUrl } from '../../worker-url.js';
@@ -16,7 +17,7 @@ import { MessageBatch } from '../message-batch.js';
 import type { LoadProblem } from './load-problem.js';
 import { linesIn, sharedLogMemory } from './log-ring.js';
 import type { FromWorker, ThrownError, ToWorker, WorkerReply } from './protocol.js';
-import { shortened } from './short-stacks.js';
+import { addSourceMap, shortened } from './short-stacks.js';
 import { Slots } from './slots.js';
 import { syntaxPlace } from './typescript.js';
 
@@ -44,6 +45,8 @@ export interface JavaScriptCode {
   /** The text of an ES module. */
   readonly code: string;
   readonly handler: string;
+  /** Of what was TypeScript: from places in `code` to those there, JSON. */
+  readonly map?: string | undefined;
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -88,6 +91,7 @@ export class JavaScriptInstance implements FunctionInstance {
   private readonly waiting = new Slots<Waiting>();
   private heap = 0;
   private name = 'a function';
+  private map: string | undefined;
   /** Of the module that is loaded. */
   private text = '';
   private ended: IguanaError | undefined;
@@ -143,6 +147,7 @@ export class JavaScriptInstance implements FunctionInstance {
   load(code: JavaScriptCode): Promise<number> {
     this.name = code.name;
     this.text = code.code;
+    this.map = code.map;
     const { maxInitMs } = this.host;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -170,8 +175,9 @@ export class JavaScriptInstance implements FunctionInstance {
       };
       if (this.ended) this.onLoad.reject(this.ended);
       else {
-        const { name, code: text, handler, env } = code;
-        this.host.send({ type: 'load', name, code: text, handler, env, ...(this.logs && { logs: this.logs }) }, LOAD);
+        const { name, code: text, handler, env, map } = code;
+        const { logs } = this;
+        this.host.send({ type: 'load', name, code: text, handler, env, ...defined({ map, logs }) }, LOAD);
       }
     });
   }
@@ -439,10 +445,15 @@ export class JavaScriptInstance implements FunctionInstance {
     return new IguanaError('IGU_FUNCTION_CRASHED', { name: this.name, what }, { cause });
   }
 
+  /** The same as Node tells it: what the worker knows of its source went with it. */
+  private threwError(error: unknown): IguanaError {
+    if (this.map !== undefined) addSourceMap(this.name, this.map);
+    return this.thrownError(thrown(error));
+  }
+
   /** Nothing caught what it threw. */
   private thrownError({ message, stack }: ThrownError): IguanaError {
-    const what = shortened(message);
-    return this.crashError(what, Object.assign(new Error(what), { stack: shortened(stack), logs: NO_LOGS }));
+    return this.crashError(message, Object.assign(new Error(message), { stack, logs: NO_LOGS }));
   }
 
   private interruptedError(what: string): IguanaError {
@@ -468,7 +479,7 @@ export class JavaScriptInstance implements FunctionInstance {
     worker.stderr.resume();
     worker.on('message', (messages: readonly FromWorker[]) => this.receiveAll(messages));
     worker.on('error', (error: NodeJS.ErrnoException) => {
-      this.end(error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? this.memoryError(error) : this.thrownError(thrown(error)));
+      this.end(error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? this.memoryError(error) : this.threwError(error));
     });
     worker.on('exit', (code) => this.end(this.crashError(this.closing ? CLOSED : `its thread ended with ${code}`)));
     const batch = new MessageBatch<ToWorker>(
@@ -536,7 +547,7 @@ export class JavaScriptInstance implements FunctionInstance {
 /** What Node tells of an error in a worker; what was thrown may be no error. */
 export function thrown(error: unknown): ThrownError {
   const { message, stack } = error instanceof Error ? error : { message: String(error), stack: '' };
-  return { message, stack: stack ?? '' };
+  return { message: shortened(message), stack: shortened(stack ?? '') };
 }
 
 /** Of a request all but bytes is text, or was JSON when it came. */

@@ -1,3 +1,5 @@
+import { sourcePlace } from './short-stacks.js';
+
 /** Why code could not be loaded. */
 export interface LoadProblem {
   readonly what: string;
@@ -63,13 +65,13 @@ function importPlace(code: string, specifier: string, name: string): string | un
   const found = new RegExp(`\\b(?:from|import)\\s*\\(?\\s*(?=(['"\`])${literal}\\1)`).exec(code);
   if (!found) return undefined;
   const before = code.slice(0, found.index + found[0].length);
-  return `${name}:${before.split('\n').length}:${before.length - before.lastIndexOf('\n')}`;
+  return sourcePlace(name, before.split('\n').length, before.length - before.lastIndexOf('\n'));
 }
 
 /** Where it was thrown, or, of what cannot be linked, which line is shown above it, with a mark below. */
 function placeInStack(stack: string, name: string): string | undefined {
   const own = name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
   const shown = new RegExp(`^${own}:(\\d+)\\n.*\\n( *)\\^`).exec(stack);
-  if (shown) return `${name}:${shown[1]}:${shown[2]!.length + 1}`;
+  if (shown) return sourcePlace(name, Number(shown[1]), shown[2]!.length + 1);
   return new RegExp(`\\n *at (?:.*\\()?(${own}:\\d+:\\d+)`).exec(stack)?.[1];
 }

@@ -10,6 +10,8 @@ export type ToWorker =
       readonly code: string;
       readonly handler: string;
       readonly env: Readonly<Record<string, string>>;
+      /** From places in `code` to those in the TypeScript that it was made of, JSON. */
+      readonly map?: string;
       /** Where log lines go that the host is to see at any time (`log-ring`); without it they are sent. */
       readonly logs?: SharedArrayBuffer;
     }

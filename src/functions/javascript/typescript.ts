@@ -7,14 +7,16 @@ export function isTypeScript({ code }: Pick<FunctionDefinition, 'code'>): boolea
 }
 
 /**
- * JavaScript of a TypeScript module: types are taken away, enums and parameter properties written out; nothing is checked. Cost: about 0.15 ms for a small
+ * JavaScript of a TypeScript module: types are taken away, enums and parameter properties written out; nothing is checked. `map` is a source map. Cost: about 0.15 ms for a small
  * module, and 0.1 s once to load the compiler.
  * @throws IguanaError `IGU_FUNCTION_CODE` with line and column
  */
-export async function javascriptOf(name: string, source: string): Promise<string> {
+export async function javascriptOf(name: string, source: string): Promise<{ code: string; map: string | undefined }> {
   const { transformSync } = await import('@swc/wasm-typescript');
   try {
-    return transformSync(source, { mode: 'transform', module: true, filename: `${name}.ts` }).code;
+    const options = { mode: 'transform', module: true, sourceMap: true, filename: `${name}.ts` } as const;
+    const { code, map } = transformSync(source, options);
+    return { code, map };
   } catch (error) {
     const { message = String(error), startLine, startColumn } = error as SyntaxProblem;
     const where = startLine === undefined ? '' : ` (line ${startLine}, column ${(startColumn ?? 0) + 1})`;

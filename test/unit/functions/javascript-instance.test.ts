@@ -317,8 +317,8 @@ test('a child process can neither write nor read files, nor start others', async
 describe('a function in TypeScript', () => {
   const factories = instanceFactories({ warmWorkers: 1 });
   afterAll(() => factories.close());
-  const typed = (source: string, file = 'f.ts') => {
-    const definition = functionSchema.parse({ name: 'f', runtime: 'javascript', code: { file } });
+  const typed = (source: string, file = 'f.ts', isolation = 'thread') => {
+    const definition = functionSchema.parse({ name: 'f', runtime: 'javascript', code: { file }, isolation });
     return factories.of({ definition, code: new TextEncoder().encode(source) }, {}).start();
   };
 
@@ -333,6 +333,33 @@ describe('a function in TypeScript', () => {
       }`);
     started.push(instance as JavaScriptInstance);
     expect((await instance.invoke(event({ id: 'o-1' }), within(5_000))).output).toEqual(['o-1', 'open']);
+  });
+
+  test.each(['thread', 'process', 'shared'] as const)('tells places in it, in a %s', async (isolation) => {
+    const source = `import type { Nothing } from './not-there.js';
+      interface Order {
+        readonly id: number;
+      }
+
+      // told of all three
+      export async function handle({ input }: { input: Order['id'] }): Promise<void> {
+        console.log(new Error('noted'));
+        if (input) setTimeout(() => {
+          throw new Error('late');
+        });
+        else throw new Error('at once');
+        await new Promise(() => undefined);
+      }`;
+    const instance = (await typed(source, 'f.ts', isolation)) as JavaScriptInstance;
+    started.push(instance);
+    const atOnce = await call(instance, 0).catch((error) => error);
+    expect(atOnce.cause.stack).toMatch(/^Error: at once\n {4}at handle \(f:12:\d+\)$/);
+    expect(atOnce.cause.logs).toEqual([expect.stringMatching(/^info Error: noted\n {4}at handle \(f:8:\d+\)$/)]);
+    const late = await call(instance, 1).catch((error) => error);
+    expect(late).toMatchObject({ code: 'IGU_FUNCTION_CRASHED', message: expect.stringContaining('late') });
+    expect(late.cause.stack).toMatch(/^Error: late\n {4}at Timeout\..*\(f:10:\d+\)/);
+    const missing = "type A = 1;\n\nimport { a } from './a.js';\nexport const handle = () => a;";
+    await expect(typed(missing, 'f.ts', isolation)).rejects.toThrow(/it imports ".\/a.js": .* \(f:3:\d+\);/);
   });
 
   test('that cannot be read says where', async () => {
