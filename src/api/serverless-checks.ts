@@ -51,6 +51,13 @@ export const syncSchema = z.looseObject({
   qualifier: z.union([text, z.number()]).optional(),
   signal: z.custom<AbortSignal>((value) => value instanceof AbortSignal, 'it is no AbortSignal').optional(),
 });
+/** What `syncSchema` takes, without its cost. */
+export function isSyncOptions(options: unknown): boolean {
+  if (typeof options !== 'object' || options === null) return false;
+  const { qualifier, signal } = options as { readonly qualifier?: unknown; readonly signal?: unknown };
+  const named = qualifier === undefined || typeof qualifier === 'number' || typeof qualifier === 'string';
+  return named && qualifier !== '' && (signal === undefined || signal instanceof AbortSignal);
+}
 export const asyncSchema = z.looseObject({
   qualifier: z.union([text, z.number()]).optional(),
   callback: aFunction.optional(),

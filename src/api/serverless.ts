@@ -25,6 +25,7 @@ import {
   connectSchema,
   createSchema,
   eventOf,
+  isSyncOptions,
   listenSchema,
   nameOf,
   periodOf,
@@ -136,7 +137,8 @@ async function begin(options: ServerlessOptions): Promise<RunningFunctions> {
 /** Member by member: calls are many, and a copy with more in it is dear. */
 function callOptions(options: SyncOptions | undefined): InvokeOptions | undefined {
   if (options === undefined) return undefined;
-  assertOptions(syncSchema, 'invokeSync', options);
+  // by hand where nothing is wrong
+  if (!isSyncOptions(options)) assertOptions(syncSchema, 'invokeSync', options);
   const how: { -readonly [K in keyof InvokeOptions]: InvokeOptions[K] } = {};
   if (options.timeout !== undefined) how.timeoutMs = options.timeout;
   if (options.qualifier !== undefined) how.qualifier = options.qualifier;
