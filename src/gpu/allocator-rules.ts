@@ -215,7 +215,7 @@ function shared(request: GpuRequest, candidate: GpuCandidate): Verdict {
   const room = roomOf(candidate);
   if (givable === null || room === null) return unknownMemory(gpu);
   const { computeShare = 1 } = request;
-  const memoryMb = request.memoryMb ?? partOf(computeShare * givable, room);
+  const memoryMb = request.memoryMb ?? partOf(computeShare * givable, room, candidate);
   const shareMilli = Math.max(1, request.computeShare ? whole(WHOLE_GPU * computeShare) : milliOfMemory(memoryMb, gpu));
   if (memoryMb > room) return no('memory', () => `${memoryMb} MiB are asked for, ${room} are free`);
   const free = WHOLE_GPU - sum(holders, ({ shareMilli: milli }) => milli);
@@ -249,7 +249,7 @@ function replicated(request: GpuRequest, candidate: GpuCandidate, mode: 'time-sl
   const givable = givableMb(gpu);
   const room = roomOf(candidate);
   if (givable === null || room === null) return unknownMemory(gpu);
-  const memoryMb = partOf(givable / replicas, room);
+  const memoryMb = partOf(givable / replicas, room, candidate);
   if (request.memoryMb !== undefined && request.memoryMb > memoryMb)
     return no(
       'memory',
@@ -503,9 +503,9 @@ function roomOf({ gpu, holders }: GpuCandidate): number | null {
 }
 
 /** MiB of a part of a GPU. A driver says of an idle GPU too that it uses a few: a part that would fit but for them has so much less. */
-function partOf(memoryMb: number, room: number): number {
+function partOf(memoryMb: number, room: number, { gpu, holders }: GpuCandidate): number {
   const part = whole(memoryMb);
-  return part > room && part - room <= IDLE_USE_MB ? room : part;
+  return part > room && part - room <= Math.min(IDLE_USE_MB, foreignMb(gpu, holders)) ? room : part;
 }
 
 /** Less than any program uses that runs on a GPU: its context alone takes more. */

@@ -184,6 +184,16 @@ describe('shared', () => {
     expect(codes(allocator.allocate('more', { computeShare: 0.05 }))).toEqual(['memory']);
   });
 
+  test('what others hold is no use of an idle GPU: no part has less for it', () => {
+    const used = { memoryUsedMb: known(4) };
+    const { allocator } = allocatorOf([gpuOf('GPU-1', used)]);
+    granted(allocator.allocate('w1', { memoryMb: 20_010, computeShare: 0.5 }));
+    expect(codes(allocator.allocate('w2', { computeShare: 0.5 }))).toEqual(['memory']);
+    const full = allocatorOf([gpuOf('GPU-1', used)]).allocator;
+    granted(full.allocate('w1', { memoryMb: 39_996, computeShare: 0.5 }));
+    expect(codes(full.allocate('w2', { computeShare: 0.0005 }))).toEqual(['memory']);
+  });
+
   test('memory that is asked for is what is given, its part is of what the driver leaves', () => {
     const { allocator } = allocatorOf([gpuOf('GPU-1', { memoryTotalMb: known(40_960), memoryReservedMb: known(960) })]);
     const [first] = granted(allocator.allocate('w1', { memoryMb: 20_000 })).allocation.holdings;
