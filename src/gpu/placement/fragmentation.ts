@@ -112,12 +112,12 @@ function pressureOf(state: PlacementState, mix: readonly DemandShare[]): Float64
     capacity[state.model[i]!]! += gpus * WHOLE_GPU;
   });
   // memory is a part of each GPU: what it is of the smallest that does
-  const milliOf = ({ demand }: DemandShare): number =>
-    demand.gpuMemoryMb === undefined
-      ? demand.gpuMilli
-      : state.gpuMemoryMb
-          .map((memory) => milliOn(demand, memory))
-          .reduce((most, m) => (m <= WHOLE_GPU ? Math.max(most, m) : most), 0);
+  const milliOf = ({ demand }: DemandShare): number => {
+    if (demand.gpuMemoryMb === undefined) return demand.gpuMilli;
+    const allowed = state.allowed(demand);
+    const there = state.gpuMemoryMb.filter((_, model) => allowed?.[model]);
+    return there.reduce<number>((most, memory) => Math.max(most, milliOn(demand, memory)), 0);
+  };
   const asked = (one: DemandShare): number => one.share * one.demand.gpuCount * milliOf(one);
   const all = mix.reduce((sum, one) => sum + asked(one), 0);
   const total = capacity.reduce((sum, one) => sum + one, 0);

@@ -114,9 +114,19 @@ test('memory presses on the GPUs that have so much, by its part of them', () => 
   const pressureOf = (gpuMemoryMb: number) => [
     ...new Fragmentation(new PlacementState(cluster), demandMix([[{ ...one, gpuMemoryMb }, 1]])).pressure,
   ];
+  const half = { ...one, gpuMilli: 500 };
+  const withHalves = (ofB: ExpectedDemand) => {
+    const mix = demandMix([
+      [{ ...half, models: ['A'] }, 1],
+      [{ ...ofB, models: ['B'] }, 1],
+    ]);
+    return [...new Fragmentation(new PlacementState(cluster), mix).pressure];
+  };
   expect(pressureOf(60_000)).toEqual([0, 4]);
   expect(pressureOf(20_000)).toEqual([1, 1]);
   expect(pressureOf(90_000)).toEqual([0, 0]);
+  // of those it takes: half of a B, be the same number of MiB all of an A
+  expect(withHalves({ ...one, gpuMemoryMb: 40_000 })).toEqual(withHalves(half));
 });
 
 describe('the mix of demands', () => {
