@@ -329,7 +329,9 @@ export class GpuScheduler {
   private release({ id, allocation }: Extract<GpuCommand, { action: 'release' }>): void {
     const waiting = this.state.waiting.get(`waiting/${allocation}`);
     const record = this.state.ledger.find(allocation);
-    const records = record ? [record] : this.state.ledger.ofGang(allocation);
+    // an instance that waits is called so: a gang of that name is not meant
+    const gang = waiting?.command.action === 'allocate' ? [] : this.state.ledger.ofGang(allocation);
+    const records = record ? [record] : gang;
     if (waiting) {
       this.forget(`waiting/${allocation}`, 'it is not wanted any more', records.length > 0 ? undefined : id);
       this.refuse(waiting.command.id, allocation, deny('instance', 'it is not wanted any more'));

@@ -101,6 +101,12 @@ describe('a command is answered once', () => {
     // an instance of that name goes before
     run({ action: 'allocate-gang', gang: 'alone', members });
     expect(kinds(run({ action: 'release', allocation: 'alone' }))).toEqual(['released alone/3']);
+    // also while it waits
+    run({ action: 'allocate', instance: 'alone', request: { gpuCount: 3 }, waitMs: 60_000 });
+    expect(kinds(run({ action: 'release', allocation: 'alone' }))).toEqual([
+      'forgotten waiting/alone',
+      'refused refused/alone',
+    ]);
     expect(run({ action: 'release', allocation: 'alone' })).toHaveLength(2);
 
     const service = await localGpus({
