@@ -273,12 +273,15 @@ export const gpu = {
   async canAllocate(instance: string, request: GpuRequest = {}): Promise<GpuGrant | GpuDenial> {
     return (await service()).canAllocate(instance, checkedRequest(instance, request));
   },
-  /** Gives GPUs back: of an allocation, a reservation, or what waits for them. Errors: `IGU_GPU_ALLOCATION`. */
+  /**
+   * Gives GPUs back: of an allocation, a reservation, or what waits for them; by name of a gang, where no instance is called so, those of all its members.
+   * Errors: `IGU_GPU_ALLOCATION`.
+   */
   async deallocate(ref: GpuRef): Promise<void> {
     const using = await service();
     const id = using.find(idOf(ref))?.id ?? idOf(ref);
     // a heartbeat that came after would find it gone, and tell that it is lost
-    stopKeeping(id);
+    for (const one of [id, ...membersOf(using, id)]) stopKeeping(one);
     await using.release(id);
   },
   /** A heartbeat: the lease lasts as long as at first again. Errors: `IGU_GPU_ALLOCATION` when it is over. */
@@ -362,6 +365,13 @@ function keepAllocation(
     },
   });
   kept.set(id, end);
+}
+
+/** Ids of a gang's allocations, where it is the gang that is called so. */
+function membersOf(using: GpuService, name: string): readonly string[] {
+  const isInstance = using.find(name) ?? using.waiting().some((one) => one.gang === null && one.instance === name);
+  if (isInstance) return [];
+  return using.records().flatMap((one) => (one.kind === 'allocation' && one.gang === name ? [one.id] : []));
 }
 
 function stopKeeping(id: string): void {

@@ -176,6 +176,15 @@ describe('gpu', () => {
       await new Promise((resolve) => setImmediate(resolve));
     });
     await gpu.deallocate('worker');
+    const onLost = (why: string): number => lost.push(why);
+    await gpu.allocateGang('ring', [{ instance: 'r0' }, { instance: 'r1' }], { onLost });
+    // an instance of that name that waits is meant before the gang
+    const waits = expect(gpu.allocate('ring', { gpuCount: 2, waitMs: 60_000 })).rejects.toThrow(/not wanted any more/);
+    await gpu.deallocate('ring');
+    await waits;
+    expect(await gpu.allocations()).toHaveLength(2);
+    await gpu.deallocate('ring');
+    expect(await gpu.allocations()).toEqual([]);
     expect(lost).toEqual([]);
   });
 
