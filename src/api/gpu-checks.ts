@@ -11,10 +11,11 @@ export function checkedRequest(who: string, request: unknown): GpuRequest {
       instance: String(who).slice(0, 20) || '(no name)',
       what: `a name of 1 to ${maxNameLength} characters is needed`,
     });
-  if (!gpuName.safeParse(who).success)
+  const { error } = gpuName.safeParse(who);
+  if (error)
     throw new IguanaError('IGU_GPU_REQUEST', {
       instance: JSON.stringify(who),
-      what: 'a name has no control characters',
+      what: `its name: ${error.issues[0]!.message}`,
     });
   return readGpuRequest(who, request);
 }

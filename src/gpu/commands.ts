@@ -14,7 +14,7 @@ export const gpuName = z
   .min(1)
   .max(gpuSchedulerLimits.maxNameLength)
   .refine((name) => name.search(unseen) < 0, 'it has a control character')
-  .refine((name) => name !== '.' && name !== '..', 'it is no name');
+  .refine((name) => name !== '.' && name !== '..', '. and .. cannot be in an address');
 
 /** What a request may say, as `GpuRequest` tells it. */
 const requestFields = {

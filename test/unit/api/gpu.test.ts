@@ -258,6 +258,8 @@ describe('gpu', () => {
   it('names what cannot be meant as the program said it', async () => {
     await gpu.configure({ nodes });
     await expect(gpu.allocate('')).rejects.toThrow(/IGU_GPU_REQUEST .*a name of 1 to 256 characters/);
+    await expect(gpu.allocate('a\u0007')).rejects.toThrow(/"a\\u0007" cannot be: its name: it has a control character/);
+    await expect(gpu.allocate('..')).rejects.toThrow(/cannot be: its name: \. and \.\. cannot be in an address/);
     await expect(gpu.allocate('x', { waitMs: -1 })).rejects.toThrow(/IGU_GPU_REQUEST .*waitMs: 0 to \d+ ms/);
     await expect(gpu.reserve('x', { forMs: Number.NaN })).rejects.toThrow(/IGU_GPU_REQUEST .*forMs: .*not NaN/);
     await expect(gpu.allocateGang('g', [], { waitMs: Number.POSITIVE_INFINITY })).rejects.toThrow(/waitMs/);
