@@ -20,7 +20,7 @@ import {
 } from './call-log.js';
 import { importMessage, loadProblem, moduleAddress } from './load-problem.js';
 import type { AnswerHead, FromWorker, ThrownError, ToWorker, WorkerReply } from './protocol.js';
-import { addSourceMap, shortened } from './short-stacks.js';
+import { setSourceMap, shortened } from './short-stacks.js';
 
 type Handler = (event: FunctionEvent, context: GivenContext) => unknown;
 
@@ -91,7 +91,7 @@ export function functionRunner(post: Post, resident?: Resident): (messages: read
 
   async function load(message: Extract<ToWorker, { type: 'load' }>): Promise<void> {
     const { name, code, handler: wanted, env, map, logs } = message;
-    if (map !== undefined) addSourceMap(name, map);
+    setSourceMap(name, map);
     const started = performance.now();
     const sendLines = (id: number, lines: readonly string[]) => post([{ type: 'lines', id, lines }]);
     journal = logs ? ringJournal(logs, sendLines) : sendingJournal(sendLines);

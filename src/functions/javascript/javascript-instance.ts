@@ -17,7 +17,7 @@ import { MessageBatch } from '../message-batch.js';
 import type { LoadProblem } from './load-problem.js';
 import { linesIn, sharedLogMemory } from './log-ring.js';
 import type { FromWorker, ThrownError, ToWorker, WorkerReply } from './protocol.js';
-import { addSourceMap, shortened } from './short-stacks.js';
+import { setSourceMap, shortened } from './short-stacks.js';
 import { Slots } from './slots.js';
 import { syntaxPlace } from './typescript.js';
 
@@ -447,7 +447,7 @@ export class JavaScriptInstance implements FunctionInstance {
 
   /** The same as Node tells it: what the worker knows of its source went with it. */
   private threwError(error: unknown): IguanaError {
-    if (this.map !== undefined) addSourceMap(this.name, this.map);
+    setSourceMap(this.name, this.map);
     return this.thrownError(thrown(error));
   }
 

@@ -7,15 +7,16 @@ const NODES = /\n *at [^\n]*node:internal\/(?:modules\/esm|process\/|timers)[^\n
 /** The address of a module that is its text. */
 const WHOLE = /data:text\/javascript;charset=utf-8,[^\s:"]*/g;
 
-/** A place in a function's module. */
-const PLACE = /(\n *at (?:[^\n(]*\()?)([a-z][a-z0-9-]*):(\d+):(\d+)/g;
+/** A place in a function's module; what is called there may have anything in its name. */
+const PLACE = /(\n *at (?:[^\n]* \(|async )?)([a-z0-9][a-z0-9-]*):(\d+):(\d+)/g;
 
 /** Of functions in TypeScript by name; parsed when the first place is asked for. */
 const maps = new Map<string, string | SourceMap>();
 
-/** From now on places in the JavaScript of that name are told as those in what it was made of. @param map version 3, JSON */
-export function addSourceMap(name: string, map: string): void {
-  maps.set(name, map);
+/** From now on places in the JavaScript of that name are told as those in what it was made of. @param map version 3, JSON; undefined: it was made of nothing else */
+export function setSourceMap(name: string, map: string | undefined): void {
+  if (map === undefined) maps.delete(name);
+  else maps.set(name, map);
 }
 
 /** `name:line:column` of what a module was made of. */

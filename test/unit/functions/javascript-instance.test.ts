@@ -317,8 +317,8 @@ test('a child process can neither write nor read files, nor start others', async
 describe('a function in TypeScript', () => {
   const factories = instanceFactories({ warmWorkers: 1 });
   afterAll(() => factories.close());
-  const typed = (source: string, file = 'f.ts', isolation = 'thread') => {
-    const definition = functionSchema.parse({ name: 'f', runtime: 'javascript', code: { file }, isolation });
+  const typed = (source: string, file = 'f.ts', isolation = 'thread', name = 'f') => {
+    const definition = functionSchema.parse({ name, runtime: 'javascript', code: { file }, isolation });
     return factories.of({ definition, code: new TextEncoder().encode(source) }, {}).start();
   };
 
@@ -360,6 +360,35 @@ describe('a function in TypeScript', () => {
     expect(late.cause.stack).toMatch(/^Error: late\n {4}at Timeout\..*\(f:10:\d+\)/);
     const missing = "type A = 1;\n\nimport { a } from './a.js';\nexport const handle = () => a;";
     await expect(typed(missing, 'f.ts', isolation)).rejects.toThrow(/it imports ".\/a.js": .* \(f:3:\d+\);/);
+  });
+
+  test('tells places whatever is called there, and for a name that begins with a digit', async () => {
+    const source = `type Nothing = never;
+
+      class Odd {
+        async ['a (b)'](): Promise<Nothing> { await null; throw new Error('odd'); }
+      }
+
+      // nameless
+      export async function handle(): Promise<void> {
+        await (async () => {
+          await new Odd()['a (b)']();
+        })();
+      }`;
+    const instance = (await typed(source, 'f.ts', 'thread', '3-d')) as JavaScriptInstance;
+    started.push(instance);
+    const { cause } = await call(instance, 0).catch((error) => error);
+    const places = [...cause.stack.matchAll(/3-d:(\d+):\d+/g)].map(([, line]) => Number(line));
+    expect(places).toEqual([4, 10, 9]);
+    expect(cause.stack).toMatch(/ a \(b\) \(3-d:4:\d+\)\n {4}at async 3-d:10:/);
+  });
+
+  test('leaves places to a later version in JavaScript that shares its thread', async () => {
+    const before = await typed('type A = 1;\n\n\nexport const handle = (): A => 1;', 'f.ts', 'shared');
+    const after = await typed('\n\n\nexport const handle = () => {\n  throw new Error();\n};', 'f.mjs', 'shared');
+    started.push(before as JavaScriptInstance, after as JavaScriptInstance);
+    const { cause } = await call(after as JavaScriptInstance, 0).catch((error) => error);
+    expect(cause.stack).toMatch(/at handle \(f:5:9\)$/);
   });
 
   test('that cannot be read says where', async () => {
