@@ -1,5 +1,4 @@
 import type { Clock } from '../../clock.js';
-import { defined } from '../../defined.js';
 import { IguanaError } from '../../errors.js';
 import { eventLimits } from '../../limits.js';
 import { hash64 } from '../../records.js';
@@ -70,8 +69,8 @@ export function eventTriggers(options: EventOptions): EventTriggers {
     const startedAt = clock.now();
     const input = { trigger: 'event', event } as const;
     const { signal } = stopping;
-    const how = { invocationId, signal, ...defined({ qualifier: alias }) };
-    const outcome = await callWithRetries((attempt) => service.invoke(name, input, { ...how, attempt }), {
+    const how = alias === undefined ? { invocationId, signal } : { invocationId, signal, qualifier: alias };
+    const outcome = await callWithRetries((attempt) => service.invoke(name, input, { attempt, ...how }), {
       name,
       clock,
       attempts,

@@ -305,7 +305,7 @@ class Timer {
     const event = { trigger: 'timer', scheduledTime: new Date(run.at).toISOString() } as const;
     const startedAt = clock.now();
     const how = { invocationId, signal, ...defined({ qualifier: this.trigger.alias }) };
-    const outcome = await callWithRetries((attempt) => service.invoke(name, event, { ...how, attempt }), {
+    const outcome = await callWithRetries((attempt) => service.invoke(name, event, { attempt, ...how }), {
       name,
       clock,
       attempts,
