@@ -82,7 +82,7 @@ export class GpuRoutes {
       checked(schema, await readJson(this.bodies, request, response, httpLimits.maxApiBytes));
     const route = (methods: Parameters<typeof answerBy>[1]) => answerBy(request, methods);
 
-    if (argument !== undefined) return this.ofOne(request, argument, isRenewal(request.url ?? ''));
+    if (argument !== undefined) return this.ofOne(request, argument);
     switch (action) {
       case 'nodes':
         return route({ GET: async () => ({ json: await this.nodes(query.get('node')) }) });
@@ -120,9 +120,9 @@ export class GpuRoutes {
     }
   }
 
-  private ofOne(request: IncomingMessage, argument: string, isRenewal: boolean): Promise<ApiAnswer> | ApiAnswer {
+  private ofOne(request: IncomingMessage, argument: string): Promise<ApiAnswer> | ApiAnswer {
     const { gpus } = this;
-    const renewed = isRenewal ? argument.match(/^(.+)\/renew$/)?.[1] : undefined;
+    const renewed = isRenewal(request.url ?? '') ? argument.match(/^(.+)\/renew$/s)?.[1] : undefined;
     if (renewed !== undefined) return answerBy(request, { POST: async () => ({ value: await gpus.renew(renewed) }) });
     return answerBy(request, {
       GET: () => {

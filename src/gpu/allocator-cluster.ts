@@ -574,7 +574,7 @@ function tellOf(
         continue;
       }
       const { code } = verdict;
-      const what = verdict.whatTo(tried);
+      const what = verdict.say(tried);
       for (const place of alike) {
         const own = place === alike[0] || !personal.has(code) ? what : toldOf(judgeNow(request, place), what, tried);
         gpus.push({ node: place.node, gpuId: place.id, code, what: own });
@@ -588,7 +588,7 @@ function tellOf(
 const personal: ReadonlySet<RefusalCode> = new Set(['held', 'foreign-process', 'health', 'no-partition']);
 
 function toldOf(verdict: Verdict, otherwise: string, tried: TriedGang | undefined): string {
-  return 'offer' in verdict ? otherwise : verdict.whatTo(tried);
+  return 'offer' in verdict ? otherwise : verdict.say(tried);
 }
 
 function kindOf(gpu: Gpu, sharing: GpuSharing): string {

@@ -92,17 +92,9 @@ export interface GpuOffer {
 class Refused {
   constructor(
     readonly code: RefusalCode,
-    private readonly say: (tried?: TriedGang) => string,
+    /** In words; `tried`: members of this gang hold something until it fails. */
+    readonly say: (tried?: TriedGang) => string,
   ) {}
-
-  get what(): string {
-    return this.say();
-  }
-
-  /** The same, where members of a gang that is being tried hold something until it fails. */
-  whatTo(tried: TriedGang | undefined): string {
-    return this.say(tried);
-  }
 }
 
 /** A gang that gets all or nothing, with the records of its members so far. */
@@ -356,7 +348,8 @@ function dynamicMig(request: GpuRequest, candidate: GpuCandidate): Verdict {
   const instances = instancesOf(gpu, holders);
   if (!instances) return no('plan', () => 'where its instances are is not known');
   const enabled = migEnabled(gpu);
-  const idle = isIdle(candidate);
+  // whoever holds it waits for an instance
+  const idle = gpu.processes && gpu.processes.length === 0;
   const used = instances.filter(({ busy }) => busy).map((one) => table.positionOf(one.profile, one.start));
   const layout = table.layoutOf(used);
   if (layout < 0) return no('plan', () => 'it tells of instances that cannot be there together');
@@ -403,12 +396,6 @@ export function stepsOf(
   // what was planned is told also while something runs there: whoever switches MIG on sees that it has to end first
   const seen = { id: gpu.id, enabled: migEnabled(gpu), idle: true, instances };
   return planMig(migTableOf(model), seen, [{ profile, start }]).steps ?? [];
-}
-
-/** Nothing runs on it: whoever holds it waits for an instance. null: not known. */
-function isIdle({ gpu, holders }: GpuCandidate): boolean | null {
-  if (holders.some(({ holding }) => holding.mode !== 'mig')) return false;
-  return gpu.processes && gpu.processes.length === 0;
 }
 
 function smallest(

@@ -244,7 +244,7 @@ class Run {
           const { vendor, name, architecture, memoryTotalMb } = gpu;
           const key = JSON.stringify([node, vendor, name, architecture.value, memoryTotalMb.value, sharing]);
           alike.set(key, (alike.get(key) ?? 0) + 1);
-        } else gpus.push(`${node} ${gpu.id} ${verdict.code}: ${verdict.what}`);
+        } else gpus.push(`${node} ${gpu.id} ${verdict.code}: ${verdict.say()}`);
       }
     const somewhere = [...alike.values()].some((count) => count >= (request.gpuCount ?? 1));
     return { fits: fits.sort(), gpus: gpus.sort(), somewhere };
