@@ -91,12 +91,20 @@ export async function ask<T>(
 
 /** A path below `/api/functions`. */
 export function functionPath(...below: readonly string[]): string {
-  return ['/api/functions', ...below.map(encodeURIComponent)].join('/');
+  return pathOf('/api/functions', below);
 }
 
 /** A path below `/api/gpu`. */
 export function gpuPath(...below: readonly string[]): string {
-  return ['/api/gpu', ...below.map(encodeURIComponent)].join('/');
+  return pathOf('/api/gpu', below);
+}
+
+/** @throws IguanaError `IGU_USAGE` for a name that no address can have, an empty one above all: a variable of a script that is not set */
+function pathOf(part: string, below: readonly string[]): string {
+  const wrong = below.find((name) => name === '' || name === '.' || name === '..');
+  if (wrong !== undefined)
+    throw new IguanaError('IGU_USAGE', { what: `a name is needed, not ${JSON.stringify(wrong)}` });
+  return [part, ...below.map(encodeURIComponent)].join('/');
 }
 
 /** Not `fetch`: that gives up after five minutes, and functions may take fifteen. */

@@ -190,6 +190,14 @@ describe('iguana gpu against a running Iguana', () => {
     expect(await wrong('reserve', 'x')).toMatch(/^2 error: required option '--for <time>'/);
     expect(await wrong('reserve', 'x', '--for', '400h')).toMatch(/^[12] IGU_\w+ .*ttlMs/);
     expect(await wrong('allocate', 'x'.repeat(300))).toMatch(/^[12] IGU_\w+ .*instance/);
+    // as of a variable that is not set
+    for (const command of [
+      ['release', ''],
+      ['renew', ''],
+      ['allocate', '', '--', 'true'],
+    ])
+      expect(await wrong(...command)).toMatch(/^2 IGU_USAGE a name is needed, not ""; see --help/);
+    expect(await wrong('release', '..')).toMatch(/^2 IGU_USAGE a name is needed, not "\.\."/);
     expect(await wrong('allocate', 'x', '--token', 'other')).toMatch(/^1 IGU_HTTP_TOKEN/);
     expect(await wrong('allocate', 'x', '--node', 'a', '--', '/no/such/program')).toMatch(
       /^127 x has 1 GPU of a .*\nIGU_FILE_MISSING cannot read \/no\/such\/program as a command: it is not found; check the path/,
