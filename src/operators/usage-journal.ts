@@ -1,4 +1,4 @@
-import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { appendFileSync, closeSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeDirectories } from '../make-directories.js';
 
@@ -65,7 +65,8 @@ export class UsageJournal {
     this.waiting = '';
     try {
       this.file ??= openSync(this.path(this.number), 'a');
-      writeSync(this.file, lines);
+      // all of it, or an error: a disk that is nearly full takes a part at first
+      appendFileSync(this.file, lines);
     } catch (error) {
       this.onError(error);
     }
