@@ -190,7 +190,7 @@ export class FunctionRoutes {
     const signal = this.connections.signalOf(socket);
     const invocationId = randomUUID();
     try {
-      const result = await this.functions.invoke(name, event, { ...options, invocationId, signal });
+      const result = await this.functions.invoke(name, event, { invocationId, signal, ...options });
       return { value: { ...result, output: plain(result.output) } };
     } catch (error) {
       throw error instanceof IguanaError ? ofCall(error, invocationId) : error;
