@@ -496,7 +496,7 @@ function partOf(memoryMb: number, room: number, { gpu, holders }: GpuCandidate):
 }
 
 /** Less than any program uses that runs on a GPU: its context alone takes more. */
-const IDLE_USE_MB = 32;
+export const IDLE_USE_MB = 32;
 
 /** Rounded down, but for what computing in binary loses: 0.57 of 1,000 are 570. */
 function whole(value: number): number {

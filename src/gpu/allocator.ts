@@ -12,6 +12,7 @@ import {
   type GpuRefusal,
   type GpuRequest,
   type GpuSharing,
+  IDLE_USE_MB,
   judge,
   matchesModel,
   stepsOf,
@@ -600,10 +601,10 @@ function within(offers: readonly GpuOffer[], { holdings }: Reservation): boolean
   );
 }
 
-/** Whoever has a whole GPU has its memory, also where nobody knew how much that is. */
+/** Whoever has a whole GPU has its memory, also where nobody knew how much that is. A part that was kept may have less for what the idle GPU used then. */
 function covers(kept: GpuHolding, { memoryMb }: GpuHolding): boolean {
   if (memoryMb === null || kept.mode === 'exclusive') return true;
-  return kept.memoryMb !== null && kept.memoryMb >= memoryMb;
+  return kept.memoryMb !== null && kept.memoryMb + IDLE_USE_MB >= memoryMb;
 }
 
 /** Of a share the part that was not used is kept on; anything else is used as a whole. */

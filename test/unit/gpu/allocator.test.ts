@@ -620,6 +620,21 @@ describe('owners', () => {
     expect(allocator.usageOf('team')).toBe(0.5);
   });
 
+  test('a reservation stays usable when the idle GPU uses less than it did', () => {
+    const shared = { mode: 'shared' as const, owner: 'team' };
+    for (const shares of [[1], [0.5, 0.5]]) {
+      const { allocator } = allocatorOf([gpuOf('GPU-1', { memoryUsedMb: known(3) })]);
+      expect(allocator.reserve('team', { ...shared, computeShare: 1 }, 1_000)).toMatchObject({
+        holdings: [{ memoryMb: 39_997 }],
+      });
+      allocator.setNode('n1', [gpuOf('GPU-1', { memoryUsedMb: known(1) })]);
+      const given = shares.map((computeShare, i) => granted(allocator.allocate(`w${i}`, { ...shared, computeShare })));
+      const sum = given.reduce((all, { allocation }) => all + allocation.holdings[0]!.memoryMb!, 0);
+      expect(sum).toBeLessThanOrEqual(40_000);
+      expect([...allocator.ledger.all()].map(({ kind }) => kind)).toEqual(shares.map(() => 'allocation'));
+    }
+  });
+
   test('reservations count for the bound of records too', () => {
     const holdings = [{ node: 'n1', gpuId: 'GPU-9', mode: 'shared' as const, memoryMb: 0, shareMilli: 0 }];
     const records = Array.from({ length: gpuLedgerLimits.maxRecords }, (_, i) => ({
