@@ -61,8 +61,8 @@ interface Entry {
   /** Of each instance. */
   readonly request: GpuRequest | undefined;
   readonly readiness: { newest: GpuReadiness | undefined };
-  /** By `preallocateGpus`, and who keeps them; some may have ended since. */
-  readonly reserved: { readonly id: string; readonly service: GpuService }[];
+  /** By `preallocateGpus`, and who keeps them; some may have ended since the last. */
+  reserved: readonly { readonly id: string; readonly service: GpuService }[];
   endForecast: () => Promise<void>;
 }
 
@@ -196,7 +196,9 @@ export const constellation = {
       for (const { id } of made) await gpu.deallocate(id);
       throw error;
     }
-    entry.reserved.push(...made.map(({ id }) => ({ id, service: used.service })));
+    const { service } = used;
+    const still = entry.reserved.filter((one) => one.service.find(one.id) !== undefined);
+    entry.reserved = [...still, ...made.map(({ id }) => ({ id, service }))];
     return made;
   },
   /** Stops all instances of a cluster, or what was deployed, and gives its GPUs back, also those that `preallocateGpus` keeps. */
@@ -284,7 +286,7 @@ async function end(entry: Entry): Promise<void> {
   } finally {
     if (clusters.get(cluster.name) === entry) clusters.delete(cluster.name);
     await entry.endForecast();
-    for (const { id, service } of entry.reserved.splice(0)) await releaseIfThere(service, id);
+    for (const { id, service } of entry.reserved) await releaseIfThere(service, id);
   }
 }
 
