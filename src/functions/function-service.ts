@@ -62,9 +62,10 @@ export function assertAlias(name: string, alias: string, weights: AliasWeights, 
 export function aliasesWithout(
   name: string,
   alias: string,
-  { [alias]: removed, ...rest }: FunctionVersions['aliases'],
+  aliases: FunctionVersions['aliases'],
 ): FunctionVersions['aliases'] {
-  if (removed) return rest;
+  const { [alias]: _removed, ...rest } = aliases;
+  if (Object.hasOwn(aliases, alias)) return rest;
   const known = Object.keys(rest);
   const fix = known.length > 0 ? `it has ${known.join(', ')}` : 'it has none';
   throw new IguanaError('IGU_NOT_FOUND', { what: `alias of ${name}`, name: alias, fix });

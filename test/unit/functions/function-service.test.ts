@@ -189,6 +189,10 @@ describe('functions', () => {
     await expect(outputs(1)).rejects.toMatchObject({ code: 'IGU_FUNCTION_NOT_FOUND' });
     await expect(functions.setAlias('f', 'live', { 2: 0.5 })).rejects.toThrow(/add up to 0.5/);
     await expect(functions.setAlias('f', 'live', { 9: 1 })).rejects.toThrow(/no version 9; it has 2/);
+    // no alias either, though every object has something of that name
+    await expect(functions.deleteAlias('f', 'constructor')).rejects.toMatchObject({ code: 'IGU_NOT_FOUND' });
+    await functions.deleteAlias('f', 'live');
+    await expect(outputs('live')).rejects.toMatchObject({ code: 'IGU_FUNCTION_NOT_FOUND' });
   });
 
   test('see their secrets and nothing of the environment of others', async () => {
