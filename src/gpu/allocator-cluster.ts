@@ -168,7 +168,7 @@ export class AllocatorCluster {
 
   /** Product names that there are. */
   get models(): readonly string[] {
-    return this.rank().state.models;
+    return [...new Set(this.rank().state.models)];
   }
 
   /**

@@ -1,5 +1,5 @@
 import { gpuLedgerLimits } from '../limits.js';
-import { type DemandShare, demandMix, type ExpectedDemand, WHOLE_GPU } from './placement/demand.js';
+import { type DemandShare, demandMix, type ExpectedDemand, sizeOf, WHOLE_GPU } from './placement/demand.js';
 
 /** How often each kind of demand came, or what a forecast says of it. */
 export class DemandCounts {
@@ -15,7 +15,8 @@ export class DemandCounts {
   add(demand: ExpectedDemand): void {
     this.total++;
     const { gpuCount, gpuMilli, models = null, gpuMemoryMb } = demand;
-    const memory = gpuMemoryMb === undefined ? null : Math.floor(Math.log2(gpuMemoryMb) * KINDS_A_DOUBLING);
+    // sizes that are nearly the same are one kind, as large as the first of them
+    const memory = gpuMemoryMb === undefined ? null : sizeOf(gpuMemoryMb);
     const key = JSON.stringify([gpuCount, gpuMilli, models, memory]);
     const known = this.counts.get(key);
     if (known) {
@@ -40,6 +41,3 @@ export class DemandCounts {
 
 /** Kinds that placement weighs. */
 const MAX_KINDS = 64;
-
-/** Numbers of MiB that are so near to each other are one kind, as large as the first of them. */
-const KINDS_A_DOUBLING = 32;

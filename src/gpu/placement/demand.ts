@@ -82,6 +82,13 @@ export function milliOn({ gpuMilli, gpuMemoryMb }: ExpectedDemand, memoryMb: num
   return Math.max(gpuMilli, Math.floor((WHOLE_GPU * gpuMemoryMb) / memoryMb));
 }
 
+/** The same for numbers of MiB that are within about 2 % of each other. */
+export function sizeOf(memoryMb: number): number {
+  return Math.floor(Math.log2(memoryMb) * SIZES_A_DOUBLING);
+}
+
+const SIZES_A_DOUBLING = 32;
+
 /** The same for demands that no policy tells apart. */
 export function shapeOf(demand: GpuDemand): string {
   return `${kindOf(demand)}/${demand.memoryMb}`;

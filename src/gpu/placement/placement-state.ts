@@ -5,6 +5,7 @@ import {
   milliOn,
   type Placement,
   type PlacementNode,
+  sizeOf,
   WHOLE_GPU,
 } from './demand.js';
 
@@ -21,8 +22,9 @@ export class PlacementState {
   readonly version: Uint32Array;
   /** Of each node's GPUs, in `models`. */
   readonly model: Int32Array;
+  /** A name stands once for each size of memory that it has. */
   readonly models: readonly string[];
-  /** MiB that a GPU of each model can give, the largest of those that are told; undefined: not known. */
+  /** MiB that a GPU of each of `models` can give, the largest of those that are nearly the same; undefined: not known. */
   readonly gpuMemoryMb: readonly (number | undefined)[];
   readonly maxCpu: number;
   readonly maxGpus: number;
@@ -37,12 +39,19 @@ export class PlacementState {
     this.freeMemory = Float64Array.from(nodes, ({ memoryMb }) => memoryMb);
     this.freeGpu = new Int32Array(this.firstGpu[nodes.length]!).fill(WHOLE_GPU);
     this.version = new Uint32Array(nodes.length);
-    this.models = [...new Set(nodes.map(({ model }) => model))];
-    this.model = Int32Array.from(nodes, ({ model }) => this.models.indexOf(model));
-    const memory = new Map<string, number>();
-    for (const { model, gpuMemoryMb } of nodes)
-      if (gpuMemoryMb !== undefined) memory.set(model, Math.max(memory.get(model) ?? 0, gpuMemoryMb));
-    this.gpuMemoryMb = this.models.map((model) => memory.get(model));
+    const kinds = new Map<string, number>();
+    const models: string[] = [];
+    const memory: (number | undefined)[] = [];
+    this.model = Int32Array.from(nodes, ({ model, gpuMemoryMb }) => {
+      const key = JSON.stringify([model, gpuMemoryMb === undefined ? null : `${sizeOf(gpuMemoryMb)}`]);
+      const kind = kinds.get(key) ?? models.length;
+      kinds.set(key, kind);
+      models[kind] = model;
+      memory[kind] = gpuMemoryMb === undefined ? undefined : Math.max(memory[kind] ?? 0, gpuMemoryMb);
+      return kind;
+    });
+    this.models = models;
+    this.gpuMemoryMb = memory;
     this.maxCpu = nodes.reduce((most, { cpuMilli }) => Math.max(most, cpuMilli), 1);
     this.maxGpus = nodes.reduce((most, { gpus }) => Math.max(most, gpus), 1);
   }

@@ -267,20 +267,25 @@ describe('memory that is not known, or not limited, is no zero', () => {
 });
 
 describe('memory that was asked for before', () => {
-  const large = (id: string): Gpu =>
-    gpuOf(id, { name: 'NVIDIA A100-SXM4-80GB', memoryTotalMb: known(81_920), memoryReservedMb: known(600) });
-  const clusterOf = (last: 'large' | 'small') => {
+  const large = (id: string, name = 'NVIDIA A100-SXM4-80GB'): Gpu =>
+    gpuOf(id, { name, memoryTotalMb: known(81_920), memoryReservedMb: known(600) });
+  const clusterOf = (last: 'large' | 'small', name?: string) => {
     const { allocator } = allocatorOf([]);
     const nodes: [string, Gpu[]][] = [
       ['small', Array.from({ length: 4 }, (_, i) => gpuOf(`small-${i}`))],
-      ['large', [large('large')]],
+      ['large', [large('large', name)]],
     ];
     for (const [node, gpus] of last === 'large' ? nodes : nodes.reverse()) allocator.setNode(node, gpus);
     return allocator;
   };
 
-  test.each(['large', 'small'] as const)('keeps the GPU that alone has so much (%s told last)', (last) => {
-    const allocator = clusterOf(last);
+  test.each([
+    ['large', 'NVIDIA A100-SXM4-80GB'],
+    ['small', 'NVIDIA A100-SXM4-80GB'],
+    ['large', gpuOf('small').name],
+    ['small', gpuOf('small').name],
+  ] as const)('keeps the GPU that alone has so much (%s told last, a %s)', (last, name) => {
+    const allocator = clusterOf(last, name);
     for (let i = 0; i < 12; i++) {
       const { allocation, gpuId } = granted(allocator.allocate(`w${i}`, { memoryMb: 60_000 }));
       expect(gpuId).toBe('large');

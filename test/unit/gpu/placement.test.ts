@@ -16,17 +16,20 @@ import { Placer } from '../../../src/gpu/placement/policy.js';
 import { seededRandom } from '../../../src/stats/seeded-random.js';
 
 const models = ['A', 'B', 'C'];
-/** MiB that a GPU can give; of C nothing is known. */
-const gpuMemory: Readonly<Record<string, number | undefined>> = { A: 16_000, B: 40_000 };
+/** MiB that a GPU can give: of A there are two sizes, of C nothing is known. */
+const gpuMemory: Readonly<Record<string, readonly (number | undefined)[]>> = {
+  ...{ A: [16_000, 30_000], B: [40_000, 40_000], C: [undefined, undefined] },
+};
 const node = fc.record({
   model: fc.constantFrom(...models),
   cpuMilli: fc.integer({ min: 0, max: 16 }).map((n) => n * 1_000),
   memoryMb: fc.integer({ min: 1, max: 64 }).map((n) => n * 1_024),
   gpus: fc.integer({ min: 0, max: 8 }),
+  size: fc.nat(1),
 });
 const nodes = fc.array(node, { minLength: 1, maxLength: 6 }).map((list) =>
-  list.map((one, i): PlacementNode => {
-    const gpuMemoryMb = gpuMemory[one.model];
+  list.map(({ size, ...one }, i): PlacementNode => {
+    const gpuMemoryMb = gpuMemory[one.model]![size];
     return { id: `n${i}`, ...one, ...(gpuMemoryMb !== undefined && { gpuMemoryMb }) };
   }),
 );
@@ -55,8 +58,7 @@ const expectedDemands = fc.array(
 function fragmentsOf(state: PlacementState, at: number, mix: readonly DemandShare[]): number {
   const residuals = [...state.freeGpu.subarray(state.firstGpu[at]!, state.firstGpu[at + 1]!)];
   const idle = residuals.reduce((sum, residual) => sum + residual, 0);
-  const { model } = state.nodes[at]!;
-  const total = gpuMemory[model];
+  const { model, gpuMemoryMb: total } = state.nodes[at]!;
   return mix.reduce((sum, { demand: one, share }) => {
     const asked = one.gpuMemoryMb;
     const ofMemory = asked === undefined || total === undefined ? 0 : Math.floor((1_000 * asked) / total);
