@@ -52,7 +52,9 @@ export function linesIn(memory: SharedArrayBuffer, call: number, from: number): 
   const state = new Int32Array(memory, 0, 2);
   for (let turn = 0; turn < TRIES; turn++) {
     const emptied = Atomics.load(state, EMPTIED);
-    const copy = Buffer.from(new Uint8Array(memory, HEAD, Atomics.load(state, USED)));
+    // the function's code is at the other end too
+    const used = Math.max(0, Math.min(Atomics.load(state, USED), memory.byteLength - HEAD));
+    const copy = Buffer.from(new Uint8Array(memory, HEAD, used));
     if (Atomics.load(state, EMPTIED) === emptied) return parsed(copy, call, from);
   }
   return [];

@@ -5,6 +5,7 @@ import { takeLogs } from '../../../src/functions/failed-logs.js';
 import { instanceFactories } from '../../../src/functions/instance-factories.js';
 import type { FunctionEvent, InvocationContext } from '../../../src/functions/invocation.js';
 import { JavaScriptInstance } from '../../../src/functions/javascript/javascript-instance.js';
+import { LogRing, linesIn, sharedLogMemory } from '../../../src/functions/javascript/log-ring.js';
 import { WarmWorkers } from '../../../src/functions/javascript/warm-workers.js';
 import { functionLimits } from '../../../src/limits.js';
 
@@ -312,6 +313,21 @@ test('a child process can neither write nor read files, nor start others', async
     { isolation: 'process' },
   );
   expect((await call(instance, 0)).output).toEqual(['ERR_ACCESS_DENIED', 'ERR_ACCESS_DENIED', 'ERR_ACCESS_DENIED']);
+});
+
+test('log lines are read from shared memory whatever is said of how many there are', () => {
+  const memory = sharedLogMemory();
+  const ring = new LogRing(memory);
+  for (const [i, line] of ['info ä€😀', 'info two'].entries()) {
+    ring.add(7, i, line);
+    ring.add(8, i, 'of another call');
+  }
+  expect([linesIn(memory, 7, 0), linesIn(memory, 7, 1)]).toEqual([['info ä€😀', 'info two'], ['info two']]);
+  const state = new Int32Array(memory, 0, 1);
+  state[0] = 2 ** 31 - 1;
+  expect(linesIn(memory, 7, 0).slice(0, 2)).toEqual(['info ä€😀', 'info two']);
+  state[0] = -1;
+  expect(linesIn(memory, 7, 0)).toEqual([]);
 });
 
 describe('a function in TypeScript', () => {
