@@ -443,7 +443,7 @@ describe('workers that wait', () => {
     const workers = new WarmWorkers(functionLimits.maxWarmWorkers);
     const order: string[] = [];
     // more than start at once: the last of them have to wait for their turn
-    const ahead = Array.from({ length: Math.min(functionLimits.maxWarmWorkers, 2 * most) }, (_, i) =>
+    const ahead = Array.from({ length: functionLimits.maxWarmWorkers }, (_, i) =>
       workers.prepare(16 + i, 'thread', 1).then(() => order.push('ahead')),
     );
     const code = { name: 'f', code: 'export const handle = () => 1', handler: 'handle', env: {} };
