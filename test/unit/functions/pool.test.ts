@@ -287,7 +287,7 @@ describe('a pool', () => {
     );
     stage.clock.advance(500);
     await expect(late).rejects.toThrow(
-      /^IGU_FUNCTION_NOT_READY no instance of f is ready: the first was still starting within 500 ms; give the call more time, /,
+      /^IGU_FUNCTION_NOT_READY no instance of f is ready: the first was still starting after 500 ms; give the call more time, /,
     );
     stage.starts[0]!.fail(new Error('ended'));
   });
