@@ -285,16 +285,17 @@ export class FunctionPool {
   /** For a call that has waited as long as it may. */
   private notReady(waitedMs: number): IguanaError {
     const { name, maxConcurrency, maxInstances } = this.options;
-    const within = `within ${Math.round(waitedMs)} ms`;
+    const ms = Math.round(waitedMs);
     const up = this.copies.length;
     const details =
       up === 0
         ? {
-            what: this.starting > 0 ? `the first was still starting ${within}` : `none has started ${within}`,
+            what:
+              this.starting > 0 ? `the first was still starting after ${ms} ms` : `none has started within ${ms} ms`,
             fix: 'give the call more time, do less when the module is loaded, or keep instances with scaling.minInstances',
           }
         : {
-            what: `${up} of at most ${maxInstances}, with ${this.running} of at most ${maxConcurrency} calls, had no room ${within}`,
+            what: `${up} of at most ${maxInstances}, with ${this.running} of at most ${maxConcurrency} calls, had no room within ${ms} ms`,
             fix: 'call again later, give the call more time, or raise maxConcurrency or scaling.maxInstances',
           };
     return new IguanaError('IGU_FUNCTION_NOT_READY', { name, ...details });
