@@ -12,7 +12,8 @@ import { gpu, onNode, usedGpus } from './gpu.js';
 import { GpuForecast, type GpuReadiness } from './gpu-forecast.js';
 import { GpuInstances } from './gpu-instances.js';
 import { type GpuNeeds, requestOf } from './gpu-needs.js';
-import { assertOptions, costsSchema } from './gpu-options.js';
+import { costsSchema } from './gpu-options.js';
+import { assertOptions } from './option-checks.js';
 import { scriptCommand } from './script-command.js';
 
 /** What instances run: a command, or a script (`.js`, `.ts`, `.py` or any program). */

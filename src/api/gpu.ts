@@ -20,15 +20,9 @@ import { assertReachable, type ConnectionOptions } from '../kafka/client.js';
 import { checkedObject, checkedRequest, checkedReservation, checkedWait } from './gpu-checks.js';
 import { type DiscoveredGpu, type DiscoveredProcess, discoveredGpu } from './gpu-discovered.js';
 import { keepLease } from './gpu-lease.js';
-import {
-  allocateSchema,
-  assertOptions,
-  configureSchema,
-  connectSchema,
-  gangMembersSchema,
-  gangOptionsSchema,
-} from './gpu-options.js';
+import { allocateSchema, configureSchema, connectSchema, gangMembersSchema, gangOptionsSchema } from './gpu-options.js';
 import { GpuRefusedError } from './gpu-refused.js';
+import { assertOptions } from './option-checks.js';
 
 /** As `gpu.sharing` of iguana.yaml: `mode` with what belongs to it; `node` and `gpu` (id or product) may have `*` for any characters. */
 export type GpuSharingRule = z.input<typeof sharingRuleSchema>;

@@ -2,42 +2,40 @@ import { z } from 'zod';
 import { parseIsoTime } from '../codec/series-csv.js';
 import { IguanaError } from '../errors.js';
 import { priceTableSchema } from '../functions/billing.js';
+import { assertPeriod } from '../functions/given-numbers.js';
 import type { CloudEvent } from '../functions/invocation.js';
 import { parseCloudEvent } from '../functions/triggers/cloud-events.js';
 import type { UsagePeriod } from '../functions/usage-ledger.js';
 import type { ConnectionOptions } from '../kafka/client.js';
+import { aFunction, anObject, aText } from './option-checks.js';
 
-const text = z.string().min(1);
-const aFunction = z.custom<(...given: never[]) => unknown>((value) => typeof value === 'function', 'it is no function');
-const anObject = <T extends object>(what: string) =>
-  z.custom<T>((value) => typeof value === 'object' && value !== null && !Array.isArray(value), what);
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'it is neither text nor bytes');
 
 export const connectSchema = z.strictObject({
-  brokers: z.array(text).min(1, 'at least one broker, host:port; leave brokers out to run without Kafka').optional(),
+  brokers: z.array(aText).min(1, 'at least one broker, host:port; leave brokers out to run without Kafka').optional(),
   connection: anObject<Omit<ConnectionOptions, 'brokers'>>('it is no object').optional(),
-  group: text.optional(),
-  deadLetters: text.optional(),
+  group: aText.optional(),
+  deadLetters: aText.optional(),
   secret: aFunction.optional(),
-  usageKey: z.union([text, bytes]).optional(),
+  usageKey: z.union([aText, bytes]).optional(),
   prices: priceTableSchema.optional(),
   isolation: z.enum(['thread', 'process']).optional(),
   onError: aFunction.optional(),
 });
 
 export const listenSchema = z.strictObject({
-  host: text.optional(),
+  host: aText.optional(),
   port: z.number().int().min(0).max(65_535).optional(),
-  token: text.optional(),
+  token: aText.optional(),
 });
 
 /** Where the code of a function is. Its other fields are those of a definition. */
 export const codeSchema = z.union(
   [
-    text,
+    aText,
     bytes,
     z.custom<URL>((value) => value instanceof URL && value.protocol === 'file:'),
-    z.strictObject({ file: text }),
+    z.strictObject({ file: aText }),
   ],
   'code is needed: its text, its bytes, a file: URL or { file }',
 );
@@ -45,10 +43,10 @@ export const createSchema = z.looseObject({ code: codeSchema });
 export const changesSchema = z.looseObject({ code: codeSchema.optional() });
 export const policySchema = anObject<object>('an object with what changes is needed');
 export const periodSchema = anObject<object>('a period is { start, end }');
-export const variableSchema = text;
-export const aliasSchema = z.strictObject({ alias: text, weights: z.record(z.string(), z.number()) });
+export const variableSchema = aText;
+export const aliasSchema = z.strictObject({ alias: aText, weights: z.record(z.string(), z.number()) });
 export const syncSchema = z.looseObject({
-  qualifier: z.union([text, z.number()]).optional(),
+  qualifier: z.union([aText, z.number()]).optional(),
   signal: z.custom<AbortSignal>((value) => value instanceof AbortSignal, 'it is no AbortSignal').optional(),
 });
 /** What `syncSchema` takes, without its cost. */
@@ -59,7 +57,7 @@ export function isSyncOptions(options: unknown): boolean {
   return named && qualifier !== '' && (signal === undefined || signal instanceof AbortSignal);
 }
 export const asyncSchema = z.looseObject({
-  qualifier: z.union([text, z.number()]).optional(),
+  qualifier: z.union([aText, z.number()]).optional(),
   callback: aFunction.optional(),
 });
 export const prewarmSchema = z.strictObject({ instances: z.unknown().optional() });
@@ -72,10 +70,7 @@ export function periodOf({ start, end }: { readonly start?: unknown; readonly en
   const period: { start?: number; end?: number } = {};
   if (start !== undefined) period.start = momentOf('start', start);
   if (end !== undefined) period.end = momentOf('end', end);
-  if (period.start !== undefined && period.end !== undefined && period.start > period.end)
-    throw new IguanaError('IGU_USAGE', {
-      what: `the period ends (${iso(period.end)}) before it starts (${iso(period.start)})`,
-    });
+  assertPeriod(period);
   return period;
 }
 
@@ -94,8 +89,6 @@ function momentOf(which: string, given: unknown): number {
   const what = `${which}: a Date, ms since 1970 or a text such as 2026-01-31T12:00:00Z, not ${shown}`;
   throw new IguanaError('IGU_USAGE', { what });
 }
-
-const iso = (ms: number): string => (Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : String(ms));
 
 /** @throws IguanaError `IGU_USAGE` for what is no CloudEvent */
 export function eventOf(given: unknown): CloudEvent {

@@ -17,7 +17,7 @@ import type { CloudEvent, InvocationResult } from '../functions/invocation.js';
 import type { PeriodBill } from '../functions/usage-ledger.js';
 import { assertReachable, type ConnectionOptions } from '../kafka/client.js';
 import type { RunningFunctions } from '../operators/running-functions.js';
-import { assertOptions } from './gpu-options.js';
+import { assertOptions } from './option-checks.js';
 import {
   aliasSchema,
   asyncSchema,

@@ -6,6 +6,7 @@ import { defined } from '../defined.js';
 import { IguanaError } from '../errors.js';
 import { functionSchema } from '../functions/definition.js';
 import type { DeployedFunction, Deployment } from '../functions/function-service.js';
+import { assertPeriod } from '../functions/given-numbers.js';
 import { qualified } from '../functions/qualified-name.js';
 import { assertDepth, readCloudEvents } from '../functions/triggers/cloud-events.js';
 import { httpLimits } from '../limits.js';
@@ -149,10 +150,8 @@ export class FunctionRoutes {
       case 'billing':
         return route({
           GET: async () => {
-            const { start, end } = checked(periodSchema, Object.fromEntries(query));
-            if (start !== undefined && end !== undefined && start > end)
-              throw new IguanaError('IGU_USAGE', { what: `the period ends (${end}) before it starts (${start})` });
-            const period = { ...(start === undefined ? {} : { start }), ...(end === undefined ? {} : { end }) };
+            const period = defined(checked(periodSchema, Object.fromEntries(query)));
+            assertPeriod(period);
             return { value: await functions.billing(name, period) };
           },
         });

@@ -163,7 +163,7 @@ export class FunctionService {
     const before = this.entries.get(name);
     const newest = (before?.newest.number ?? 0) + 1;
     const aliases = Object.fromEntries(before?.aliases ?? []);
-    const versions = new Map([...(before?.versions ?? [])].map(([number, one]) => [number, one.deployment]));
+    const versions = deploymentsOf(before);
     await this.put(name, { versions: versions.set(newest, deployment), newest, aliases });
     return this.describe(name);
   }
@@ -212,17 +212,15 @@ export class FunctionService {
   async setAlias(name: string, alias: string, weights: AliasWeights): Promise<void> {
     const entry = this.entry(name);
     assertAlias(name, alias, weights, [...entry.versions.keys()]);
-    const versions = new Map([...entry.versions].map(([number, { deployment }]) => [number, deployment]));
     const aliases = { ...Object.fromEntries(entry.aliases), [alias]: weights };
-    await this.put(name, { versions, newest: entry.newest.number, aliases });
+    await this.put(name, { versions: deploymentsOf(entry), newest: entry.newest.number, aliases });
   }
 
   /** Its versions are let go, unless another alias names them. @throws IguanaError `IGU_NOT_FOUND` */
   async deleteAlias(name: string, alias: string): Promise<void> {
     const entry = this.entry(name);
     const aliases = aliasesWithout(name, alias, Object.fromEntries(entry.aliases));
-    const versions = new Map([...entry.versions].map(([number, { deployment }]) => [number, deployment]));
-    await this.put(name, { versions, newest: entry.newest.number, aliases });
+    await this.put(name, { versions: deploymentsOf(entry), newest: entry.newest.number, aliases });
   }
 
   /**
@@ -586,6 +584,10 @@ function timedOut(error: unknown, { timeoutMs = 0, timeoutOf }: InvokeOptions, o
   const limits = timeoutMs === ownMs ? `${timeoutOf} and its timeout` : timeoutOf;
   const fix = `raise ${limits}, or make it do less in one call`;
   return new IguanaError('IGU_FUNCTION_TIMEOUT', { ...error.details, fix }, { cause: error.cause });
+}
+
+function deploymentsOf(entry: Entry | undefined): Map<number, Deployment> {
+  return new Map([...(entry?.versions ?? [])].map(([number, { deployment }]) => [number, deployment]));
 }
 
 function described(name: string, { newest, aliases }: Pick<Entry, 'newest' | 'aliases'>): DeployedFunction {

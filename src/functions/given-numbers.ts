@@ -13,6 +13,21 @@ export function assertWholeNumber(what: string, given: unknown, lowest: number, 
   throw new IguanaError('IGU_USAGE', { what: `${what}: a whole number from ${lowest}${to}, not ${shown(given)}` });
 }
 
+/** @param period ms since 1970 @throws IguanaError `IGU_USAGE` for one that ends before it starts */
+export function assertPeriod({
+  start,
+  end,
+}: {
+  readonly start?: number | undefined;
+  readonly end?: number | undefined;
+}) {
+  if (start === undefined || end === undefined || start <= end) return;
+  throw new IguanaError('IGU_USAGE', { what: `the period ends (${iso(end)}) before it starts (${iso(start)})` });
+}
+
+/** Beyond what a Date can be: the number. */
+const iso = (ms: number): string => (Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : String(ms));
+
 function shown(given: unknown): string {
   if (typeof given === 'string') return JSON.stringify(given.slice(0, 40));
   return typeof given === 'object' && given !== null ? 'an object' : String(given);
