@@ -27,21 +27,28 @@ export async function ensureTopics(
       // made once: those that are there already are no error
       await patiently(() => admin.createTopics({ waitForLeaders: true, topics }));
     }
-    // another process may have made the same partitions meanwhile: what is still missing is looked for again
+    // another process may have made the same partitions meanwhile, and a broker may not know of them yet: it is looked again
     return patiently(() => grown(admin, wanted), {
-      passes: (error) => (error as { type?: string }).type === 'INVALID_PARTITIONS',
+      passes: (error) => error instanceof NotKnownYet || (error as { type?: string }).type === 'INVALID_PARTITIONS',
     });
   });
 }
 
+/** Partitions that were made are not told of. */
+class NotKnownYet extends Error {}
+
 async function grown(admin: Admin, wanted: readonly WantedTopic[]): Promise<Map<string, number>> {
   const names = wanted.map((w) => w.topic);
+  const tooSmall = (found: ReadonlyMap<string, number>) =>
+    wanted.filter((w) => w.grows && (found.get(w.topic) ?? w.partitions) < w.partitions);
   const found = await partitionsOf(admin, names);
-  const small = wanted.filter((w) => w.grows && (found.get(w.topic) ?? w.partitions) < w.partitions);
+  const small = tooSmall(found);
   if (small.length === 0) return found;
   const topicPartitions = small.map(({ topic, partitions }) => ({ topic, count: partitions }));
   await patiently(() => admin.createPartitions({ topicPartitions }));
-  return partitionsOf(admin, names);
+  const after = await partitionsOf(admin, names);
+  if (tooSmall(after).length > 0) throw new NotKnownYet(`more partitions of ${small.map((w) => w.topic).join(', ')}`);
+  return after;
 }
 
 /** Topic → number of partitions, for all topics of the cluster. */
